@@ -1,0 +1,1 @@
+//! Compose files: from text to a [`crate::spec::Spec`], with every mistake named at its place.

@@ -1,0 +1,18 @@
+//! The pure part of Bulsa: what a compose file means, what a release is, and what to do next.
+//!
+//! Owns: the compose model ([`compose`]), the normalised desired state ([`spec`]), the decision ([`decide`]) with
+//! its parts ([`health`], [`backoff`]), and the versioned types that cross a socket or a disk ([`wire`]).
+//!
+//! Never: touches a file or a socket, reads a clock, draws a random number, or knows an async runtime. Everything
+//! that this crate needs from the world is an argument, so that every decision can be replayed.
+
+#![forbid(unsafe_code)]
+
+pub mod backoff;
+pub mod compose;
+pub mod decide;
+pub mod health;
+pub mod ids;
+pub mod spec;
+pub mod time;
+pub mod wire;

@@ -1,0 +1,277 @@
+//! The Spec: the normalised desired state of one project, as every later stage reads it.
+//!
+//! Owns: what a project is once its compose files are resolved (interpolated, merged, defaulted, checked).
+//! Never: keeps a position in a file, an unresolved value or a default that isn't filled in; is written to a disk or
+//! a socket as it is (that is [`crate::wire::spec`], which is versioned).
+
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+
+/// The desired state of one project.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Spec {
+    /// The project's name: `[a-z0-9][a-z0-9_-]*`.
+    pub project: String,
+    /// Every service of the file, by name.
+    pub services: BTreeMap<String, Service>,
+    /// How much of the past keeps running.
+    pub keep: Keep,
+    /// Peers whose `X-Forwarded-*` fields are kept.
+    pub trusted_proxies: Vec<TrustedProxy>,
+}
+
+/// `x-bulsa.keep`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keep {
+    /// At most this many releases have running replicas (at least 2, the live one included).
+    pub releases: u32,
+    /// How long the previous release stays warm after a switch.
+    pub warm: Duration,
+}
+
+impl Default for Keep {
+    fn default() -> Self {
+        Self { releases: 2, warm: Duration::from_secs(600) }
+    }
+}
+
+/// One entry of `x-bulsa.trusted_proxies`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TrustedProxy {
+    /// `loopback`: 127.0.0.0/8 and ::1.
+    Loopback,
+    /// `project`: the project's own networks and replicas.
+    Project,
+    /// An address block, `10.0.0.0/8`; a lone address is a block of one.
+    Block(IpAddr, u8),
+}
+
+/// One entry of the compose file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Service {
+    /// Its name in the file.
+    pub name: String,
+    /// How a deploy treats it.
+    pub role: Role,
+    /// Why it has this role, for the plan: `it publishes a port`.
+    pub role_reason: String,
+    /// The program and its arguments (`entrypoint` + `command`); never empty on the process engine.
+    pub argv: Vec<String>,
+    /// Its environment, resolved: `environment` over `env_file`. Bulsa's own variables are not in it.
+    pub env: BTreeMap<String, String>,
+    /// Absolute; the directory of the compose file where the file gives none.
+    pub working_dir: String,
+    /// `user[:group]`, names or numbers.
+    pub user: Option<String>,
+    /// How many copies.
+    pub replicas: u32,
+    /// The published ports.
+    pub ports: Vec<Port>,
+    /// How the program learns, or ignores, the port it should listen on.
+    pub app_port: AppPort,
+    /// How a replica is proven healthy.
+    pub probe: Probe,
+    /// How long a new replica may take to pass its gate.
+    pub gate_timeout: Duration,
+    /// How the old release's work is finished.
+    pub drain: Drain,
+    /// What happens to requests while no target is ready.
+    pub hold: Hold,
+    /// How a release is watched after its switch.
+    pub bake: Bake,
+    /// How the old and the new replicas of a deploy relate in time.
+    pub handover: Handover,
+    /// When a dead replica is started again.
+    pub restart: Restart,
+    /// The signal that asks it to stop, a number (15 is SIGTERM).
+    pub stop_signal: i32,
+    /// How long it may take to stop before SIGKILL.
+    pub stop_grace: Duration,
+    /// What must hold before its replicas are started.
+    pub depends_on: BTreeMap<String, Dependency>,
+    /// Where in the compose file it stands (`compose.yaml:12:3`), for messages; not part of the content hash.
+    pub position: String,
+}
+
+/// How a deploy treats a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Replaced side by side by a deploy.
+    App,
+    /// A backing service that a deploy never touches.
+    Shared,
+    /// No port; handed over as [`Handover`] says.
+    Worker,
+    /// Runs once per release, before what waits for it.
+    Job,
+}
+
+/// A published port: Bulsa listens on `host:published` and sends what comes to the replicas' `target`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Port {
+    /// The address to listen on; `None` is every address.
+    pub host: Option<IpAddr>,
+    /// The port that users connect to; `None` lets the system choose one.
+    pub published: Option<u16>,
+    /// The port that the file says the program listens on.
+    pub target: u16,
+    /// The route's host name (`x-bulsa.route.host`); `None` is every host.
+    pub route_host: Option<String>,
+    /// The route's path prefix, `/` for everything.
+    pub route_path: String,
+}
+
+/// How a replica on the process engine comes to its port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AppPort {
+    /// Each replica gets its own `PORT`; one that listens on the target half of `ports` instead is accepted while it
+    /// is the only one.
+    Env,
+    /// The program always listens on this port: one replica only.
+    Fixed(u16),
+    /// The program always listens on this port, and each replica has a network namespace of its own.
+    Isolated(u16),
+}
+
+/// How a replica is proven healthy.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Probe {
+    /// What one run does.
+    pub check: Check,
+    /// From one run to the next once there is a verdict.
+    pub interval: Duration,
+    /// From one run to the next until the first verdict.
+    pub start_interval: Duration,
+    /// A run that takes longer has failed.
+    pub timeout: Duration,
+    /// This many passes in a row make a replica ready.
+    pub rise: u32,
+    /// This many failures in a row make it failed.
+    pub fall: u32,
+    /// Failures don't count for this long after the start.
+    pub start_period: Duration,
+    /// Whether the file asked for it, or Bulsa chose it for want of anything better (the plan calls that weak).
+    pub declared: bool,
+}
+
+/// What one probe run does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Check {
+    /// An HTTP GET from the host: the replica's port unless one is given.
+    Http {
+        /// The port in the URL, where the file gives one that isn't a published target.
+        port: Option<u16>,
+        /// The path with its query, `/health-check`.
+        path: String,
+        /// The `Host` field; the target's address where none is given.
+        host: Option<String>,
+        /// Which answers pass.
+        accept: Accept,
+    },
+    /// A program run with the service's user, directory and environment; exit 0 passes.
+    Exec(Vec<String>),
+    /// It is up and stays up for [`MIN_UP`]: a service with no port and no check.
+    Up,
+}
+
+/// Which HTTP status passes a probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accept {
+    /// 200 to 399, as `curl -f` and Compose users expect.
+    Success,
+    /// Everything below 500: the weak probe of a service that declares none.
+    AnyAnswer,
+}
+
+/// How long a service without port and check must stay up to count as ready.
+pub const MIN_UP: Duration = Duration::from_secs(1);
+
+/// `x-bulsa.drain`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// The longest that requests in flight may take to finish.
+    pub requests: Duration,
+    /// The longest that tunnels of a replaced release live on.
+    pub websockets: Duration,
+    /// The window over which they are closed then.
+    pub stagger: Duration,
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self {
+            requests: Duration::from_secs(30),
+            websockets: Duration::from_secs(3600),
+            stagger: Duration::from_secs(60),
+        }
+    }
+}
+
+/// `x-bulsa.hold`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// The longest that a request waits for a ready target.
+    pub time: Duration,
+    /// At most this many wait.
+    pub requests: u32,
+}
+
+impl Default for Hold {
+    fn default() -> Self {
+        Self { time: Duration::from_secs(30), requests: 1000 }
+    }
+}
+
+/// `x-bulsa.bake`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Bake {
+    /// How long a release is watched after the switch; zero watches nothing.
+    pub time: Duration,
+    /// The share (0 to 1) of 5xx answers and broken connections above which it is bad.
+    pub errors: f64,
+}
+
+impl Default for Bake {
+    fn default() -> Self {
+        Self { time: Duration::from_secs(60), errors: 0.05 }
+    }
+}
+
+/// `x-bulsa.handover`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handover {
+    /// The new replicas start beside the old ones.
+    Overlap,
+    /// The old ones are un-routed, drained and stopped first; requests are held meanwhile.
+    StopFirst,
+}
+
+/// When a dead replica is started again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restart {
+    /// Always, also after exit 0 (`always`, `unless-stopped`, and the default).
+    Always,
+    /// After a failure only, at most this often in a row where a number is given.
+    OnFailure(Option<u32>),
+    /// Never: only reported.
+    No,
+}
+
+/// One entry of `depends_on`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dependency {
+    /// What must hold.
+    pub condition: Condition,
+    /// Whether a failed dependency stops the deploy (`required`, default true).
+    pub required: bool,
+}
+
+/// `depends_on.*.condition`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// `service_started`
+    Started,
+    /// `service_healthy`
+    Healthy,
+    /// `service_completed_successfully`
+    Completed,
+}

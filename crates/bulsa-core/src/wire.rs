@@ -1,0 +1,1 @@
+//! The versioned types that cross a socket or a disk.

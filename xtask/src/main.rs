@@ -1,0 +1,2 @@
+//! Generated files and the long runs.
+fn main() {}
