@@ -1,1 +1,231 @@
-//! (to be written)
+//! The verdict over a replica's probe runs.
+//!
+//! Owns: the thresholds (`rise`, `fall`) and the states between them. Never: runs a probe, or decides what follows
+//! from a verdict (that is [`crate::decide`]).
+//!
+//! ```text
+//! Unknown ── rise passes ──▶ Ready ── 1 failure ──▶ Suspect ── fall failures ──▶ Failed (final)
+//!                              ▲                       │
+//! Assumed ── as Ready ─────────┴───── rise passes ─────┘
+//! ```
+//!
+//! A replica that is `Unknown` can't fail by its probes: its gate has a deadline instead. `Assumed` is a replica that
+//! an earlier agent had routed: it goes on serving until a probe says otherwise ("come back serving, then verify").
+//! A probe that could not run says nothing about the service and changes nothing (DESIGN.md, invariant 9).
+
+use crate::{spec::Probe, time::Timestamp};
+
+/// What one run of a probe found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProbeResult {
+    /// The service answered as it should.
+    Pass,
+    /// The service answered, and badly, or refused the connection.
+    BadAnswer,
+    /// No answer within the time limit: the sign of a hang.
+    NoAnswer,
+    /// The probe itself could not run (no file descriptor, no such program).
+    CouldNotRun,
+}
+
+/// What is known of a replica's health.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Verdict {
+    /// Not yet proven healthy.
+    #[default]
+    Unknown,
+    /// Routed by an earlier agent and not probed by this one yet.
+    Assumed,
+    /// Proven healthy.
+    Ready,
+    /// Was ready; its last probe failed.
+    Suspect,
+    /// Failed `fall` times in a row. Final: the replica is replaced. `hung` when not one of these runs got an answer.
+    Failed {
+        /// Whether it may be killed without grace.
+        hung: bool,
+    },
+}
+
+/// The health of one replica.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Health {
+    verdict: Verdict,
+    passes: u32,
+    failures: u32,
+    answered: bool,
+    ready_since: Option<Timestamp>,
+}
+
+impl Health {
+    /// The health of a replica that was already routed when this agent began.
+    #[must_use]
+    pub const fn assumed(since: Timestamp) -> Self {
+        Self { verdict: Verdict::Assumed, passes: 0, failures: 0, answered: false, ready_since: Some(since) }
+    }
+
+    /// What is known now.
+    #[must_use]
+    pub const fn verdict(&self) -> Verdict {
+        self.verdict
+    }
+
+    /// When it first was ready; `None` if it never was.
+    #[must_use]
+    pub const fn ready_since(&self) -> Option<Timestamp> {
+        self.ready_since
+    }
+
+    /// Whether it is proven, or assumed, healthy.
+    #[must_use]
+    pub const fn is_ready(&self) -> bool {
+        matches!(self.verdict, Verdict::Ready | Verdict::Assumed)
+    }
+
+    /// Declares it ready without a probe: a service whose check is [`crate::spec::Check::Up`].
+    pub fn declare_ready(&mut self, now: Timestamp) {
+        if matches!(self.verdict, Verdict::Unknown | Verdict::Assumed) {
+            self.verdict = Verdict::Ready;
+            self.ready_since.get_or_insert(now);
+        }
+    }
+
+    /// Takes in one run. `started` is when the replica's process started: within `start_period` of it, and before
+    /// the first success, failures don't count.
+    pub fn on_probe(&mut self, result: ProbeResult, probe: &Probe, started: Timestamp, now: Timestamp) {
+        match result {
+            ProbeResult::CouldNotRun => {}
+            ProbeResult::Pass => self.on_pass(probe, now),
+            ProbeResult::BadAnswer | ProbeResult::NoAnswer => {
+                self.on_failure(result == ProbeResult::BadAnswer, probe, started, now);
+            }
+        }
+    }
+
+    fn on_pass(&mut self, probe: &Probe, now: Timestamp) {
+        self.failures = 0;
+        self.answered = false;
+        self.passes = self.passes.saturating_add(1);
+        let enough = self.passes >= probe.rise.max(1);
+        match self.verdict {
+            Verdict::Unknown | Verdict::Suspect if enough => {
+                self.verdict = Verdict::Ready;
+                self.ready_since.get_or_insert(now);
+            }
+            Verdict::Assumed => self.verdict = Verdict::Ready,
+            Verdict::Unknown | Verdict::Suspect | Verdict::Ready | Verdict::Failed { .. } => {}
+        }
+    }
+
+    fn on_failure(&mut self, answered: bool, probe: &Probe, started: Timestamp, now: Timestamp) {
+        self.passes = 0;
+        match self.verdict {
+            Verdict::Unknown | Verdict::Failed { .. } => {}
+            Verdict::Assumed if now.since(started) < probe.start_period => {}
+            Verdict::Assumed | Verdict::Ready | Verdict::Suspect => {
+                self.failures = self.failures.saturating_add(1);
+                self.answered |= answered;
+                self.verdict = if self.failures >= probe.fall.max(1) {
+                    Verdict::Failed { hung: !self.answered }
+                } else {
+                    Verdict::Suspect
+                };
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::spec::{Accept, Check};
+
+    fn probe(rise: u32, fall: u32) -> Probe {
+        Probe {
+            check: Check::Http { port: None, path: "/".to_owned(), host: None, accept: Accept::Success },
+            interval: Duration::from_secs(2),
+            start_interval: Duration::from_millis(10),
+            timeout: Duration::from_secs(1),
+            rise,
+            fall,
+            start_period: Duration::ZERO,
+            declared: true,
+        }
+    }
+
+    fn run(health: &mut Health, probe: &Probe, results: &[ProbeResult]) -> Vec<Verdict> {
+        let at = |i: usize| Timestamp(i as u64);
+        let step = |(i, r): (usize, &ProbeResult)| {
+            health.on_probe(*r, probe, Timestamp(0), at(i));
+            health.verdict()
+        };
+        results.iter().enumerate().map(step).collect()
+    }
+
+    #[test]
+    fn a_new_replica_is_ready_after_rise_passes_in_a_row() {
+        use ProbeResult::{BadAnswer, Pass};
+        let verdicts = run(&mut Health::default(), &probe(2, 3), &[BadAnswer, Pass, BadAnswer, Pass, Pass]);
+        assert_eq!(verdicts[3], Verdict::Unknown);
+        assert_eq!(verdicts[4], Verdict::Ready);
+    }
+
+    #[test]
+    fn one_failure_makes_suspect_and_fall_failures_are_final() {
+        use ProbeResult::{BadAnswer, NoAnswer, Pass};
+        let mut health = Health::default();
+        let verdicts =
+            run(&mut health, &probe(1, 3), &[Pass, NoAnswer, Pass, NoAnswer, NoAnswer, NoAnswer, Pass]);
+        assert_eq!(verdicts[1], Verdict::Suspect);
+        assert_eq!(verdicts[2], Verdict::Ready);
+        assert_eq!(verdicts[5], Verdict::Failed { hung: true });
+        assert_eq!(verdicts[6], Verdict::Failed { hung: true });
+        let verdicts = run(&mut Health::default(), &probe(1, 2), &[Pass, NoAnswer, BadAnswer]);
+        assert_eq!(verdicts[2], Verdict::Failed { hung: false }, "it answered, so it doesn't hang");
+    }
+
+    #[test]
+    fn a_probe_that_cannot_run_changes_nothing() {
+        let mut health = Health::assumed(Timestamp(0));
+        run(&mut health, &probe(1, 1), &[ProbeResult::CouldNotRun; 50]);
+        assert_eq!(health, Health::assumed(Timestamp(0)));
+    }
+
+    fn any_result() -> impl Strategy<Value = ProbeResult> {
+        prop_oneof![
+            Just(ProbeResult::Pass),
+            Just(ProbeResult::BadAnswer),
+            Just(ProbeResult::NoAnswer),
+            Just(ProbeResult::CouldNotRun)
+        ]
+    }
+
+    proptest! {
+        /// The model: the runs that count, read backwards.
+        #[test]
+        fn verdicts_agree_with_a_model_that_remembers_every_run(
+            results in prop::collection::vec(any_result(), 0..60), rise in 1_u32..4, fall in 1_u32..4,
+        ) {
+            let mut health = Health::default();
+            let (mut seen, mut was_ready, mut failed) = (Vec::new(), false, false);
+            for (i, result) in results.iter().enumerate() {
+                health.on_probe(*result, &probe(rise, fall), Timestamp(0), Timestamp(i as u64));
+                if *result != ProbeResult::CouldNotRun {
+                    seen.push(*result);
+                }
+                let tail = |pass: bool| {
+                    seen.iter().rev().take_while(|r| (**r == ProbeResult::Pass) == pass).count() as u32
+                };
+                was_ready |= tail(true) >= rise;
+                failed |= was_ready && tail(false) >= fall;
+                prop_assert_eq!(matches!(health.verdict(), Verdict::Failed { .. }), failed);
+                prop_assert_eq!(health.verdict() == Verdict::Unknown, !was_ready);
+                prop_assert_eq!(health.ready_since().is_some(), was_ready);
+            }
+        }
+    }
+}

@@ -106,7 +106,8 @@ mod tests {
     #[test]
     fn replica_ids_survive_the_round_trip_even_with_awkward_service_names() {
         for service in ["web", "web-r2-1", "a.b", "x-r"] {
-            let id = ReplicaId { release: ReleaseId(7), service: service.to_owned(), ordinal: 2, attempt: 31 };
+            let id =
+                ReplicaId { release: ReleaseId(7), service: service.to_owned(), ordinal: 2, attempt: 31 };
             assert_eq!(id.to_string().parse(), Ok(id));
         }
         for bad in ["", "web", "web-1.2", "-r1-1.1", "web-r1-1", "web-r1-x.1"] {

@@ -1,0 +1,272 @@
+//! Which requests are let in.
+//!
+//! Owns: the answer to every request for a project: accepted with the changes to commit, already so, or denied with
+//! a typed reason. Never: commits anything; waits for anything.
+
+use std::sync::Arc;
+
+use super::desired::{Change, Deployment, Desired, Kind, Outcome, Phase, ReleaseState, Wish};
+use crate::{
+    ids::ReleaseId,
+    spec::{Role, Spec},
+    time::Timestamp,
+};
+
+/// At most this many replicas of one service: a typing mistake must not fork the machine to death.
+pub const REPLICAS_MAX: u32 = 256;
+
+/// What someone asks of a project.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Request {
+    /// Make this the live release.
+    Deploy {
+        /// The resolved file.
+        spec: Arc<Spec>,
+        /// Its content hash.
+        hash: String,
+    },
+    /// Make an earlier release the live one: the given one, or the last that was live before.
+    Rollback {
+        /// Which.
+        to: Option<ReleaseId>,
+    },
+    /// Stop a service until `Start`.
+    Stop {
+        /// Which.
+        service: String,
+    },
+    /// Run a stopped service again.
+    Start {
+        /// Which.
+        service: String,
+    },
+    /// Replace the replicas of a service, one after another.
+    Restart {
+        /// Which.
+        service: String,
+    },
+    /// Run so many replicas of a service.
+    Scale {
+        /// Which.
+        service: String,
+        /// How many.
+        replicas: u32,
+    },
+    /// Stop everything and forget the project.
+    Down,
+}
+
+/// A request that is let in.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Admission {
+    /// These changes do it; `deployment` is the one that they begin, if any.
+    Accepted {
+        /// To commit, in this order.
+        changes: Vec<Change>,
+        /// Its id.
+        deployment: Option<u32>,
+    },
+    /// It is so already; says what.
+    AlreadySo(String),
+}
+
+/// Why a request is not let in.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// A deployment runs that hasn't switched yet.
+    #[error("deployment {id} ({kind}) is running")]
+    DeploymentRuns {
+        /// Which.
+        id: u32,
+        /// What it is.
+        kind: &'static str,
+        /// Since when.
+        since: Timestamp,
+    },
+    /// The project is being taken down.
+    #[error("the project is going down")]
+    GoingDown,
+    /// There is no such service in the live release.
+    #[error("there is no service `{name}`{}", nearest.as_ref().map(|n| format!("; did you mean `{n}`?")).unwrap_or_default())]
+    NoService {
+        /// The name asked for.
+        name: String,
+        /// The closest name that exists.
+        nearest: Option<String>,
+    },
+    /// Nothing runs.
+    #[error("the project has no live release")]
+    NoLiveRelease,
+    /// There is nothing to go back to.
+    #[error("{0}")]
+    NoRollbackTarget(String),
+    /// A number that can't be.
+    #[error("`{service}` can't have {replicas} replicas: {reason}")]
+    Replicas {
+        /// Which service.
+        service: String,
+        /// How many were asked for.
+        replicas: u32,
+        /// What stands against it.
+        reason: String,
+    },
+}
+
+/// Answers a request.
+///
+/// # Errors
+///
+/// [`Denied`] says why it can't be done now; nothing has changed then.
+pub fn admit(desired: &Desired, request: Request, now: Timestamp) -> Result<Admission, Denied> {
+    if desired.down {
+        return if request == Request::Down {
+            Ok(Admission::AlreadySo("the project is going down already".to_owned()))
+        } else {
+            Err(Denied::GoingDown)
+        };
+    }
+    match request {
+        Request::Deploy { spec, hash } => deploy(desired, spec, hash, now),
+        Request::Rollback { to } => rollback(desired, to, now),
+        Request::Stop { service } => stopped(desired, service, true),
+        Request::Start { service } => stopped(desired, service, false),
+        Request::Restart { service } => {
+            let wish = Wish { restart: Some(now), ..existing_wish(desired, &service)? };
+            if wish.stopped {
+                return stopped(desired, service, false);
+            }
+            Ok(wished(service, wish))
+        }
+        Request::Scale { service, replicas } => scale(desired, service, replicas),
+        Request::Down => Ok(Admission::Accepted { changes: vec![Change::Down], deployment: None }),
+    }
+}
+
+fn deploy(desired: &Desired, spec: Arc<Spec>, hash: String, now: Timestamp) -> Result<Admission, Denied> {
+    no_gate_runs(desired)?;
+    if let Some((id, live)) = desired.live()
+        && live.hash == hash
+    {
+        return Ok(Admission::AlreadySo(format!("release {id} is live already and nothing has changed")));
+    }
+    let candidate = ReleaseId(desired.releases.keys().next_back().map_or(1, |last| last.0 + 1));
+    let kind = if desired.live.is_none() { Kind::First } else { Kind::Deploy };
+    Ok(begin(desired, kind, candidate, Some((spec, hash)), now))
+}
+
+fn rollback(desired: &Desired, to: Option<ReleaseId>, now: Timestamp) -> Result<Admission, Denied> {
+    no_gate_runs(desired)?;
+    let live = desired.live.ok_or(Denied::NoLiveRelease)?;
+    let can_serve = |state: ReleaseState| matches!(state, ReleaseState::Warm { .. } | ReleaseState::Retired);
+    let candidate = match to {
+        Some(id) if id == live => {
+            return Ok(Admission::AlreadySo(format!("release {id} is live already")));
+        }
+        Some(id) if desired.releases.contains_key(&id) => id,
+        Some(id) => {
+            let known: Vec<String> = desired.releases.keys().map(ToString::to_string).collect();
+            let text = format!("there is no release {id}; known are {}", known.join(", "));
+            return Err(Denied::NoRollbackTarget(text));
+        }
+        None => *desired
+            .releases
+            .iter()
+            .rev()
+            .find(|(id, release)| **id < live && can_serve(release.state))
+            .or_else(|| desired.releases.iter().rev().find(|(_, release)| can_serve(release.state)))
+            .map(|(id, _)| id)
+            .ok_or_else(|| {
+                Denied::NoRollbackTarget("there is no earlier release that was live".to_owned())
+            })?,
+    };
+    Ok(begin(desired, Kind::Rollback, candidate, None, now))
+}
+
+fn no_gate_runs(desired: &Desired) -> Result<(), Denied> {
+    match desired.running() {
+        Some(running) if running.is_before_switch() => Err(Denied::DeploymentRuns {
+            id: running.id,
+            kind: match running.kind {
+                Kind::First => "first release",
+                Kind::Deploy => "deploy",
+                Kind::Rollback => "rollback",
+            },
+            since: running.started,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Begins a deployment; one that is in its bake ends with it: a deploy says that the release is good enough, a
+/// rollback that it isn't.
+fn begin(
+    desired: &Desired,
+    kind: Kind,
+    candidate: ReleaseId,
+    release: Option<(Arc<Spec>, String)>,
+    now: Timestamp,
+) -> Admission {
+    let mut changes = Vec::new();
+    if desired.running().is_some() {
+        let (outcome, reason) = if kind == Kind::Rollback {
+            (Outcome::RolledBack, "a rollback was asked for".to_owned())
+        } else {
+            (Outcome::Deployed, String::new())
+        };
+        changes.push(Change::Finish { outcome, reason, at: now });
+    }
+    let id = desired.deployment.as_ref().map_or(1, |last| last.id + 1);
+    let deployment =
+        Deployment { id, kind, candidate, previous: desired.live, started: now, phase: Phase::Gate };
+    changes.push(Change::Begin { deployment, release });
+    Admission::Accepted { changes, deployment: Some(id) }
+}
+
+fn existing_wish(desired: &Desired, name: &str) -> Result<Wish, Denied> {
+    let (_, live) = desired.live().ok_or(Denied::NoLiveRelease)?;
+    if live.spec.services.contains_key(name) {
+        return Ok(desired.wish(name));
+    }
+    let close = |known: &&String| strsim::damerau_levenshtein(known, name) <= 2;
+    let nearest =
+        live.spec.services.keys().filter(close).min_by_key(|k| strsim::damerau_levenshtein(k, name));
+    Err(Denied::NoService { name: name.to_owned(), nearest: nearest.cloned() })
+}
+
+fn wished(service: String, wish: Wish) -> Admission {
+    Admission::Accepted { changes: vec![Change::Wish { service, wish }], deployment: None }
+}
+
+fn stopped(desired: &Desired, service: String, stop: bool) -> Result<Admission, Denied> {
+    let wish = existing_wish(desired, &service)?;
+    if wish.stopped == stop {
+        let state = if stop { "stopped" } else { "not stopped" };
+        return Ok(Admission::AlreadySo(format!("`{service}` is {state} already")));
+    }
+    Ok(wished(service, Wish { stopped: stop, ..wish }))
+}
+
+fn scale(desired: &Desired, service: String, replicas: u32) -> Result<Admission, Denied> {
+    let wish = existing_wish(desired, &service)?;
+    let Some((_, live)) = desired.live() else { return Err(Denied::NoLiveRelease) };
+    let Some(of_file) = live.spec.services.get(&service) else { return Err(Denied::NoLiveRelease) };
+    let reason = if replicas == 0 {
+        Some("to stop it, use `bulsa stop`".to_owned())
+    } else if replicas > REPLICAS_MAX {
+        Some(format!("at most {REPLICAS_MAX} are allowed"))
+    } else if replicas > 1 && matches!(of_file.app_port, crate::spec::AppPort::Fixed(_)) {
+        Some("it listens on a fixed port, so only one can run at a time".to_owned())
+    } else if replicas > 1 && matches!(of_file.role, Role::Shared | Role::Job) {
+        Some("a shared service or a job runs once".to_owned())
+    } else {
+        None
+    };
+    if let Some(reason) = reason {
+        return Err(Denied::Replicas { service, replicas, reason });
+    }
+    if desired.replicas(of_file) == replicas {
+        return Ok(Admission::AlreadySo(format!("`{service}` has {replicas} replicas already")));
+    }
+    let replicas = (replicas != of_file.replicas).then_some(replicas);
+    Ok(wished(service, Wish { replicas, stopped: false, ..wish }))
+}

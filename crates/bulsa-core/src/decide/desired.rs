@@ -1,0 +1,350 @@
+//! What should be: releases, the deployment in progress, human wishes.
+//!
+//! Owns: the committed state of one project and the only way to change it, [`Desired::apply`]. Never: holds anything
+//! that can be observed again.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use crate::{
+    ids::ReleaseId,
+    spec::{Handover, Service, Spec},
+    time::Timestamp,
+};
+
+/// The committed state of one project.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Desired {
+    /// Every release that isn't pruned.
+    pub releases: BTreeMap<ReleaseId, Release>,
+    /// The release that users reach.
+    pub live: Option<ReleaseId>,
+    /// The last deployment, finished or not.
+    pub deployment: Option<Deployment>,
+    /// What humans asked for, by service.
+    pub wishes: BTreeMap<String, Wish>,
+    /// Finished jobs and whether they succeeded.
+    pub jobs: BTreeMap<(ReleaseId, String), bool>,
+    /// Whether a human took the project down.
+    pub down: bool,
+}
+
+/// One release.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Release {
+    /// What it is. Immutable.
+    pub spec: Arc<Spec>,
+    /// The content hash of `spec`.
+    pub hash: String,
+    /// Where it is in its life.
+    pub state: ReleaseState,
+}
+
+/// Where a release is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReleaseState {
+    /// Being started beside the live one.
+    Candidate,
+    /// Users reach it.
+    Live,
+    /// Was live; runs on, un-routed, for an instant rollback.
+    Warm {
+        /// When it was replaced.
+        since: Timestamp,
+        /// Until when it is kept.
+        until: Timestamp,
+    },
+    /// Was live; runs no more. A rollback may start it again.
+    Retired,
+    /// Never passed its gate, or was rolled back.
+    Failed,
+}
+
+/// One run of the deploy pipeline.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Deployment {
+    /// Counted from 1 within the project.
+    pub id: u32,
+    /// What it is for.
+    pub kind: Kind,
+    /// The release that should become live.
+    pub candidate: ReleaseId,
+    /// The release that was live when it began.
+    pub previous: Option<ReleaseId>,
+    /// When it began.
+    pub started: Timestamp,
+    /// How far it is.
+    pub phase: Phase,
+}
+
+impl Deployment {
+    /// Whether it still runs.
+    #[must_use]
+    pub const fn is_running(&self) -> bool {
+        !matches!(self.phase, Phase::Done { .. })
+    }
+
+    /// Whether it runs and users have not been switched to its candidate yet.
+    #[must_use]
+    pub const fn is_before_switch(&self) -> bool {
+        matches!(self.phase, Phase::Gate | Phase::StopFirst { .. })
+    }
+}
+
+/// What a deployment is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The project's first release: it is live from the start, for there is nothing to protect.
+    First,
+    /// A new release replaces the live one.
+    Deploy,
+    /// An earlier release replaces the live one.
+    Rollback,
+}
+
+/// How far a deployment is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// The candidate is started beside the live release and has to pass its gate.
+    Gate,
+    /// All but the `stop_first` services have passed; these are being exchanged, requests to them are held.
+    StopFirst {
+        /// Since when.
+        since: Timestamp,
+    },
+    /// The candidate is live and watched.
+    Bake {
+        /// When users were switched.
+        switched: Timestamp,
+    },
+    /// It is over.
+    Done {
+        /// How it ended.
+        outcome: Outcome,
+        /// Why, in a sentence; empty for [`Outcome::Deployed`].
+        reason: String,
+        /// When.
+        at: Timestamp,
+    },
+}
+
+/// How a deployment ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The candidate is live.
+    Deployed,
+    /// The candidate was live for a while; the previous release is live again.
+    RolledBack,
+    /// The candidate never was live, or (a first release) isn't healthy.
+    Failed,
+}
+
+/// What a human asked of a service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wish {
+    /// Stopped until `start`.
+    pub stopped: bool,
+    /// So many replicas instead of what the file says.
+    pub replicas: Option<u32>,
+    /// Replicas started before this are to be replaced.
+    pub restart: Option<Timestamp>,
+}
+
+/// A change to [`Desired`]. Committed to the disk before it is applied.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// A deployment begins; with the release it makes, if that is new.
+    Begin {
+        /// The deployment, in its first phase.
+        deployment: Deployment,
+        /// The new release's spec and hash; `None` for a release that is known.
+        release: Option<(Arc<Spec>, String)>,
+    },
+    /// The exchange of the `stop_first` services begins.
+    StopFirst {
+        /// When.
+        at: Timestamp,
+    },
+    /// Users are switched to the candidate.
+    Switch {
+        /// When.
+        at: Timestamp,
+    },
+    /// The deployment is over and the candidate stays as it is.
+    Finish {
+        /// How it ended: [`Outcome::Deployed`], or [`Outcome::Failed`] for a first release.
+        outcome: Outcome,
+        /// Why.
+        reason: String,
+        /// When.
+        at: Timestamp,
+    },
+    /// The deployment is over and the candidate is given up; the previous release is live (again).
+    Undo {
+        /// Why.
+        reason: String,
+        /// When.
+        at: Timestamp,
+    },
+    /// A warm release is kept no longer.
+    Retire {
+        /// Which.
+        release: ReleaseId,
+    },
+    /// A job of a release has ended.
+    JobDone {
+        /// Whose.
+        release: ReleaseId,
+        /// Which.
+        service: String,
+        /// Whether it exited with 0.
+        success: bool,
+    },
+    /// A human's wish for a service.
+    Wish {
+        /// Which service.
+        service: String,
+        /// The whole wish, in place of any earlier one.
+        wish: Wish,
+    },
+    /// The project goes down.
+    Down,
+}
+
+impl Desired {
+    /// The live release.
+    #[must_use]
+    pub fn live(&self) -> Option<(ReleaseId, &Release)> {
+        let id = self.live?;
+        Some((id, self.releases.get(&id)?))
+    }
+
+    /// The deployment, if one runs.
+    #[must_use]
+    pub fn running(&self) -> Option<&Deployment> {
+        self.deployment.as_ref().filter(|d| d.is_running())
+    }
+
+    /// The candidate that isn't live yet.
+    #[must_use]
+    pub fn candidate(&self) -> Option<(ReleaseId, &Release)> {
+        let id = self.running().filter(|d| d.is_before_switch())?.candidate;
+        Some((id, self.releases.get(&id)?))
+    }
+
+    /// What a human asked of `service`.
+    #[must_use]
+    pub fn wish(&self, service: &str) -> Wish {
+        self.wishes.get(service).copied().unwrap_or_default()
+    }
+
+    /// How many replicas of `service` should run, the human's wish included.
+    #[must_use]
+    pub fn replicas(&self, service: &Service) -> u32 {
+        let wish = self.wish(&service.name);
+        if wish.stopped { 0 } else { wish.replicas.unwrap_or(service.replicas) }
+    }
+
+    /// The service that a replica of `release` (0: a `shared` one) runs.
+    #[must_use]
+    pub fn service(&self, release: ReleaseId, service: &str) -> Option<&Service> {
+        let find = |id: ReleaseId| self.releases.get(&id)?.spec.services.get(service);
+        if release.0 != 0 {
+            return find(release);
+        }
+        self.live
+            .and_then(find)
+            .or_else(|| self.candidate().and_then(|(id, _)| find(id)))
+            .or_else(|| self.releases.keys().rev().find_map(|id| find(*id)))
+    }
+
+    /// Whether `service` is taken from the live release by the running deployment's `stop_first`.
+    #[must_use]
+    pub fn is_taken_over(&self, service: &str) -> bool {
+        let Some(deployment) = self.running() else { return false };
+        matches!(deployment.phase, Phase::StopFirst { .. })
+            && self
+                .service(deployment.candidate, service)
+                .is_some_and(|candidate| candidate.handover == Handover::StopFirst)
+    }
+
+    /// Applies a committed change. Applying one twice does no more than applying it once.
+    pub fn apply(&mut self, change: &Change) {
+        match change {
+            Change::Begin { deployment, release } => self.begin(deployment, release.as_ref()),
+            Change::StopFirst { at } => self.set_phase(Phase::StopFirst { since: *at }),
+            Change::Switch { at } => self.switch(*at),
+            Change::Finish { outcome, reason, at } => {
+                self.set_phase(Phase::Done { outcome: *outcome, reason: reason.clone(), at: *at });
+            }
+            Change::Undo { reason, at } => self.undo(reason, *at),
+            Change::Retire { release } => self.set_state(*release, ReleaseState::Retired),
+            Change::JobDone { release, service, success } => {
+                self.jobs.insert((*release, service.clone()), *success);
+            }
+            Change::Wish { service, wish } => {
+                self.wishes.insert(service.clone(), *wish);
+            }
+            Change::Down => self.down = true,
+        }
+    }
+
+    fn begin(&mut self, deployment: &Deployment, release: Option<&(Arc<Spec>, String)>) {
+        let id = deployment.candidate;
+        let state = if deployment.kind == Kind::First { ReleaseState::Live } else { ReleaseState::Candidate };
+        if let Some((spec, hash)) = release {
+            self.releases.insert(id, Release { spec: Arc::clone(spec), hash: hash.clone(), state });
+        }
+        self.set_state(id, state);
+        if deployment.kind == Kind::First {
+            self.live = Some(id);
+        }
+        // A job that failed in an earlier try of this release is given another chance.
+        self.jobs.retain(|(of, _), success| *of != id || *success);
+        self.down = false;
+        self.deployment = Some(deployment.clone());
+    }
+
+    fn switch(&mut self, at: Timestamp) {
+        let Some(deployment) = self.deployment.clone().filter(Deployment::is_before_switch) else { return };
+        if let Some(previous) = deployment.previous {
+            let until = at
+                + self
+                    .releases
+                    .get(&deployment.candidate)
+                    .map_or(Duration::ZERO, |new| new.spec.keep.warm.max(bake_time(&new.spec)));
+            self.set_state(previous, ReleaseState::Warm { since: at, until });
+        }
+        self.set_state(deployment.candidate, ReleaseState::Live);
+        self.live = Some(deployment.candidate);
+        self.set_phase(Phase::Bake { switched: at });
+    }
+
+    fn undo(&mut self, reason: &str, at: Timestamp) {
+        let Some(deployment) = self.running().cloned() else { return };
+        let outcome = if deployment.is_before_switch() { Outcome::Failed } else { Outcome::RolledBack };
+        self.set_state(deployment.candidate, ReleaseState::Failed);
+        if let Some(previous) = deployment.previous {
+            self.set_state(previous, ReleaseState::Live);
+        }
+        self.live = deployment.previous;
+        self.set_phase(Phase::Done { outcome, reason: reason.to_owned(), at });
+    }
+
+    fn set_phase(&mut self, phase: Phase) {
+        if let Some(deployment) = self.deployment.as_mut().filter(|d| d.is_running()) {
+            deployment.phase = phase;
+        }
+    }
+
+    fn set_state(&mut self, id: ReleaseId, state: ReleaseState) {
+        if let Some(release) = self.releases.get_mut(&id) {
+            release.state = state;
+        }
+    }
+}
+
+/// How long a release is watched: the longest of its services' bakes.
+#[must_use]
+pub fn bake_time(spec: &Spec) -> Duration {
+    spec.services.values().map(|service| service.bake.time).max().unwrap_or_default()
+}

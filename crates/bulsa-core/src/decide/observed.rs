@@ -1,0 +1,613 @@
+//! What is: replicas, their health, the proxies and what they run on.
+//!
+//! Owns: the picture of the world that events paint, [`Observed::apply`]. Never: decides; holds anything that an
+//! agent couldn't learn again after a crash, except what only makes it more careful.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    time::Duration,
+};
+
+use super::desired::Desired;
+use crate::{
+    backoff::Score,
+    health::{Health, ProbeResult, Verdict},
+    ids::{Generation, ReleaseId, ReplicaId, Slot},
+    spec::{Check, MIN_UP, Probe, Role, Service},
+    time::Timestamp,
+};
+
+/// The picture of the world.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Observed {
+    replicas: BTreeMap<ReplicaId, Replica>,
+    slots: BTreeMap<Slot, SlotHistory>,
+    proxies: BTreeMap<Generation, Proxy>,
+    published: u64,
+    kept: u64,
+    routed: BTreeSet<ReplicaId>,
+    last_routed: BTreeMap<ReplicaId, u64>,
+    attempt_floor: u32,
+    baseline: BTreeMap<ReplicaId, Load>,
+}
+
+/// One replica that isn't gone.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Replica {
+    /// What its process does.
+    pub phase: ReplicaPhase,
+    /// When its process was started.
+    pub started: Timestamp,
+    /// Where it listens, once that is known.
+    pub addr: Option<SocketAddr>,
+    /// What its probes say.
+    pub health: Health,
+    /// Since when no proxy can choose it any more; `None` while one can, or if none ever could.
+    pub unrouted_since: Option<Timestamp>,
+}
+
+impl Replica {
+    /// Whether it does what `service` is there for: it runs, is proven healthy, and can be reached if it has ports.
+    #[must_use]
+    pub fn serves(&self, service: &Service) -> bool {
+        self.phase == ReplicaPhase::Running
+            && self.health.is_ready()
+            && (self.addr.is_some() || service.ports.is_empty())
+    }
+}
+
+/// What a replica's process does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplicaPhase {
+    /// The engine was asked to start it.
+    Starting,
+    /// It runs.
+    Running,
+    /// It was asked to stop, or killed.
+    Stopping {
+        /// When it was asked first.
+        since: Timestamp,
+        /// When it was asked or killed last.
+        sent: Timestamp,
+        /// Whether it was killed.
+        killed: bool,
+    },
+}
+
+/// What is remembered of a slot.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SlotHistory {
+    /// The failure score.
+    pub score: Score,
+    /// The highest attempt seen.
+    pub attempt: u32,
+    /// How often it died before it was ever ready, in a row.
+    pub early_deaths: u32,
+    /// How often it was started again after a death.
+    pub restarts: u32,
+    /// How the last replica ended.
+    pub last_exit: Option<ExitStatus>,
+    /// The last start that failed, until one succeeds.
+    pub start_error: Option<StartError>,
+    /// Deaths that weren't ours nor a kill from outside.
+    pub own_deaths: u32,
+    /// All deaths that weren't ours.
+    pub deaths: u32,
+    highest_dead: u32,
+}
+
+/// Why a replica could not be started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StartError {
+    /// What is wrong, for people.
+    pub message: String,
+    /// Whether it can't get better by itself: the program isn't there.
+    pub permanent: bool,
+}
+
+/// How a replica ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitStatus {
+    /// It exited with this code.
+    Code(i32),
+    /// It was ended by this signal.
+    Signal(i32),
+    /// Nobody saw it: an adopted replica, or a lost event.
+    Unknown,
+}
+
+impl ExitStatus {
+    /// Whether the program itself ended: neither a kill from outside nor an end that nobody saw.
+    #[must_use]
+    pub const fn is_own_doing(self) -> bool {
+        const SIGINT: i32 = 2;
+        const SIGKILL: i32 = 9;
+        const SIGTERM: i32 = 15;
+        match self {
+            Self::Code(_) => true,
+            Self::Signal(signal) => !matches!(signal, SIGINT | SIGKILL | SIGTERM),
+            Self::Unknown => false,
+        }
+    }
+}
+
+/// One proxy generation.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Proxy {
+    table: u64,
+    up_since: Timestamp,
+    asked_since: Option<Timestamp>,
+    load: BTreeMap<ReplicaId, Load>,
+}
+
+impl Proxy {
+    /// The number of the table that all of its threads run on.
+    #[must_use]
+    pub const fn table(&self) -> u64 {
+        self.table
+    }
+
+    /// Since when it owes an acknowledgement of table `published`; `None` if it owes none.
+    #[must_use]
+    pub fn behind_since(&self, published: u64) -> Option<Timestamp> {
+        if self.table >= published { None } else { Some(self.asked_since.unwrap_or(self.up_since)) }
+    }
+}
+
+/// What one proxy generation has, and had, to do with a replica. The last three only ever grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Requests under way.
+    pub in_flight: u64,
+    /// Tunnels open.
+    pub tunnels: u64,
+    /// Requests ever sent to it.
+    pub requests: u64,
+    /// 5xx answers, and connections that broke before the answer's end.
+    pub errors: u64,
+    /// Refused connections.
+    pub refused: u64,
+}
+
+impl Load {
+    fn plus(self, other: &Self) -> Self {
+        Self {
+            in_flight: self.in_flight + other.in_flight,
+            tunnels: self.tunnels + other.tunnels,
+            requests: self.requests + other.requests,
+            errors: self.errors + other.errors,
+            refused: self.refused + other.refused,
+        }
+    }
+}
+
+/// Where a replica that runs comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// This agent had it started.
+    Ours,
+    /// It ran when this agent began. A proxy may still choose it, whatever the last table says: some may be behind.
+    Adopted {
+        /// Whether the last table of the earlier agent routes to it: it goes on serving until a probe says otherwise.
+        routed: bool,
+    },
+}
+
+/// Something that happened. Events may come late, twice, or (except the shell's own) not at all.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// The shell asked the engine to start a replica.
+    StartSent(ReplicaId),
+    /// The shell asked the engine to stop, or kill, a replica.
+    StopSent {
+        /// Which.
+        id: ReplicaId,
+        /// Whether it was a kill.
+        kill: bool,
+    },
+    /// A replica runs.
+    Started {
+        /// Which.
+        id: ReplicaId,
+        /// When its process started.
+        at: Timestamp,
+        /// Where it comes from.
+        origin: Origin,
+    },
+    /// A replica could not be started.
+    StartFailed {
+        /// Which.
+        id: ReplicaId,
+        /// Why.
+        error: StartError,
+    },
+    /// A replica is gone.
+    Exited {
+        /// Which.
+        id: ReplicaId,
+        /// How.
+        status: ExitStatus,
+    },
+    /// Where a replica listens, or that it doesn't any more.
+    Listening {
+        /// Which.
+        id: ReplicaId,
+        /// Its address.
+        addr: Option<SocketAddr>,
+    },
+    /// One run of a replica's probe.
+    Probed {
+        /// Which.
+        id: ReplicaId,
+        /// What it found.
+        result: ProbeResult,
+        /// The thresholds of its service.
+        probe: Probe,
+    },
+    /// All replicas that the engine has. What it doesn't have is gone.
+    Listed {
+        /// With the times at which their processes started.
+        replicas: BTreeMap<ReplicaId, Timestamp>,
+        /// When the engine was asked.
+        as_of: Timestamp,
+    },
+    /// The shell gave this table to the keeper and to every proxy.
+    Published {
+        /// Its number.
+        number: u64,
+        /// The replicas that it routes to.
+        routed: BTreeSet<ReplicaId>,
+    },
+    /// The keeper has this table: every proxy generation of which the agent doesn't know yet starts with it.
+    Kept {
+        /// Its number.
+        number: u64,
+    },
+    /// A proxy generation runs.
+    ProxyUp(Generation),
+    /// A proxy generation is gone.
+    ProxyDown(Generation),
+    /// A proxy generation reports.
+    ProxyReport {
+        /// Which.
+        generation: Generation,
+        /// The table that all of its threads run on.
+        table: u64,
+        /// Its load by replica; a replica that isn't named has none.
+        load: BTreeMap<ReplicaId, Load>,
+    },
+}
+
+impl Observed {
+    /// The picture that an agent begins with. `last_table` is the number of the last table of any agent before it,
+    /// and `attempt_floor` is not below any attempt ever made.
+    #[must_use]
+    pub fn new(last_table: u64, attempt_floor: u32) -> Self {
+        Self { published: last_table, kept: last_table, attempt_floor, ..Self::default() }
+    }
+
+    /// The replicas that aren't gone.
+    pub fn replicas(&self) -> impl Iterator<Item = (&ReplicaId, &Replica)> {
+        self.replicas.iter()
+    }
+
+    /// One replica, unless it is gone.
+    #[must_use]
+    pub fn replica(&self, id: &ReplicaId) -> Option<&Replica> {
+        self.replicas.get(id)
+    }
+
+    /// The replicas in a slot, oldest first.
+    pub fn in_slot<'a>(&'a self, slot: &'a Slot) -> impl Iterator<Item = (&'a ReplicaId, &'a Replica)> {
+        self.replicas.iter().filter(move |(id, _)| {
+            id.release == slot.release && id.ordinal == slot.ordinal && id.service == slot.service
+        })
+    }
+
+    /// What is remembered of a slot.
+    #[must_use]
+    pub fn slot(&self, slot: &Slot) -> Option<&SlotHistory> {
+        self.slots.get(slot)
+    }
+
+    /// The histories of a service's slots in one release.
+    pub fn histories<'a>(
+        &'a self,
+        release: ReleaseId,
+        service: &'a str,
+    ) -> impl Iterator<Item = (&'a Slot, &'a SlotHistory)> {
+        self.slots.iter().filter(move |(slot, _)| slot.release == release && slot.service == service)
+    }
+
+    /// The attempt number that the next start in `slot` gets.
+    #[must_use]
+    pub fn next_attempt(&self, slot: &Slot) -> u32 {
+        self.slots.get(slot).map_or(0, |history| history.attempt).max(self.attempt_floor) + 1
+    }
+
+    /// The proxy generations that run.
+    pub fn proxies(&self) -> impl Iterator<Item = (Generation, &Proxy)> {
+        self.proxies.iter().map(|(generation, proxy)| (*generation, proxy))
+    }
+
+    /// The number of the last table given out.
+    #[must_use]
+    pub const fn published(&self) -> u64 {
+        self.published
+    }
+
+    /// The replicas that the last table given out routes to.
+    #[must_use]
+    pub const fn routed(&self) -> &BTreeSet<ReplicaId> {
+        &self.routed
+    }
+
+    /// What all proxy generations together have to do with a replica.
+    #[must_use]
+    pub fn load(&self, id: &ReplicaId) -> Load {
+        self.proxies.values().filter_map(|proxy| proxy.load.get(id)).fold(Load::default(), Load::plus)
+    }
+
+    /// Whether no proxy, known or not, can choose this replica any more.
+    #[must_use]
+    pub fn is_unrouted(&self, id: &ReplicaId) -> bool {
+        let Some(last) = self.last_routed.get(id) else { return !self.routed.contains(id) };
+        !self.routed.contains(id)
+            && self.kept > *last
+            && self.proxies.values().all(|proxy| proxy.table > *last)
+    }
+
+    /// Whether a table that was given out ever routed to it.
+    #[must_use]
+    pub fn was_ever_routed(&self, id: &ReplicaId) -> bool {
+        self.last_routed.contains_key(id)
+    }
+
+    /// Remembers a death that an earlier agent recorded, so that a crash of the agent forgives nothing.
+    pub fn recall_death(&mut self, id: &ReplicaId, ready_for: Option<Duration>, at: Timestamp) {
+        let history = self.slots.entry(id.slot()).or_default();
+        history.highest_dead = history.highest_dead.max(id.attempt);
+        history.attempt = history.attempt.max(id.attempt);
+        history.score.add_death(ready_for, at);
+    }
+
+    /// Forgets the score of a service's slots: a human, or a new release, gives it another chance.
+    pub fn forgive(&mut self, service: &str) {
+        for (_, history) in self.slots.iter_mut().filter(|(slot, _)| slot.service == service) {
+            (history.score, history.early_deaths, history.start_error) = (Score::default(), 0, None);
+        }
+    }
+
+    /// A release begins its gate: what its slots went through before doesn't count.
+    pub fn begin_gate(&mut self, release: ReleaseId) {
+        for (_, history) in self.slots.iter_mut().filter(|(slot, _)| slot.release == release) {
+            (history.score, history.early_deaths, history.start_error) = (Score::default(), 0, None);
+            history.last_exit = None;
+        }
+    }
+
+    /// A release begins its bake: only what happens from now on counts.
+    pub fn begin_bake(&mut self, release: ReleaseId) {
+        for (_, history) in self.slots.iter_mut().filter(|(slot, _)| slot.release == release) {
+            (history.own_deaths, history.deaths) = (0, 0);
+        }
+        let ids: Vec<ReplicaId> = self.replicas.keys().filter(|id| id.release == release).cloned().collect();
+        self.baseline = ids.into_iter().map(|id| (id.clone(), self.load(&id))).collect();
+    }
+
+    /// The load of a replica without what it was when its release began its bake.
+    #[must_use]
+    pub fn load_since_switch(&self, id: &ReplicaId) -> Load {
+        let (load, before) = (self.load(id), self.baseline.get(id).copied().unwrap_or_default());
+        // A proxy generation that died takes its counts with it.
+        Load {
+            requests: load.requests.saturating_sub(before.requests),
+            errors: load.errors.saturating_sub(before.errors),
+            ..load
+        }
+    }
+
+    /// Takes in one event.
+    pub fn apply(&mut self, event: Event, now: Timestamp) {
+        match event {
+            Event::StartSent(id) => self.start_sent(id, now),
+            Event::StopSent { id, kill } => self.stop_sent(&id, kill, now),
+            Event::Started { id, at, origin } => self.started(id, at, origin, now),
+            Event::StartFailed { id, error } => self.start_failed(&id, error, now),
+            Event::Exited { id, status } => self.exited(&id, status, now),
+            Event::Listening { id, addr } => {
+                if let Some(replica) = self.replicas.get_mut(&id) {
+                    replica.addr = addr;
+                }
+            }
+            Event::Probed { id, result, probe } => {
+                if let Some(replica) = self.replicas.get_mut(&id) {
+                    replica.health.on_probe(result, &probe, replica.started, now);
+                    if replica.health.is_ready()
+                        && let Some(history) = self.slots.get_mut(&id.slot())
+                    {
+                        (history.early_deaths, history.start_error) = (0, None);
+                    }
+                }
+            }
+            Event::Listed { replicas, as_of } => self.listed(&replicas, as_of, now),
+            Event::Published { number, routed } => self.publish(number, routed, now),
+            Event::Kept { number } => self.kept = self.kept.max(number),
+            Event::ProxyUp(generation) => {
+                self.proxies.entry(generation).or_insert_with(|| Proxy { up_since: now, ..Proxy::default() });
+            }
+            Event::ProxyDown(generation) => {
+                self.proxies.remove(&generation);
+            }
+            Event::ProxyReport { generation, table, load } => self.report(generation, table, load, now),
+        }
+        self.mark_unrouted(now);
+    }
+
+    fn start_sent(&mut self, id: ReplicaId, now: Timestamp) {
+        let history = self.slots.entry(id.slot()).or_default();
+        if history.highest_dead > 0 {
+            history.restarts += 1;
+        }
+        history.attempt = history.attempt.max(id.attempt);
+        self.replicas.entry(id).or_insert(Replica {
+            phase: ReplicaPhase::Starting,
+            started: now,
+            addr: None,
+            health: Health::default(),
+            unrouted_since: None,
+        });
+    }
+
+    fn stop_sent(&mut self, id: &ReplicaId, kill: bool, now: Timestamp) {
+        let Some(replica) = self.replicas.get_mut(id) else { return };
+        let (since, was_killed) = match replica.phase {
+            ReplicaPhase::Stopping { since, killed, .. } => (since, killed),
+            ReplicaPhase::Starting | ReplicaPhase::Running => (now, false),
+        };
+        replica.phase = ReplicaPhase::Stopping { since, sent: now, killed: kill || was_killed };
+    }
+
+    fn started(&mut self, id: ReplicaId, at: Timestamp, origin: Origin, now: Timestamp) {
+        let history = self.slots.entry(id.slot()).or_default();
+        if history.highest_dead >= id.attempt {
+            return; // late news of one that is known to be dead
+        }
+        history.attempt = history.attempt.max(id.attempt);
+        let was_routed = origin == Origin::Adopted { routed: true };
+        if origin != Origin::Ours {
+            self.last_routed.insert(id.clone(), self.published);
+        }
+        if was_routed {
+            self.routed.insert(id.clone());
+        }
+        let health = if was_routed { Health::assumed(now) } else { Health::default() };
+        let replica = self.replicas.entry(id).or_insert(Replica {
+            phase: ReplicaPhase::Running,
+            started: at,
+            addr: None,
+            health,
+            unrouted_since: None,
+        });
+        if replica.phase == ReplicaPhase::Starting {
+            (replica.phase, replica.started) = (ReplicaPhase::Running, at);
+        }
+    }
+
+    fn start_failed(&mut self, id: &ReplicaId, error: StartError, now: Timestamp) {
+        if self.replicas.remove(id).is_none() {
+            return;
+        }
+        let history = self.slots.entry(id.slot()).or_default();
+        history.highest_dead = history.highest_dead.max(id.attempt);
+        history.start_error = Some(error);
+        history.early_deaths += 1;
+        history.deaths += 1;
+        history.score.add_death(None, now);
+    }
+
+    fn exited(&mut self, id: &ReplicaId, status: ExitStatus, now: Timestamp) {
+        let Some(replica) = self.replicas.remove(id) else { return };
+        self.routed.remove(id);
+        self.last_routed.remove(id);
+        let history = self.slots.entry(id.slot()).or_default();
+        history.highest_dead = history.highest_dead.max(id.attempt);
+        history.last_exit = Some(status);
+        let ready_for = replica.health.ready_since().map(|since| now.since(since));
+        let asked = match replica.phase {
+            // A stop that we asked for is no failure, and a replica killed for being sick is one.
+            ReplicaPhase::Stopping { killed, .. } => {
+                !(killed && (ready_for.is_none() || !replica.health.is_ready()))
+            }
+            ReplicaPhase::Starting | ReplicaPhase::Running => false,
+        };
+        if asked {
+            return;
+        }
+        history.score.add_death(ready_for, now);
+        history.deaths += 1;
+        history.own_deaths += u32::from(status.is_own_doing());
+        history.early_deaths = if ready_for.is_none() { history.early_deaths + 1 } else { 0 };
+    }
+
+    fn listed(&mut self, listed: &BTreeMap<ReplicaId, Timestamp>, as_of: Timestamp, now: Timestamp) {
+        let is_lost = |id: &ReplicaId, replica: &Replica| match replica.phase {
+            _ if listed.contains_key(id) => false,
+            ReplicaPhase::Starting => as_of.since(replica.started) >= super::START_CONFIRM_MAX,
+            ReplicaPhase::Running | ReplicaPhase::Stopping { .. } => replica.started < as_of,
+        };
+        let lost: Vec<ReplicaId> =
+            self.replicas.iter().filter(|(id, r)| is_lost(id, r)).map(|(id, _)| id.clone()).collect();
+        for id in lost {
+            self.exited(&id, ExitStatus::Unknown, now);
+        }
+        for (id, at) in listed {
+            self.started(id.clone(), *at, Origin::Ours, now);
+        }
+    }
+
+    fn publish(&mut self, number: u64, routed: BTreeSet<ReplicaId>, now: Timestamp) {
+        for id in &routed {
+            self.last_routed.insert(id.clone(), number);
+            if let Some(replica) = self.replicas.get_mut(id) {
+                replica.unrouted_since = None;
+            }
+        }
+        for proxy in self.proxies.values_mut() {
+            // One that owed an older table goes on owing from then on.
+            let was_behind = proxy.table < self.published;
+            proxy.asked_since = proxy.asked_since.filter(|_| was_behind).or(Some(now));
+        }
+        (self.published, self.routed) = (number, routed);
+    }
+
+    fn report(
+        &mut self,
+        generation: Generation,
+        table: u64,
+        load: BTreeMap<ReplicaId, Load>,
+        now: Timestamp,
+    ) {
+        let Some(proxy) = self.proxies.get_mut(&generation) else { return };
+        if table < proxy.table {
+            return; // an older report that was overtaken
+        }
+        if table > proxy.table {
+            // It moves: what it still owes, it owes from now on.
+            proxy.asked_since = (table < self.published).then_some(now);
+        }
+        (proxy.table, proxy.load) = (table, load);
+    }
+
+    fn mark_unrouted(&mut self, now: Timestamp) {
+        let unrouted: Vec<ReplicaId> = self
+            .replicas
+            .iter()
+            .filter(|(id, r)| r.unrouted_since.is_none() && self.was_ever_routed(id) && self.is_unrouted(id))
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in unrouted {
+            if let Some(replica) = self.replicas.get_mut(&id) {
+                replica.unrouted_since = Some(now);
+            }
+        }
+    }
+
+    /// Declares those replicas ready that have nothing to probe and have been up for [`MIN_UP`]. The shell calls it
+    /// before every decision.
+    pub fn settle(&mut self, desired: &Desired, now: Timestamp) {
+        for (id, replica) in &mut self.replicas {
+            let is_up = replica.phase == ReplicaPhase::Running && now.since(replica.started) >= MIN_UP;
+            let unproven = replica.health.verdict() == Verdict::Unknown;
+            let service = desired.service(id.release, &id.service);
+            if is_up && unproven && service.is_some_and(|s| s.probe.check == Check::Up && s.role != Role::Job)
+            {
+                replica.health.declare_ready(now);
+                if let Some(history) = self.slots.get_mut(&id.slot()) {
+                    (history.early_deaths, history.start_error) = (0, None);
+                }
+            }
+        }
+    }
+}

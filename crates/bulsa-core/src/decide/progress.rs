@@ -1,0 +1,341 @@
+//! A deploy's way: gate, switch, bake, retire.
+//!
+//! Owns: when a deployment takes its next step, and when it is given up. Never: starts or stops a replica; that
+//! follows from the step, in `wanted` and `slots`.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::{
+    Decision, ExitStatus, Load,
+    desired::{Change, Deployment, Desired, Kind, Outcome, Phase, ReleaseState, bake_time},
+    observed::Observed,
+    wanted::{Want, has_takeover},
+};
+use crate::{
+    ids::{ReleaseId, Slot},
+    spec::{Restart, Role, Service},
+    time::Timestamp,
+};
+
+/// A candidate's slot that died this often before it was ever ready is given up before its gate's deadline.
+pub(super) const GATE_DEATHS_MAX: u32 = 3;
+/// A release in its bake is bad when this many replicas of one service ended by their own doing.
+pub(super) const BAKE_OWN_DEATHS_MAX: u32 = 2;
+/// A release in its bake is bad when this many replicas of one service died, for whatever reason.
+pub(super) const BAKE_DEATHS_MAX: u32 = 4;
+/// The error share of a bake counts from this many requests on.
+pub(super) const BAKE_REQUESTS_MIN: u64 = 20;
+
+/// How a service of the candidate stands before its gate.
+enum Standing {
+    Passed,
+    Waiting,
+    Failed(String),
+}
+
+/// Takes the running deployment one step further, if a step is due.
+pub(super) fn deployment(
+    desired: &Desired,
+    observed: &Observed,
+    wanted: &BTreeMap<Slot, Want<'_>>,
+    now: Timestamp,
+    decision: &mut Decision,
+) {
+    let Some(deployment) = desired.running() else { return };
+    if desired.down {
+        return;
+    }
+    let step = match deployment.phase {
+        Phase::Gate | Phase::StopFirst { .. } => gate(desired, observed, wanted, deployment, now, decision),
+        Phase::Bake { switched } => bake(desired, observed, deployment, switched, now, decision),
+        Phase::Done { .. } => None,
+    };
+    decision.commits.extend(step);
+}
+
+fn gate(
+    desired: &Desired,
+    observed: &Observed,
+    wanted: &BTreeMap<Slot, Want<'_>>,
+    deployment: &Deployment,
+    now: Timestamp,
+    decision: &mut Decision,
+) -> Option<Change> {
+    let candidate = desired.releases.get(&deployment.candidate)?;
+    let mut all_passed = true;
+    for service in candidate.spec.services.values() {
+        match stand(desired, observed, wanted, deployment, service) {
+            Standing::Passed => {}
+            Standing::Waiting => all_passed = false,
+            Standing::Failed(reason) => return Some(give_up(deployment, reason, now)),
+        }
+        if let Some(reason) = overdue(desired, observed, deployment, service, now, decision) {
+            return Some(give_up(deployment, reason, now));
+        }
+    }
+    if !all_passed {
+        let deadline = deployment.started + longest_gate(candidate.spec.services.values());
+        if deadline <= now {
+            let reason = "its services were not all healthy within the sum of their gates".to_owned();
+            return Some(give_up(deployment, reason, now));
+        }
+        decision.wake(deadline);
+        return None;
+    }
+    if deployment.kind == Kind::First {
+        return Some(Change::Finish { outcome: Outcome::Deployed, reason: String::new(), at: now });
+    }
+    Some(if has_takeover(desired) { Change::StopFirst { at: now } } else { Change::Switch { at: now } })
+}
+
+/// The longest that a whole gate may take: services may wait for one another, so it is the sum.
+fn longest_gate<'a>(services: impl Iterator<Item = &'a Service>) -> Duration {
+    services.map(|service| service.gate_timeout).sum::<Duration>() + Duration::from_secs(10)
+}
+
+fn give_up(deployment: &Deployment, reason: String, at: Timestamp) -> Change {
+    match deployment.kind {
+        // There is nothing to go back to: it stays, and healing goes on.
+        Kind::First => Change::Finish { outcome: Outcome::Failed, reason, at },
+        Kind::Deploy | Kind::Rollback => Change::Undo { reason, at },
+    }
+}
+
+fn stand(
+    desired: &Desired,
+    observed: &Observed,
+    wanted: &BTreeMap<Slot, Want<'_>>,
+    deployment: &Deployment,
+    service: &Service,
+) -> Standing {
+    let name = &service.name;
+    if service.role == Role::Job {
+        return match desired.jobs.get(&(deployment.candidate, name.clone())) {
+            Some(true) => Standing::Passed,
+            Some(false) => Standing::Failed(format!("the job `{name}` failed")),
+            None => start_trouble(observed, deployment.candidate, name).unwrap_or(Standing::Waiting),
+        };
+    }
+    let release = if service.role == Role::Shared { ReleaseId(0) } else { deployment.candidate };
+    let slots: Vec<&Slot> =
+        wanted.keys().filter(|slot| slot.release == release && slot.service == *name).collect();
+    let is_ready = |slot: &Slot| observed.in_slot(slot).any(|(_, replica)| replica.serves(service));
+    let wanted_now = u32::try_from(slots.len()).unwrap_or(u32::MAX);
+    let awaits_takeover = deployment.phase == Phase::Gate
+        && service.handover == crate::spec::Handover::StopFirst
+        && has_takeover(desired);
+    if wanted_now < desired.replicas(service) && !awaits_takeover {
+        return Standing::Waiting; // there is no room for the candidate yet
+    }
+    if slots.into_iter().all(is_ready) {
+        return Standing::Passed;
+    }
+    start_trouble(observed, release, name)
+        .or_else(|| early_deaths(observed, release, service))
+        .unwrap_or(Standing::Waiting)
+}
+
+fn start_trouble(observed: &Observed, release: ReleaseId, service: &str) -> Option<Standing> {
+    observed
+        .histories(release, service)
+        .find_map(|(slot, history)| Some((slot, history.start_error.as_ref().filter(|e| e.permanent)?)))
+        .map(|(slot, error)| {
+            Standing::Failed(format!(
+                "`{service}` replica {} could not be started: {}",
+                slot.ordinal, error.message
+            ))
+        })
+}
+
+fn early_deaths(observed: &Observed, release: ReleaseId, service: &Service) -> Option<Standing> {
+    observed.histories(release, &service.name).find_map(|(slot, history)| {
+        let ended = match (&history.start_error, history.last_exit) {
+            (Some(error), _) => format!("it could not be started: {}", error.message),
+            (None, Some(ExitStatus::Code(code))) => format!("it exited with code {code}"),
+            (None, Some(ExitStatus::Signal(signal))) => format!("it was ended by signal {signal}"),
+            (None, Some(ExitStatus::Unknown) | None) => "nobody saw how it ended".to_owned(),
+        };
+        let (name, ordinal, deaths) = (&service.name, slot.ordinal, history.early_deaths);
+        if service.restart == Restart::No && deaths > 0 {
+            return Some(Standing::Failed(format!(
+                "`{name}` replica {ordinal} died before it was ready and `restart` is `no`: {ended}"
+            )));
+        }
+        (deaths >= GATE_DEATHS_MAX).then(|| {
+            Standing::Failed(format!(
+                "`{name}` replica {ordinal} died {deaths} times before it was ready; the last time {ended}"
+            ))
+        })
+    })
+}
+
+/// Why the gate of one service is missed, if it is.
+fn overdue(
+    desired: &Desired,
+    observed: &Observed,
+    deployment: &Deployment,
+    service: &Service,
+    now: Timestamp,
+    decision: &mut Decision,
+) -> Option<String> {
+    if service.role == Role::Job {
+        return None; // a job may take as long as it takes, within the sum of the gates
+    }
+    let release = if service.role == Role::Shared { ReleaseId(0) } else { deployment.candidate };
+    let unready = observed.replicas().filter(|(id, replica)| {
+        id.release == release && id.service == service.name && !replica.serves(service)
+    });
+    let first = unready.map(|(_, replica)| replica.started).min()?;
+    let since = first.max(deployment.started);
+    let ready = observed
+        .replicas()
+        .filter(|(id, r)| id.release == release && id.service == service.name && r.serves(service))
+        .count();
+    let deadline = since + service.gate_timeout;
+    if now < deadline {
+        decision.wake(deadline);
+        return None;
+    }
+    let wanted = desired.replicas(service);
+    Some(format!(
+        "`{}` did not become healthy within {:?}: {ready} of {wanted} replicas are ready",
+        service.name, service.gate_timeout
+    ))
+}
+
+fn bake(
+    desired: &Desired,
+    observed: &Observed,
+    deployment: &Deployment,
+    switched: Timestamp,
+    now: Timestamp,
+    decision: &mut Decision,
+) -> Option<Change> {
+    let candidate = desired.releases.get(&deployment.candidate)?;
+    let previous = deployment.previous?;
+    let reason = candidate.spec.services.values().find_map(|service| {
+        let old = desired.service(previous, &service.name);
+        badness(desired, observed, deployment.candidate, service, old.map(|_| previous))
+    });
+    if let Some(reason) = reason {
+        return Some(Change::Undo { reason, at: now });
+    }
+    let end = switched + bake_time(&candidate.spec);
+    if now < end {
+        decision.wake(end);
+        return None;
+    }
+    Some(Change::Finish { outcome: Outcome::Deployed, reason: String::new(), at: now })
+}
+
+/// Why a service of a release in its bake is bad, if it is.
+fn badness(
+    desired: &Desired,
+    observed: &Observed,
+    release: ReleaseId,
+    service: &Service,
+    previous: Option<ReleaseId>,
+) -> Option<String> {
+    if !matches!(service.role, Role::App | Role::Worker) || desired.replicas(service) == 0 {
+        return None;
+    }
+    let name = &service.name;
+    let (mut own, mut all) = (0, 0);
+    for (_, history) in observed.histories(release, name) {
+        own += history.own_deaths;
+        all += history.deaths;
+    }
+    if own >= BAKE_OWN_DEATHS_MAX || all >= BAKE_DEATHS_MAX {
+        return Some(format!("{all} replicas of `{name}` died after the switch"));
+    }
+    let serves = observed
+        .replicas()
+        .any(|(id, replica)| id.release == release && id.service == *name && replica.serves(service));
+    if !serves && service.role == Role::App && all > 0 {
+        return Some(format!("no replica of `{name}` was healthy any more after the switch"));
+    }
+    let new = total(observed, release, name);
+    let share = share(new);
+    let old_share = previous.map_or(0.0, |old| self::share(total(observed, old, name)));
+    (new.requests >= BAKE_REQUESTS_MIN && share > service.bake.errors && share > old_share).then(|| {
+        format!(
+            "{} of {} requests to `{name}` failed after the switch ({:.0} %, allowed are {:.0} %)",
+            new.errors,
+            new.requests,
+            share * 100.0,
+            service.bake.errors * 100.0
+        )
+    })
+}
+
+fn total(observed: &Observed, release: ReleaseId, service: &str) -> Load {
+    observed
+        .replicas()
+        .filter(|(id, _)| id.release == release && id.service == service)
+        .map(|(id, _)| observed.load_since_switch(id))
+        .fold(Load::default(), |sum, load| Load {
+            requests: sum.requests + load.requests,
+            errors: sum.errors + load.errors,
+            ..sum
+        })
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a share of requests needs no more than 52 bits")]
+fn share(load: Load) -> f64 {
+    if load.requests == 0 { 0.0 } else { load.errors as f64 / load.requests as f64 }
+}
+
+/// Retires warm releases whose time is over, or whose room is needed.
+pub(super) fn retire(desired: &Desired, observed: &Observed, now: Timestamp, decision: &mut Decision) {
+    let in_use = desired.running().and_then(|deployment| deployment.previous);
+    let candidate = desired.running().map(|deployment| deployment.candidate);
+    let mut warm = Vec::new();
+    for (id, release) in &desired.releases {
+        let ReleaseState::Warm { since, until } = release.state else { continue };
+        let has_tunnels = observed
+            .replicas()
+            .any(|(replica, _)| replica.release == *id && observed.load(replica).tunnels > 0);
+        let websockets = release.spec.services.values().map(|service| service.drain.websockets).max();
+        let end = if has_tunnels { until.max(since + websockets.unwrap_or_default()) } else { until };
+        if in_use == Some(*id) || candidate == Some(*id) {
+            continue;
+        }
+        if end <= now {
+            decision.commits.push(Change::Retire { release: *id });
+        } else {
+            decision.wake(end);
+            warm.push((since, *id));
+        }
+    }
+    // The live release, the candidate if there is one, and so many warm ones as `keep.releases` leaves room for.
+    let keep = desired.live().map_or(2, |(_, live)| live.spec.keep.releases.max(2)) as usize;
+    let taken = 1 + usize::from(desired.candidate().is_some());
+    warm.sort_unstable();
+    let surplus = warm.len().saturating_sub(keep.saturating_sub(taken));
+    decision.commits.extend(warm.into_iter().take(surplus).map(|(_, id)| Change::Retire { release: id }));
+}
+
+/// Records the end of a job.
+pub(super) fn jobs(desired: &Desired, observed: &Observed, decision: &mut Decision) {
+    let running = [desired.live, desired.candidate().map(|(id, _)| id)];
+    for id in running.into_iter().flatten().collect::<std::collections::BTreeSet<_>>() {
+        let Some(release) = desired.releases.get(&id) else { continue };
+        for service in release.spec.services.values().filter(|service| service.role == Role::Job) {
+            let slot = Slot { release: id, service: service.name.clone(), ordinal: 1 };
+            let is_running = observed.in_slot(&slot).next().is_some();
+            let Some(history) = observed.slot(&slot).filter(|_| !is_running) else { continue };
+            let Some(exit) = history.last_exit else { continue };
+            let tries_again = match service.restart {
+                Restart::No => false,
+                Restart::OnFailure(max) => max.is_none_or(|max| history.restarts < max),
+                Restart::Always => true,
+            };
+            let success = exit == ExitStatus::Code(0);
+            let is_known = desired.jobs.contains_key(&(id, service.name.clone()));
+            if !is_known && (success || !tries_again) {
+                let service = service.name.clone();
+                decision.commits.push(Change::JobDone { release: id, service, success });
+            }
+        }
+    }
+}

@@ -1,0 +1,366 @@
+//! Start, replace, stop: the replicas of every slot.
+//!
+//! Owns: which replica of a slot stays and which leaves, when a start is due, and the order un-route, drain, stop.
+//! Never: looks at a deployment's progress.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use super::{
+    Action, Decision, Eagerness, KillCause, RESEND, StartCause,
+    desired::Desired,
+    observed::{Observed, Replica, ReplicaPhase, SlotHistory},
+    wanted::Want,
+};
+use crate::{
+    health::Verdict,
+    ids::{ReplicaId, Slot},
+    spec::{Check, Condition, MIN_UP, Restart, Role},
+    time::Timestamp,
+};
+
+/// At most this many replicas fill, or leave, one slot at a time.
+const SLOT_REPLICAS_MAX: usize = 2;
+
+/// Why a replica should go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leaving {
+    /// Gracefully: nobody wants it, or another has taken its place.
+    Gracefully,
+    /// At once.
+    Killed(KillCause),
+}
+
+/// What is to become of the replicas.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Verdicts {
+    /// These go.
+    pub(super) leaving: BTreeMap<ReplicaId, Leaving>,
+    /// These slots need one more replica, and why.
+    pub(super) needs: BTreeMap<Slot, StartCause>,
+}
+
+/// Says for every replica whether it leaves, and for every wanted slot whether it needs a start.
+pub(super) fn classify(
+    wanted: &BTreeMap<Slot, Want<'_>>,
+    observed: &Observed,
+    now: Timestamp,
+    decision: &mut Decision,
+) -> Verdicts {
+    let mut verdicts = Verdicts::default();
+    let mut slots: BTreeMap<Slot, Vec<(&ReplicaId, &Replica)>> = BTreeMap::new();
+    for (id, replica) in observed.replicas() {
+        slots.entry(id.slot()).or_default().push((id, replica));
+    }
+    for (slot, replicas) in &slots {
+        let Some(want) = wanted.get(slot) else {
+            verdicts.leaving.extend(replicas.iter().map(|(id, _)| ((*id).clone(), Leaving::Gracefully)));
+            continue;
+        };
+        classify_slot(want, replicas, now, &mut verdicts, decision);
+    }
+    for slot in wanted.keys().filter(|slot| !slots.contains_key(slot)) {
+        let cause = if observed.slot(slot).is_some_and(|h| h.last_exit.is_some()) {
+            StartCause::Died
+        } else {
+            StartCause::New
+        };
+        verdicts.needs.insert(slot.clone(), cause);
+    }
+    restart_in_turn(wanted, &slots, &mut verdicts);
+    verdicts
+}
+
+fn classify_slot(
+    want: &Want<'_>,
+    replicas: &[(&ReplicaId, &Replica)],
+    now: Timestamp,
+    verdicts: &mut Verdicts,
+    decision: &mut Decision,
+) {
+    let mut leave = |id: &ReplicaId, how| {
+        verdicts.leaving.insert(id.clone(), how);
+    };
+    let mut staying: Vec<(&ReplicaId, &Replica)> = Vec::new();
+    for (id, replica) in replicas {
+        match sickness(want, replica, now, decision) {
+            Some(cause) => leave(id, Leaving::Killed(cause)),
+            None => staying.push((id, replica)),
+        }
+    }
+    // One that is being stopped is on its way out, whatever it once was wanted for.
+    staying.retain(|(_, replica)| !matches!(replica.phase, ReplicaPhase::Stopping { .. }));
+    let is_sick = |replica: &Replica| matches!(replica.health.verdict(), Verdict::Failed { .. });
+    // The newest that serves makes the older ones superfluous, and any sick one.
+    if let Some(best) = staying.iter().rposition(|(_, r)| r.serves(want.service)) {
+        let newer = staying.split_off(best);
+        let (sick, kept): (Vec<_>, Vec<_>) = newer.into_iter().partition(|(_, r)| is_sick(r));
+        for (id, _) in staying.into_iter().chain(sick) {
+            leave(id, Leaving::Gracefully);
+        }
+        staying = kept;
+    }
+    // Of several sick ones the newest is enough to wait with; the others leave room for a replacement.
+    if let Some(newest) = staying.iter().rposition(|(_, r)| is_sick(r)) {
+        let older: Vec<_> = staying.iter().take(newest).filter(|(_, r)| is_sick(r)).copied().collect();
+        for (id, _) in &older {
+            leave(id, Leaving::Gracefully);
+        }
+        staying.retain(|(id, _)| older.iter().all(|(old, _)| old != id));
+    }
+    if want.exclusive {
+        // There is no room beside it: the sick one goes first.
+        for (id, _) in staying.iter().filter(|(_, r)| is_sick(r)) {
+            leave(id, Leaving::Gracefully);
+        }
+        staying.retain(|(_, r)| !is_sick(r));
+    }
+    let Some((id, _)) = replicas.last() else { return };
+    if staying.iter().all(|(_, replica)| is_sick(replica)) {
+        let is_gone = staying.is_empty();
+        verdicts.needs.insert(id.slot(), if is_gone { StartCause::Died } else { StartCause::Replace });
+    }
+}
+
+/// Why a replica is killed at once, if it is.
+fn sickness(
+    want: &Want<'_>,
+    replica: &Replica,
+    now: Timestamp,
+    decision: &mut Decision,
+) -> Option<KillCause> {
+    if matches!(replica.phase, ReplicaPhase::Stopping { .. }) {
+        return None;
+    }
+    match replica.health.verdict() {
+        Verdict::Failed { hung: true } => Some(KillCause::Hung),
+        Verdict::Unknown if want.service.role != Role::Job => {
+            let deadline = replica.started + want.service.gate_timeout;
+            let proven_at = replica.started + MIN_UP;
+            if want.service.probe.check == Check::Up && now < proven_at {
+                decision.wake(proven_at);
+            }
+            if now < deadline {
+                decision.wake(deadline);
+                return None;
+            }
+            Some(KillCause::NotReady)
+        }
+        _ => None,
+    }
+}
+
+/// A restart that a human asked for goes through a service slot by slot: the next one when all others serve.
+fn restart_in_turn(
+    wanted: &BTreeMap<Slot, Want<'_>>,
+    slots: &BTreeMap<Slot, Vec<(&ReplicaId, &Replica)>>,
+    verdicts: &mut Verdicts,
+) {
+    let mut busy: BTreeSet<(&str, u32)> = BTreeSet::new();
+    let serving = |slot: &Slot| {
+        let replicas = slots.get(slot).map(Vec::as_slice).unwrap_or_default();
+        replicas.iter().filter(|(id, _)| !verdicts.leaving.contains_key(id)).collect::<Vec<_>>()
+    };
+    for (slot, want) in wanted.iter().filter(|(_, want)| want.restart.is_some()) {
+        let stay = serving(slot);
+        let settled = matches!(stay.as_slice(), [(_, replica)] if replica.serves(want.service));
+        if !settled {
+            busy.insert((&slot.service, slot.release.0));
+        }
+    }
+    let mut due: Vec<(Slot, bool)> = Vec::new();
+    for (slot, want) in wanted {
+        let Some(restart) = want.restart else { continue };
+        let outdated = |r: &Replica| r.started < restart;
+        if let [(_, replica)] = serving(slot).as_slice()
+            && outdated(replica)
+            && busy.insert((&slot.service, slot.release.0))
+        {
+            due.push((slot.clone(), want.exclusive));
+        }
+    }
+    for (slot, exclusive) in due {
+        if exclusive {
+            let ids: Vec<ReplicaId> =
+                slots.get(&slot).into_iter().flatten().map(|(id, _)| (*id).clone()).collect();
+            verdicts.leaving.extend(ids.into_iter().map(|id| (id, Leaving::Gracefully)));
+        }
+        verdicts.needs.insert(slot, StartCause::Wish);
+    }
+}
+
+/// Starts what is missing, where nothing stands against it.
+pub(super) fn start(
+    desired: &Desired,
+    wanted: &BTreeMap<Slot, Want<'_>>,
+    observed: &Observed,
+    verdicts: &Verdicts,
+    now: Timestamp,
+    decision: &mut Decision,
+) {
+    for (slot, cause) in &verdicts.needs {
+        let Some(want) = wanted.get(slot) else { continue };
+        if want.exclusive && has_rival(slot, observed) {
+            continue; // the engine's word that it is gone wakes us
+        }
+        if observed.in_slot(slot).count() >= SLOT_REPLICAS_MAX {
+            continue; // one that was killed isn't gone yet
+        }
+        let history = observed.slot(slot);
+        if *cause != StartCause::Wish && history.is_some_and(|h| is_given_up(want, h)) {
+            continue;
+        }
+        if let Some(at) = history.map(|h| h.score.next_start(slot, h.attempt)).filter(|at| now < *at) {
+            decision.wake(at);
+            continue;
+        }
+        if history.is_none_or(|h| h.last_exit.is_none()) && !may_start(desired, slot, want, observed) {
+            continue;
+        }
+        let id = ReplicaId {
+            release: slot.release,
+            service: slot.service.clone(),
+            ordinal: slot.ordinal,
+            attempt: observed.next_attempt(slot),
+        };
+        decision.actions.push(Action::Start { id, cause: *cause });
+    }
+}
+
+/// Whether another replica of the service runs that must be gone before this slot may be filled: in another release,
+/// or in the same slot.
+fn has_rival(slot: &Slot, observed: &Observed) -> bool {
+    observed.replicas().any(|(id, _)| {
+        id.service == slot.service && (id.release != slot.release || id.ordinal == slot.ordinal)
+    })
+}
+
+/// Whether the file's `restart` (or a job's end) says that a slot stays empty.
+fn is_given_up(want: &Want<'_>, history: &SlotHistory) -> bool {
+    let Some(exit) = history.last_exit else {
+        return history.start_error.as_ref().is_some_and(|error| error.permanent);
+    };
+    match want.service.restart {
+        Restart::Always => false,
+        Restart::No => true,
+        Restart::OnFailure(max) => {
+            exit == super::ExitStatus::Code(0) || max.is_some_and(|max| history.restarts >= max)
+        }
+    }
+}
+
+/// Whether everything that the service waits for holds.
+pub(super) fn may_start(desired: &Desired, slot: &Slot, want: &Want<'_>, observed: &Observed) -> bool {
+    want.service.depends_on.iter().all(|(name, dependency)| {
+        let holds = holds(desired, slot, name, dependency.condition, observed);
+        holds || (!dependency.required && dependency.condition != Condition::Started)
+    })
+}
+
+fn holds(desired: &Desired, slot: &Slot, name: &str, condition: Condition, observed: &Observed) -> bool {
+    let is_dependency = |id: &ReplicaId| {
+        id.service == name && (id.release == slot.release || id.release.0 == 0 || slot.release.0 == 0)
+    };
+    let mut replicas = observed.replicas().filter(|(id, _)| is_dependency(id));
+    match condition {
+        Condition::Started => replicas.any(|(_, r)| r.phase == ReplicaPhase::Running),
+        Condition::Healthy => replicas.any(|(_, r)| r.health.is_ready() && r.phase == ReplicaPhase::Running),
+        Condition::Completed => {
+            desired.jobs.iter().any(|((of, job), success)| job == name && *of == slot.release && *success)
+        }
+    }
+}
+
+/// Moves every leaving replica one step on: un-routed, drained, stopped, killed.
+pub(super) fn stop(
+    desired: &Desired,
+    observed: &Observed,
+    verdicts: &Verdicts,
+    now: Timestamp,
+    decision: &mut Decision,
+) {
+    for (id, replica) in observed.replicas() {
+        if let ReplicaPhase::Stopping { since, sent, killed } = replica.phase {
+            let grace = grace(desired, id);
+            stop_further(id, (since, sent, killed), grace, now, decision);
+            continue;
+        }
+        match verdicts.leaving.get(id) {
+            Some(Leaving::Killed(cause)) => {
+                decision.actions.push(Action::Kill { id: id.clone(), cause: *cause });
+            }
+            Some(Leaving::Gracefully) if is_drained(desired, observed, id, replica, now, decision) => {
+                decision.actions.push(Action::Stop { id: id.clone() });
+            }
+            Some(Leaving::Gracefully) | None => {}
+        }
+    }
+}
+
+/// How long a replica may take to stop. One whose service is forgotten gets Compose's default of 10 s.
+fn grace(desired: &Desired, id: &ReplicaId) -> Duration {
+    desired.service(id.release, &id.service).map_or(Duration::from_secs(10), |service| service.stop_grace)
+}
+
+fn stop_further(
+    id: &ReplicaId,
+    (since, sent, killed): (Timestamp, Timestamp, bool),
+    grace: Duration,
+    now: Timestamp,
+    decision: &mut Decision,
+) {
+    let due = if killed { sent + RESEND } else { since + grace };
+    if now < due {
+        decision.wake(due);
+    } else {
+        decision.actions.push(Action::Kill { id: id.clone(), cause: KillCause::Grace });
+    }
+}
+
+/// Whether a leaving replica may be stopped: no proxy can choose it, and what it had under way is done or overdue.
+fn is_drained(
+    desired: &Desired,
+    observed: &Observed,
+    id: &ReplicaId,
+    replica: &Replica,
+    now: Timestamp,
+    decision: &mut Decision,
+) -> bool {
+    if !observed.was_ever_routed(id) {
+        return true;
+    }
+    let Some(unrouted) = replica.unrouted_since.filter(|_| observed.is_unrouted(id)) else { return false };
+    let load = observed.load(id);
+    let drain = desired.service(id.release, &id.service).map(|service| service.drain).unwrap_or_default();
+    let requests_end = unrouted + drain.requests;
+    let tunnels_end = unrouted + drain.stagger + super::table::TUNNEL_CLOSE_MARGIN;
+    let is_waiting = |count: u64, end: Timestamp, decision: &mut Decision| {
+        let waits = count > 0 && now < end;
+        if waits {
+            decision.wake(end);
+        }
+        waits
+    };
+    let waits_for_requests = is_waiting(load.in_flight, requests_end, decision);
+    let waits_for_tunnels = is_waiting(load.tunnels, tunnels_end, decision);
+    !waits_for_requests && !waits_for_tunnels
+}
+
+/// Which replicas to probe.
+pub(super) fn probes(desired: &Desired, observed: &Observed, decision: &mut Decision) {
+    for (id, replica) in observed.replicas() {
+        let Some(service) = desired.service(id.release, &id.service) else { continue };
+        if replica.phase != ReplicaPhase::Running
+            || service.role == Role::Job
+            || service.probe.check == Check::Up
+            || matches!(replica.health.verdict(), Verdict::Failed { .. })
+        {
+            continue;
+        }
+        let eagerness =
+            if replica.health.verdict() == Verdict::Unknown { Eagerness::Gate } else { Eagerness::Watch };
+        decision.probes.insert(id.clone(), eagerness);
+    }
+}

@@ -1,0 +1,104 @@
+//! Routes: which replicas of the live release take requests.
+//!
+//! Owns: the content of the route table. Never: numbers it, knows a socket or a host name (the shell joins the live
+//! release's ports to it), or waits for anybody.
+
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+
+use super::{
+    desired::Desired,
+    observed::{Observed, ReplicaPhase},
+    slots::{Leaving, Verdicts},
+};
+use crate::{
+    health::Verdict,
+    ids::{ReleaseId, ReplicaId},
+    spec::Role,
+};
+
+/// How long after the end of the stagger window a tunnel may take to close before its replica is stopped anyway.
+pub(super) const TUNNEL_CLOSE_MARGIN: Duration = Duration::from_secs(5);
+
+/// The routes that should be in force.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Table {
+    /// The release that they lead to; `None` while the project has none, or is down.
+    pub release: Option<ReleaseId>,
+    /// By service.
+    pub routes: BTreeMap<String, Route>,
+    /// Tunnels to be closed.
+    pub close_tunnels: Vec<CloseTunnels>,
+}
+
+impl Table {
+    /// Every replica that can be chosen.
+    pub fn targets(&self) -> impl Iterator<Item = &ReplicaId> {
+        self.routes.values().flat_map(|route| route.targets.iter().map(|(id, _)| id))
+    }
+}
+
+/// Where the requests for one service go.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Route {
+    /// The replicas that can be chosen; requests are held while there is none.
+    pub targets: Vec<(ReplicaId, SocketAddr)>,
+    /// Whether a human stopped the service: its requests are answered at once instead of held.
+    pub stopped: bool,
+}
+
+/// The tunnels of a replica that leaves are to be closed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CloseTunnels {
+    /// Whose.
+    pub replica: ReplicaId,
+    /// Spread over this time.
+    pub within: Duration,
+}
+
+/// The routes that should be in force.
+pub(super) fn table(desired: &Desired, observed: &Observed, verdicts: &Verdicts) -> Table {
+    let mut table = Table::default();
+    for (id, _) in observed.replicas().filter(|(id, _)| observed.load(id).tunnels > 0) {
+        if verdicts.leaving.get(id) == Some(&Leaving::Gracefully) {
+            let within = desired.service(id.release, &id.service).map_or(Duration::ZERO, |s| s.drain.stagger);
+            table.close_tunnels.push(CloseTunnels { replica: id.clone(), within });
+        }
+    }
+    let Some((release, live)) = desired.live() else { return table };
+    if desired.down {
+        return table;
+    }
+    table.release = Some(release);
+    for service in live.spec.services.values() {
+        if service.role == Role::App && !service.ports.is_empty() {
+            let stopped = desired.wish(&service.name).stopped;
+            let targets = targets(release, &service.name, observed, verdicts);
+            table.routes.insert(service.name.clone(), Route { targets, stopped });
+        }
+    }
+    table
+}
+
+/// The ready replicas; the suspect ones while there is no other (the last target stays unless it is dead or failed).
+fn targets(
+    release: ReleaseId,
+    service: &str,
+    observed: &Observed,
+    verdicts: &Verdicts,
+) -> Vec<(ReplicaId, SocketAddr)> {
+    let with = |accept: fn(Verdict) -> bool| {
+        observed
+            .replicas()
+            .filter(|(id, replica)| {
+                id.release == release
+                    && id.service == service
+                    && replica.phase == ReplicaPhase::Running
+                    && !verdicts.leaving.contains_key(id)
+                    && accept(replica.health.verdict())
+            })
+            .filter_map(|(id, replica)| Some((id.clone(), replica.addr?)))
+            .collect::<Vec<_>>()
+    };
+    let ready = with(|verdict| matches!(verdict, Verdict::Ready | Verdict::Assumed));
+    if ready.is_empty() { with(|verdict| verdict == Verdict::Suspect) } else { ready }
+}

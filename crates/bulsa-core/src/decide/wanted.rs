@@ -1,0 +1,121 @@
+//! Which slots should be filled.
+//!
+//! Owns: the answer for every release that runs or should run. Never: looks at single replicas' health beyond what a
+//! dependency asks for.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    desired::{Desired, Phase, ReleaseState},
+    observed::Observed,
+};
+use crate::{
+    ids::{ReleaseId, Slot},
+    spec::{Handover, Role, Service},
+    time::Timestamp,
+};
+
+/// A slot that should be filled, and how.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Want<'a> {
+    /// The service to run.
+    pub(super) service: &'a Service,
+    /// Replicas started before this are outdated.
+    pub(super) restart: Option<Timestamp>,
+    /// Two replicas of this service must never run side by side, be it in one slot or in two releases.
+    pub(super) exclusive: bool,
+}
+
+/// The slots that should be filled, with what.
+pub(super) fn wanted<'a>(desired: &'a Desired, observed: &Observed) -> BTreeMap<Slot, Want<'a>> {
+    let mut wanted = BTreeMap::new();
+    if desired.down {
+        return wanted;
+    }
+    for (id, release) in &desired.releases {
+        for service in release.spec.services.values() {
+            if runs(desired, observed, *id, release.state, service) {
+                want(desired, *id, service, &mut wanted);
+            }
+        }
+    }
+    wanted
+}
+
+/// Whether `service` of release `id` should run now.
+fn runs(
+    desired: &Desired,
+    observed: &Observed,
+    id: ReleaseId,
+    state: ReleaseState,
+    service: &Service,
+) -> bool {
+    let is_exclusive = service.handover == Handover::StopFirst;
+    match state {
+        ReleaseState::Live => match service.role {
+            Role::Job => !desired.jobs.contains_key(&(id, service.name.clone())),
+            Role::Shared => true,
+            Role::App | Role::Worker => !desired.is_taken_over(&service.name),
+        },
+        ReleaseState::Candidate => {
+            let taking_over = desired.is_taken_over(&service.name);
+            has_room(desired, observed, id)
+                && match service.role {
+                    Role::Job => !desired.jobs.contains_key(&(id, service.name.clone())),
+                    // A `shared` service that the live release doesn't have yet.
+                    Role::Shared => true,
+                    Role::App | Role::Worker => {
+                        !is_exclusive || taking_over || is_new(desired, &service.name)
+                    }
+                }
+        }
+        // A worker of a release that isn't live must not go on taking work, and what is `stop_first` can't run twice.
+        ReleaseState::Warm { .. } => service.role == Role::App && !is_exclusive,
+        ReleaseState::Retired | ReleaseState::Failed => false,
+    }
+}
+
+/// Whether the live release has no such service: there is nothing to take over.
+fn is_new(desired: &Desired, service: &str) -> bool {
+    desired.live().is_none_or(|(_, live)| !live.spec.services.contains_key(service))
+}
+
+/// Whether so few other releases have replicas that the candidate may start its own.
+fn has_room(desired: &Desired, observed: &Observed, candidate: ReleaseId) -> bool {
+    let others: BTreeSet<ReleaseId> = observed
+        .replicas()
+        .map(|(id, _)| id.release)
+        .filter(|release| *release != candidate && release.0 != 0)
+        .collect();
+    let keep = desired.releases.get(&candidate).map_or(2, |release| release.spec.keep.releases.max(2));
+    others.len() < keep as usize
+}
+
+fn want<'a>(desired: &Desired, id: ReleaseId, service: &'a Service, wanted: &mut BTreeMap<Slot, Want<'a>>) {
+    let release = if service.role == Role::Shared { ReleaseId(0) } else { id };
+    let is_warm = matches!(desired.releases.get(&id).map(|r| r.state), Some(ReleaseState::Warm { .. }));
+    let exclusive =
+        service.handover == Handover::StopFirst || matches!(service.role, Role::Shared | Role::Job);
+    let restart = desired.wish(&service.name).restart.filter(|_| !is_warm && service.role != Role::Job);
+    for ordinal in 1..=desired.replicas(service) {
+        let slot = Slot { release, service: service.name.clone(), ordinal };
+        // The live release's word on a `shared` service goes before the candidate's: a deploy never touches it.
+        let is_live = desired.live == Some(id);
+        if is_live || !wanted.contains_key(&slot) {
+            wanted.insert(slot, Want { service, restart, exclusive });
+        }
+    }
+}
+
+/// Whether the running deployment has the `stop_first` services still before it.
+pub(super) fn has_takeover(desired: &Desired) -> bool {
+    let Some(deployment) = desired.running() else { return false };
+    let Some(candidate) = desired.releases.get(&deployment.candidate) else { return false };
+    deployment.phase == Phase::Gate
+        && candidate.spec.services.values().any(|service| {
+            service.handover == Handover::StopFirst
+                && matches!(service.role, Role::App | Role::Worker)
+                && !is_new(desired, &service.name)
+                && desired.replicas(service) > 0
+        })
+}
