@@ -13,6 +13,7 @@ pub mod compose;
 pub mod decide;
 pub mod health;
 pub mod ids;
+pub mod plan;
 pub mod spec;
 pub mod time;
 pub mod wire;

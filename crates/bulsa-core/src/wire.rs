@@ -1,1 +1,4 @@
 //! The versioned types that cross a socket or a disk.
+
+pub mod api;
+pub mod spec;

@@ -1,1 +1,56 @@
-//! The data plane.
+//! Bulsa's data plane: an HTTP/1.1 reverse proxy whose targets may come, go and die without a request noticing.
+//!
+//! It knows addresses, and nothing of containers, Compose files or stores. It is told by numbered [`Table`]s which
+//! targets are ready, and answers by [`Report`]s on which table all its workers run and what is still in flight
+//! where. So whoever stops a target can first wait until nothing can reach it any more.
+//!
+//! ```text
+//!   Proxy ── orders (table, listeners, drain) ──▶ worker 0..n   one thread and runtime each, nothing shared
+//!     ▲                                             │             on the path of a request
+//!     └─────────── counters, "look again" ◀─────────┘
+//!
+//!   accept ▸ server ▸ forward ▸ [ choose ▸ hold | pool ▸ upstream ] ▸ body | tunnel
+//! ```
+//!
+//! What it promises:
+//! - Once [`Report::table`] is at least N, no request is sent to a target that table N leaves out, holds and retries
+//!   included; a target that such a report shows without work gets none any more.
+//! - A request that was not sent at all goes to another target, whatever its method. One that was sent and got not a
+//!   byte of an answer goes once to another if it is idempotent and has no body; otherwise it is answered 502.
+//! - While a service has no ready target its requests wait, bounded in time and number, with their bodies unread.
+//! - Tunnels stay with their target until they end or are told to.
+//! - The workers never wait for the one who embeds the proxy. When that one dies, traffic flows on the last table.
+//!
+//! No limit is set on the size of a body or the time to answer. HTTP/1.1 is spoken on both sides by hyper; that the
+//! server side cannot pass on `103 Early Hints` is a limit of it.
+
+#![forbid(unsafe_code)]
+
+mod accept;
+mod body;
+mod choose;
+mod forward;
+mod headers;
+mod hold;
+mod local;
+mod plan;
+mod pool;
+mod proxy;
+mod report;
+mod respond;
+mod route;
+mod server;
+mod table;
+mod target;
+mod tunnel;
+mod upstream;
+mod worker;
+
+pub use ipnet::IpNet;
+
+pub use crate::proxy::{Applied, GRACE_MAX, Options, Proxy, WORKERS_MAX};
+pub use crate::report::{HeldReport, Report, TargetReport};
+pub use crate::table::{
+    CloseTunnels, HOLD_MS_MAX, Hold, LISTENERS_MAX, ListenerRoutes, ROUTES_MAX, Route, SERVICES_MAX, Service,
+    TABLE_VERSION, TARGETS_MAX, Table, TableError, Target, WITHIN_MS_MAX,
+};

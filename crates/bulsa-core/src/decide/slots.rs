@@ -242,6 +242,10 @@ fn is_given_up(want: &Want<'_>, history: &SlotHistory) -> bool {
     let Some(exit) = history.last_exit else {
         return history.start_error.as_ref().is_some_and(|error| error.permanent);
     };
+    // A job that has succeeded is done, whatever its `restart` says: the note of it is on its way to the disk.
+    if want.service.role == Role::Job && exit == super::ExitStatus::Code(0) {
+        return true;
+    }
     match want.service.restart {
         Restart::Always => false,
         Restart::No => true,

@@ -1,0 +1,195 @@
+//! From what the file says to the [`Spec`]: every default filled in, every path absolute.
+//!
+//! Owns: the defaults, the inferred roles, and how a `healthcheck` becomes a probe. Runs only on a project without
+//! mistakes.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use crate::spec::{self, Accept, AppPort, Check, Condition, Probe, Restart, Role, Spec};
+
+use super::{
+    http_test,
+    model::{Healthcheck, Project, Service},
+    paths,
+};
+
+const PROBE_INTERVAL: Duration = Duration::from_secs(2);
+const PROBE_START_INTERVAL: Duration = Duration::from_millis(10);
+const HTTP_TIMEOUT: Duration = Duration::from_secs(1);
+const EXEC_TIMEOUT: Duration = Duration::from_secs(30);
+const RISE: u32 = 2;
+const FALL: u32 = 3;
+const GATE_TIMEOUT: Duration = Duration::from_secs(120);
+const STOP_GRACE: Duration = Duration::from_secs(10);
+const SIGTERM: i32 = 15;
+
+pub(super) fn spec(project: &Project, project_dir: &str) -> Spec {
+    Spec {
+        project: project.name.clone(),
+        services: project
+            .services
+            .iter()
+            .map(|(name, one)| (name.clone(), service(one, project, project_dir)))
+            .collect(),
+        keep: project.keep,
+        trusted_proxies: project.trusted_proxies.clone(),
+    }
+}
+
+fn service(service: &Service, project: &Project, project_dir: &str) -> spec::Service {
+    let (role, role_reason) = role(service, project);
+    let probe = probe(service);
+    let needed = probe.start_period.saturating_add(probe.interval.saturating_mul(probe.fall));
+    spec::Service {
+        name: service.name.clone(),
+        role,
+        role_reason,
+        argv: service.entrypoint.iter().chain(&service.command).flatten().cloned().collect(),
+        env: environment(service),
+        working_dir: paths::join(project_dir, service.working_dir.as_deref().unwrap_or(".")),
+        user: service.user.clone(),
+        replicas: service.replicas(),
+        ports: ports(service),
+        app_port: service.bulsa.app_port.as_ref().map_or(AppPort::Env, |(port, _)| *port),
+        gate_timeout: service.bulsa.gate_timeout.unwrap_or(GATE_TIMEOUT).max(needed),
+        probe,
+        drain: service.bulsa.drain,
+        hold: service.bulsa.hold,
+        bake: service.bulsa.bake,
+        handover: service.bulsa.handover.unwrap_or(spec::Handover::Overlap),
+        restart: match &service.restart {
+            Some((_, policy)) => *policy,
+            None if role == Role::Job => Restart::No,
+            None => Restart::Always,
+        },
+        stop_signal: service.stop_signal.as_ref().map_or(SIGTERM, |(_, number)| *number),
+        stop_grace: service.stop_grace_period.unwrap_or(STOP_GRACE),
+        depends_on: service
+            .depends_on
+            .iter()
+            .map(|(name, on)| {
+                (name.clone(), spec::Dependency { condition: on.condition, required: on.required })
+            })
+            .collect(),
+        position: service.pos.to_string(),
+    }
+}
+
+fn environment(service: &Service) -> BTreeMap<String, String> {
+    let set = service.environment.iter().filter_map(|(name, value)| Some((name.clone(), value.clone()?)));
+    set.collect()
+}
+
+fn ports(service: &Service) -> Vec<spec::Port> {
+    let port = |port: &super::model::Port| spec::Port {
+        host: port.host_ip,
+        published: port.published.filter(|published| *published > 0),
+        target: port.target,
+        route_host: service.bulsa.route_host.clone(),
+        route_path: service.bulsa.route_path.clone().unwrap_or_else(|| "/".to_owned()),
+    };
+    service.ports.iter().map(port).collect()
+}
+
+/// The role and, in a few words, why.
+pub(super) fn role(service: &Service, project: &Project) -> (Role, String) {
+    if let Some((role, _)) = &service.bulsa.role {
+        return (*role, "the file says so".to_owned());
+    }
+    let waiting = project.services.values().find(|other| {
+        other
+            .depends_on
+            .get(&service.name)
+            .is_some_and(|dependency| dependency.condition == Condition::Completed)
+    });
+    if let Some(waiting) = waiting {
+        return (Role::Job, format!("`{}` waits for it to complete", waiting.name));
+    }
+    if service.ports.is_empty() {
+        (Role::Worker, "it publishes no port".to_owned())
+    } else {
+        (Role::App, "it publishes a port".to_owned())
+    }
+}
+
+fn probe(service: &Service) -> Probe {
+    let written = service.healthcheck.clone().unwrap_or_default();
+    let start_period = written.start_period.unwrap_or_default();
+    if let Some(probe) = &service.bulsa.probe {
+        let path = probe.path.clone().unwrap_or_else(|| "/".to_owned());
+        return Probe {
+            check: Check::Http {
+                port: foreign(probe.port, service),
+                path,
+                host: None,
+                accept: Accept::Success,
+            },
+            interval: probe.interval.unwrap_or(PROBE_INTERVAL),
+            start_interval: given(written.start_interval).unwrap_or(PROBE_START_INTERVAL),
+            timeout: probe.timeout.unwrap_or(HTTP_TIMEOUT),
+            rise: probe.rise.unwrap_or(RISE),
+            fall: probe.fall.unwrap_or(FALL),
+            start_period,
+            declared: true,
+        };
+    }
+    let (check, own_timeout, declared) = check(&written, service);
+    let default_timeout = match check {
+        Check::Exec(_) => EXEC_TIMEOUT,
+        Check::Http { .. } | Check::Up => HTTP_TIMEOUT,
+    };
+    let timeout = match (given(written.timeout), own_timeout) {
+        (Some(written), Some(own)) => written.min(own),
+        (written, own) => written.or(own).unwrap_or(default_timeout),
+    };
+    Probe {
+        check,
+        interval: given(written.interval).unwrap_or(PROBE_INTERVAL),
+        start_interval: given(written.start_interval).unwrap_or(PROBE_START_INTERVAL),
+        timeout,
+        rise: RISE,
+        fall: written.retries.filter(|retries| *retries > 0).unwrap_or(FALL),
+        start_period,
+        declared,
+    }
+}
+
+/// As in Docker, zero means the default.
+fn given(duration: Option<Duration>) -> Option<Duration> {
+    duration.filter(|duration| !duration.is_zero())
+}
+
+/// The check, the time limit that its program sets itself, and whether the file asked for it.
+fn check(healthcheck: &Healthcheck, service: &Service) -> (Check, Option<Duration>, bool) {
+    let off = healthcheck.disable == Some(true);
+    let test =
+        healthcheck.test.as_deref().filter(|test| !off && test.first().is_some_and(|form| form != "NONE"));
+    let Some(test) = test else {
+        let check = if service.ports.is_empty() {
+            Check::Up
+        } else {
+            Check::Http { port: None, path: "/".to_owned(), host: None, accept: Accept::AnyAnswer }
+        };
+        return (check, None, false);
+    };
+    if let Some(http) = http_test::recognise(test) {
+        let port = foreign(Some(http.port), service);
+        let check = Check::Http { port, path: http.path, host: Some(http.host), accept: http.accept };
+        return (check, http.timeout, true);
+    }
+    let words = test.iter().skip(1).cloned();
+    let argv = match test.first().map(String::as_str) {
+        Some("CMD-SHELL") => ["/bin/sh", "-c"].map(str::to_owned).into_iter().chain(words).collect(),
+        _ => words.collect(),
+    };
+    (Check::Exec(argv), None, true)
+}
+
+/// The port, unless it is the one that the program listens on anyway, which each replica has for itself.
+fn foreign(port: Option<u16>, service: &Service) -> Option<u16> {
+    let own = match &service.bulsa.app_port {
+        Some((AppPort::Fixed(own) | AppPort::Isolated(own), _)) => Some(*own),
+        _ => None,
+    };
+    port.filter(|port| own != Some(*port) && service.ports.iter().all(|published| published.target != *port))
+}

@@ -1,0 +1,270 @@
+//! `services.*`: from the tree to the typed [`Service`].
+//!
+//! Owns: what each key of a service may be. Never: looks at another service (that is [`super::check`]) or fills in a
+//! default (that is [`super::normalise`]).
+
+mod environment;
+mod healthcheck;
+mod ports;
+mod signals;
+
+use super::{
+    bulsa,
+    diagnostic::{Diagnostic, Diagnostics, nearest},
+    duration,
+    environment::Environment,
+    keys, read,
+    scalar::Value,
+    tree::{Entry, Kind, Node, Scalar},
+    words,
+};
+use crate::spec;
+
+pub(super) use super::model::{Dependency, Deploy, Service};
+
+/// At most this many replicas of one service.
+pub const MAX_REPLICAS: u32 = 1000;
+
+/// Why a file that a service names can't be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// There is none; fine for an `env_file` that isn't required.
+    #[error("there is no such file")]
+    NotFound,
+    /// Anything else, as a sentence.
+    #[error("{0}")]
+    Other(String),
+}
+
+/// Gives the text of a file by its path; the core itself opens none.
+pub type ReadFile<'a> = dyn FnMut(&str) -> Result<String, ReadError> + 'a;
+
+/// What reading a service needs beside its node.
+pub(super) struct Context<'a, 'r> {
+    pub(super) environment: &'a Environment<'a>,
+    pub(super) project_dir: &'a str,
+    pub(super) read: &'a mut ReadFile<'r>,
+}
+
+/// Reads one service; mistakes go to `diags` and leave their key out.
+pub(super) fn service(entry: &Entry, context: &mut Context<'_, '_>, diags: &mut Diagnostics) -> Service {
+    let path = format!("services.{}", entry.key);
+    let mut service = Service::new(&entry.key, &entry.key_pos);
+    let node = &entry.value;
+    read::keys(node, &path, &keys::SERVICE, diags, |entry, path, diags| {
+        key(&mut service, entry, path, diags);
+    });
+    environment::read(&mut service, node, &path, context, diags);
+    if let (Some(scale), Some(replicas)) =
+        (service.scale, service.deploy.as_ref().and_then(|deploy| deploy.replicas))
+        && scale != replicas
+        && let Some(entry) = node.entry("scale")
+    {
+        diags.push(
+            Diagnostic::error(
+                &entry.value.pos,
+                format!("{path}: `scale` is {scale} but `deploy.replicas` is {replicas}"),
+            )
+            .hint("keep one of the two"),
+        );
+    }
+    command_given(&service, node, &path, diags);
+    service
+}
+
+fn key(service: &mut Service, entry: &Entry, path: &str, diags: &mut Diagnostics) {
+    let node = &entry.value;
+    match entry.key.as_str() {
+        "command" => service.command = command(node, path, diags),
+        "entrypoint" => service.entrypoint = command(node, path, diags),
+        "working_dir" => service.working_dir = nonempty(node, path, diags),
+        "user" => service.user = user(node, path, diags),
+        "ports" => service.ports = ports::read(node, path, diags),
+        "healthcheck" => service.healthcheck = Some(healthcheck::read(node, path, diags)),
+        "deploy" => service.deploy = Some(deploy(service, node, path, diags)),
+        "scale" => {
+            service.scale = read::number(node, path, 0..=MAX_REPLICAS, diags);
+            service.replicas_pos = Some(node.pos.clone());
+        }
+        "depends_on" => depends_on(service, node, path, diags),
+        "stop_signal" => {
+            service.stop_signal = read::text(node, path, diags).and_then(|name| {
+                let number = signals::number(name);
+                if number.is_none() {
+                    diags.push(signals::unknown(node, path, name));
+                }
+                number.map(|number| (name.to_owned(), number))
+            });
+        }
+        "stop_grace_period" => service.stop_grace_period = read::duration(node, path, duration::WAIT, diags),
+        "restart" => service.restart = restart(node, path, diags),
+        "x-bulsa" => service.bulsa = bulsa::service(node, path, diags),
+        // `environment` and `env_file` are read together.
+        _ => {}
+    }
+}
+
+/// Nothing, a string to split, or a list.
+fn command(node: &Node, path: &str, diags: &mut Diagnostics) -> Option<Vec<String>> {
+    match &node.kind {
+        Kind::Sequence(_) => read::texts(node, path, diags),
+        Kind::Scalar(scalar) if scalar.resolve() == Value::Null => None,
+        _ => {
+            let text = read::text(node, path, diags)?;
+            match words::split(text) {
+                Ok(words) => Some(words),
+                Err(error) => {
+                    let mistake =
+                        Diagnostic::error(&node.pos, format!("{path} can't be split into words: {error}"));
+                    diags.push(match error {
+                        words::WordsError::ShellOperator(_) => mistake.hint(format!(
+                            "start a shell: {}: [\"/bin/sh\", \"-c\", \"…\"]",
+                            path.rsplit('.').next().unwrap_or(path)
+                        )),
+                        _ => mistake,
+                    });
+                    None
+                }
+            }
+        }
+    }
+}
+
+/// The process engine can't ask an image what to run.
+fn command_given(service: &Service, node: &Node, path: &str, diags: &mut Diagnostics) {
+    let Kind::Mapping(entries) = &node.kind else { return };
+    let misspelled = |entry: &Entry| {
+        let key = entry.key.as_str();
+        let known = keys::SERVICE.names().any(|name| name == key) || key.starts_with("x-");
+        !known && matches!(nearest(key, keys::SERVICE.names()), Some("command" | "entrypoint"))
+    };
+    let docker = |entry: &Entry| matches!(entry.key.as_str(), "image" | "build" | "extends");
+    let broken = |key: &str, value: &Option<Vec<String>>| {
+        let written =
+            node.get(key).is_some_and(|node| node.scalar().map(Scalar::resolve) != Some(Value::Null));
+        written && value.is_none()
+    };
+    // What is missing then has been named already.
+    if entries.iter().any(|entry| docker(entry) || misspelled(entry))
+        || broken("command", &service.command)
+        || broken("entrypoint", &service.entrypoint)
+    {
+        return;
+    }
+    let mut words = service.entrypoint.iter().chain(&service.command).flatten();
+    let mistake = match words.next().map(String::as_str) {
+        Some("") => "the program's name is empty",
+        Some(_) => return,
+        None => "there is no command to run",
+    };
+    diags.push(
+        Diagnostic::error(&service.pos, format!("{path}: {mistake}"))
+            .expected("`command`, `entrypoint` or both")
+            .hint("for example: command: [\"node\", \"server.js\"]"),
+    );
+}
+
+fn nonempty(node: &Node, path: &str, diags: &mut Diagnostics) -> Option<String> {
+    let text = read::text(node, path, diags)?;
+    if text.is_empty() {
+        diags.push(Diagnostic::error(&node.pos, format!("{path} is empty")));
+        return None;
+    }
+    Some(text.to_owned())
+}
+
+fn user(node: &Node, path: &str, diags: &mut Diagnostics) -> Option<String> {
+    let text = nonempty(node, path, diags)?;
+    let (user, group) =
+        text.split_once(':').map_or((text.as_str(), None), |(user, group)| (user, Some(group)));
+    if user.is_empty() || group.is_some_and(|group| group.is_empty() || group.contains(':')) {
+        diags.push(
+            Diagnostic::error(&node.pos, format!("{path}: {text:?} is no user"))
+                .expected("USER or USER:GROUP"),
+        );
+        return None;
+    }
+    Some(text)
+}
+
+fn deploy(service: &mut Service, node: &Node, path: &str, diags: &mut Diagnostics) -> Deploy {
+    let mut deploy = Deploy::default();
+    read::keys(node, path, &keys::DEPLOY, diags, |entry, path, diags| {
+        deploy.replicas = read::number(&entry.value, path, 0..=MAX_REPLICAS, diags);
+        service.replicas_pos = Some(entry.value.pos.clone());
+    });
+    deploy
+}
+
+const CONDITIONS: &[(&str, spec::Condition)] = &[
+    ("service_started", spec::Condition::Started),
+    ("service_healthy", spec::Condition::Healthy),
+    ("service_completed_successfully", spec::Condition::Completed),
+];
+
+fn depends_on(service: &mut Service, node: &Node, path: &str, diags: &mut Diagnostics) {
+    match &node.kind {
+        Kind::Sequence(items) => {
+            for (i, item) in items.iter().enumerate() {
+                if let Some(name) = read::text(item, &format!("{path}[{i}]"), diags) {
+                    let pos = item.pos.clone();
+                    let dependency = Dependency { pos, condition: spec::Condition::Started, required: true };
+                    service.depends_on.insert(name.to_owned(), dependency);
+                }
+            }
+        }
+        Kind::Mapping(entries) => {
+            for entry in entries {
+                let path = format!("{path}.{}", entry.key);
+                let dependency = dependency(entry, &path, diags);
+                service.depends_on.insert(entry.key.clone(), dependency);
+            }
+        }
+        Kind::Scalar(_) => {
+            diags.push(read::wrong(node, path, "a list of services, or a mapping with conditions"));
+        }
+    }
+}
+
+fn dependency(entry: &Entry, path: &str, diags: &mut Diagnostics) -> Dependency {
+    let mut dependency =
+        Dependency { pos: entry.key_pos.clone(), condition: spec::Condition::Started, required: true };
+    let mut given = false;
+    read::keys(&entry.value, path, &keys::DEPENDENCY, diags, |entry, path, diags| match entry.key.as_str() {
+        "condition" => {
+            given = true;
+            if let Some(condition) = read::choice(&entry.value, path, CONDITIONS, &[], diags) {
+                dependency.condition = condition;
+            }
+        }
+        _ => dependency.required = read::boolean(&entry.value, path, diags).unwrap_or(true),
+    });
+    if !given && matches!(entry.value.kind, Kind::Mapping(_)) {
+        diags.push(
+            Diagnostic::error(&entry.key_pos, format!("{path} has no `condition`"))
+                .expected("condition: service_started, service_healthy or service_completed_successfully"),
+        );
+    }
+    dependency
+}
+
+fn restart(node: &Node, path: &str, diags: &mut Diagnostics) -> Option<(String, spec::Restart)> {
+    let text = read::text(node, path, diags)?;
+    let policy = match text {
+        "no" => Some(spec::Restart::No),
+        "always" | "unless-stopped" => Some(spec::Restart::Always),
+        "on-failure" | "on-failure:0" => Some(spec::Restart::OnFailure(None)),
+        _ => text
+            .strip_prefix("on-failure:")
+            .and_then(|count| count.parse().ok())
+            .map(|count| spec::Restart::OnFailure(Some(count))),
+    };
+    if policy.is_none() {
+        diags.push(
+            Diagnostic::error(&node.pos, format!("{path}: {text:?} is no restart policy"))
+                .expected("`no`, `always`, `unless-stopped`, `on-failure` or `on-failure:N`")
+                .nearest(text, ["always", "unless-stopped", "on-failure"]),
+        );
+    }
+    policy.map(|policy| (text.to_owned(), policy))
+}

@@ -1,0 +1,169 @@
+//! What a deploy would do, as a value: printed by `--plan`, and the first lines of every deploy.
+//!
+//! Owns: the comparison of a new spec with what is live, and its words. Never: does any of it, or looks at a machine.
+
+use crate::{
+    decide::Desired,
+    ids::ReleaseId,
+    spec::{Check, Handover, Restart, Role, Service, Spec},
+};
+
+/// What a deploy would do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// The release that it would make.
+    pub release: ReleaseId,
+    /// The release that is live now.
+    pub live: Option<ReleaseId>,
+    /// In order. Empty when nothing would change.
+    pub steps: Vec<Step>,
+    /// What people should know beforehand.
+    pub notes: Vec<String>,
+}
+
+/// One step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// One word: `start`, `gate`, `switch`, …
+    pub action: &'static str,
+    /// The service, where it is about one.
+    pub service: Option<String>,
+    /// In words.
+    pub text: String,
+}
+
+/// Only the named services of `new`, the others as `live` has them. No names: all of `new`.
+///
+/// # Errors
+///
+/// The names that `new` doesn't have.
+pub fn restrict(new: Spec, services: &[String], live: Option<&Spec>) -> Result<Spec, Vec<String>> {
+    let unknown: Vec<String> =
+        services.iter().filter(|name| !new.services.contains_key(*name)).cloned().collect();
+    if !unknown.is_empty() {
+        return Err(unknown);
+    }
+    let Some(live) = live.filter(|_| !services.is_empty()) else { return Ok(new) };
+    let mut mixed = live.clone();
+    for name in services {
+        if let Some(service) = new.services.get(name) {
+            mixed.services.insert(name.clone(), service.clone());
+        }
+    }
+    Ok(mixed)
+}
+
+/// What deploying `spec` (with this content hash) would do.
+#[must_use]
+pub fn plan(desired: &Desired, spec: &Spec, hash: &str) -> Plan {
+    let next = ReleaseId(desired.releases.keys().next_back().map_or(1, |last| last.0 + 1));
+    let live = desired.live();
+    let mut plan = Plan { release: next, live: live.map(|(id, _)| id), ..Plan::default() };
+    if live.is_some_and(|(_, live)| live.hash == hash) {
+        return plan;
+    }
+    let live = live.map(|(_, release)| release.spec.as_ref());
+    let mut say = |action, service: Option<&str>, text: String| {
+        plan.steps.push(Step { action, service: service.map(str::to_owned), text });
+    };
+    for service in spec.services.values() {
+        let (action, text) = start_step(desired, service, live, next);
+        say(action, Some(&service.name), text);
+    }
+    for service in spec.services.values().filter(|s| matches!(s.role, Role::App | Role::Worker)) {
+        say("gate", Some(&service.name), gate_text(service));
+    }
+    match plan.live {
+        Some(old) => {
+            let apps = spec.services.values().filter(|s| s.role == Role::App).count();
+            say("switch", None, format!("move all traffic of {apps} services from {old} to {next} at once"));
+            let drain = spec.services.values().map(|s| s.drain.requests).max().unwrap_or_default();
+            say("drain", None, format!("let requests in flight finish on {old}, at most {drain:?}"));
+            let bake = crate::decide::desired::bake_time(spec);
+            say("bake", None, format!("watch {next} for {bake:?}; go back to {old} if it is bad"));
+            say("warm", None, format!("keep {old} running for {:?}, for an instant rollback", spec.keep.warm));
+        }
+        None => say("route", None, "send traffic to each replica as it becomes healthy".to_owned()),
+    }
+    for name in live.into_iter().flat_map(|live| live.services.keys()) {
+        if !spec.services.contains_key(name) {
+            say("remove", Some(name), "no longer in the file; stopped with the old release".to_owned());
+        }
+    }
+    plan.notes = spec.services.values().flat_map(|service| notes(desired, service, live)).collect();
+    plan
+}
+
+fn start_step(
+    desired: &Desired,
+    service: &Service,
+    live: Option<&Spec>,
+    next: ReleaseId,
+) -> (&'static str, String) {
+    let replicas = desired.replicas(service);
+    let noun = if replicas == 1 { "replica" } else { "replicas" };
+    let exists = live.is_some_and(|live| live.services.contains_key(&service.name));
+    match service.role {
+        Role::Job => ("run", format!("once, before what waits for it ({})", service.role_reason)),
+        Role::Shared if exists => ("keep", "shared: a deploy never touches it".to_owned()),
+        Role::Shared => ("start", format!("{replicas} {noun}, shared by all releases")),
+        Role::App | Role::Worker if exists && service.handover == Handover::StopFirst => {
+            ("exchange", format!("stop the old one, then start {replicas} {noun} of {next}; requests are held"))
+        }
+        Role::App | Role::Worker if exists => {
+            ("start", format!("{replicas} {noun} of {next} beside the running ones"))
+        }
+        Role::App | Role::Worker => ("start", format!("{replicas} {noun} of {next}")),
+    }
+}
+
+fn gate_text(service: &Service) -> String {
+    let probe = &service.probe;
+    let what = match &probe.check {
+        Check::Http { path, .. } => format!("GET {path} answers"),
+        Check::Exec(argv) => format!("`{}` exits with 0", argv.join(" ")),
+        Check::Up => "it stays up for a second".to_owned(),
+    };
+    let times = if probe.check == Check::Up { String::new() } else { format!(", {} times in a row", probe.rise) };
+    format!("{what}{times}, within {:?}", service.gate_timeout)
+}
+
+fn notes(desired: &Desired, service: &Service, live: Option<&Spec>) -> Vec<String> {
+    let name = &service.name;
+    let mut notes = vec![format!("`{name}` is {}: {}", role_name(service.role), service.role_reason)];
+    if !service.probe.declared && service.role == Role::App {
+        notes.push(format!(
+            "`{name}` has no healthcheck: any HTTP answer below 500 passes its gate, which is weak; add \
+             `healthcheck` or `x-bulsa: {{probe: {{path: …}}}}`"
+        ));
+    }
+    if service.restart == Restart::No && matches!(service.role, Role::App | Role::Worker) {
+        notes.push(format!("`{name}` says `restart: no`: when it dies it is only reported"));
+    }
+    if desired.wish(name).stopped {
+        notes.push(format!("`{name}` was stopped by a human and stays stopped; `bulsa start {name}` ends that"));
+    }
+    if let Some(replicas) = desired.wish(name).replicas {
+        notes.push(format!("`{name}` was scaled to {replicas} by a human; the file's {} doesn't count", service.replicas));
+    }
+    if service.role == Role::Shared
+        && live.and_then(|live| live.services.get(name)).is_some_and(|old| old != service)
+    {
+        notes.push(format!("`{name}` differs from what runs, and is left as it is: a deploy never touches it"));
+    }
+    if service.role == Role::Job {
+        notes.push(format!("what the job `{name}` changes outside Bulsa is not undone by a rollback"));
+    }
+    notes
+}
+
+/// A role's word.
+#[must_use]
+pub const fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::App => "app",
+        Role::Shared => "shared",
+        Role::Worker => "worker",
+        Role::Job => "job",
+    }
+}

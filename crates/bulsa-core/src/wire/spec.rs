@@ -1,0 +1,341 @@
+//! The Spec as it is stored in a release and sent to the daemon, version 1.
+//!
+//! Owns: [`SpecV1`] and its parts, [`encode`] and [`decode`], and [`content_hash`]. Every field of [`Spec`] has its
+//! place here, durations in whole milliseconds under names that end in `_ms`. Names and shapes never change within a
+//! version: a change of meaning is a new version beside this one, and a field that is added has a default.
+//!
+//! Never: is used inside the program; what comes in is turned into a [`Spec`] at once, and checked on the way.
+
+mod convert;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeMap, fmt::Write as _, net::IpAddr};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::spec::Spec;
+
+/// The version that this program writes, and the newest that it reads.
+pub const VERSION: u32 = 1;
+
+/// Why a stored or sent Spec can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SpecWireError {
+    /// It isn't JSON, or not of this shape.
+    #[error("the Spec can't be read: {0}")]
+    Json(#[from] serde_json::Error),
+    /// Written by a newer program.
+    #[error(
+        "the Spec has version {found}, and this program reads up to version {VERSION}: use the newer program"
+    )]
+    Newer {
+        /// The version it says it has.
+        found: u32,
+    },
+    /// Written by no program of ours.
+    #[error("the Spec has version {found}, which never existed")]
+    Unknown {
+        /// The version it says it has.
+        found: u32,
+    },
+    /// A value that no compose file could have given.
+    #[error("the Spec can't be used: {0}")]
+    Invalid(String),
+}
+
+/// A [`Spec`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SpecV1 {
+    /// Always 1.
+    pub version: u32,
+    /// The project's name.
+    pub project: String,
+    /// The services by name.
+    pub services: BTreeMap<String, ServiceV1>,
+    /// How much of the past keeps running.
+    pub keep: KeepV1,
+    /// Peers whose `X-Forwarded-*` fields are kept.
+    pub trusted_proxies: Vec<TrustedProxyV1>,
+}
+
+/// A [`crate::spec::Keep`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeepV1 {
+    /// Releases with running replicas.
+    pub releases: u32,
+    /// How long the previous one stays warm.
+    pub warm_ms: u64,
+}
+
+/// A [`crate::spec::TrustedProxy`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TrustedProxyV1 {
+    /// This host.
+    Loopback,
+    /// The project itself.
+    Project,
+    /// An address block.
+    Block {
+        /// Its address.
+        address: IpAddr,
+        /// How many leading bits count.
+        bits: u8,
+    },
+}
+
+/// A [`crate::spec::Service`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServiceV1 {
+    /// Its name.
+    pub name: String,
+    /// How a deploy treats it.
+    pub role: RoleV1,
+    /// Why it has this role.
+    pub role_reason: String,
+    /// The program and its arguments.
+    pub argv: Vec<String>,
+    /// Its environment.
+    pub env: BTreeMap<String, String>,
+    /// Its directory, absolute.
+    pub working_dir: String,
+    /// `user[:group]`.
+    pub user: Option<String>,
+    /// How many copies.
+    pub replicas: u32,
+    /// The published ports.
+    pub ports: Vec<PortV1>,
+    /// How it comes to its port.
+    pub app_port: AppPortV1,
+    /// How it is proven healthy.
+    pub probe: ProbeV1,
+    /// How long a new replica may take to pass its gate.
+    pub gate_timeout_ms: u64,
+    /// How work is finished.
+    pub drain: DrainV1,
+    /// What happens to requests without a target.
+    pub hold: HoldV1,
+    /// The watch after a switch.
+    pub bake: BakeV1,
+    /// How old and new replicas relate in time.
+    pub handover: HandoverV1,
+    /// When a dead replica is started again.
+    pub restart: RestartV1,
+    /// The signal that asks it to stop.
+    pub stop_signal: i32,
+    /// How long it may take to stop.
+    pub stop_grace_ms: u64,
+    /// What must hold before it starts.
+    pub depends_on: BTreeMap<String, DependencyV1>,
+    /// Where it stands in its compose file.
+    pub position: String,
+}
+
+/// A [`crate::spec::Role`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "named as in the Spec, and explained there")]
+pub enum RoleV1 {
+    App,
+    Shared,
+    Worker,
+    Job,
+}
+
+/// A [`crate::spec::Port`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortV1 {
+    /// The address to listen on.
+    pub host: Option<IpAddr>,
+    /// The port that users connect to.
+    pub published: Option<u16>,
+    /// The port that the program listens on.
+    pub target: u16,
+    /// The route's host name.
+    pub route_host: Option<String>,
+    /// The route's path prefix.
+    pub route_path: String,
+}
+
+/// A [`crate::spec::AppPort`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "named as in the Spec, and explained there")]
+pub enum AppPortV1 {
+    Env,
+    Fixed(u16),
+    Isolated(u16),
+}
+
+/// A [`crate::spec::Probe`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbeV1 {
+    /// What one run does.
+    pub check: CheckV1,
+    /// From one run to the next.
+    pub interval_ms: u64,
+    /// The same until the first verdict.
+    pub start_interval_ms: u64,
+    /// The longest run.
+    pub timeout_ms: u64,
+    /// Passes in a row that make it ready.
+    pub rise: u32,
+    /// Failures in a row that make it failed.
+    pub fall: u32,
+    /// Failures don't count for this long.
+    pub start_period_ms: u64,
+    /// Whether the file asked for it.
+    pub declared: bool,
+}
+
+/// A [`crate::spec::Check`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CheckV1 {
+    /// An HTTP GET.
+    Http {
+        /// The port, where it isn't the replica's own.
+        port: Option<u16>,
+        /// The path with its query.
+        path: String,
+        /// The `Host` field.
+        host: Option<String>,
+        /// Which answers pass.
+        accept: AcceptV1,
+    },
+    /// A program.
+    Exec {
+        /// The program and its arguments.
+        argv: Vec<String>,
+    },
+    /// Up is enough.
+    Up,
+}
+
+/// A [`crate::spec::Accept`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "named as in the Spec, and explained there")]
+pub enum AcceptV1 {
+    Success,
+    AnyAnswer,
+}
+
+/// A [`crate::spec::Drain`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "named as in the Spec, and explained there")]
+pub struct DrainV1 {
+    pub requests_ms: u64,
+    pub websockets_ms: u64,
+    pub stagger_ms: u64,
+}
+
+/// A [`crate::spec::Hold`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "named as in the Spec, and explained there")]
+pub struct HoldV1 {
+    pub time_ms: u64,
+    pub requests: u32,
+}
+
+/// A [`crate::spec::Bake`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BakeV1 {
+    /// How long.
+    pub time_ms: u64,
+    /// The share of errors, in parts per million: a whole number, because decimal fractions don't survive every
+    /// reader of JSON to the last bit, and the content hash would change.
+    pub errors_ppm: u32,
+}
+
+/// A [`crate::spec::Handover`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "named as in the Spec, and explained there")]
+pub enum HandoverV1 {
+    Overlap,
+    StopFirst,
+}
+
+/// A [`crate::spec::Restart`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RestartV1 {
+    /// Always.
+    Always,
+    /// After a failure.
+    OnFailure {
+        /// At most this often in a row.
+        max: Option<u32>,
+    },
+    /// Never.
+    No,
+}
+
+/// A [`crate::spec::Dependency`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DependencyV1 {
+    /// What must hold.
+    pub condition: ConditionV1,
+    /// Whether a failed one stops the deploy.
+    pub required: bool,
+}
+
+/// A [`crate::spec::Condition`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "named as in the Spec, and explained there")]
+pub enum ConditionV1 {
+    Started,
+    Healthy,
+    Completed,
+}
+
+/// The Spec as JSON text, for the store and the socket.
+#[must_use]
+pub fn encode(spec: &Spec) -> String {
+    canonical(&SpecV1::from(spec))
+}
+
+/// Reads what [`encode`] wrote, in any version up to [`VERSION`].
+pub fn decode(json: &str) -> Result<Spec, SpecWireError> {
+    #[derive(Deserialize)]
+    struct Version {
+        version: u32,
+    }
+    match serde_json::from_str::<Version>(json)?.version {
+        VERSION => serde_json::from_str::<SpecV1>(json)?.try_into(),
+        found if found > VERSION => Err(SpecWireError::Newer { found }),
+        found => Err(SpecWireError::Unknown { found }),
+    }
+}
+
+/// Names what a Spec makes run: SHA-256 in lower-case hex. Where its services stand in the file and why they have
+/// their roles is no part of it.
+#[must_use]
+pub fn content_hash(spec: &Spec) -> String {
+    let mut wire = SpecV1::from(spec);
+    for service in wire.services.values_mut() {
+        service.position.clear();
+        service.role_reason.clear();
+    }
+    let mut hex = String::new();
+    for byte in Sha256::digest(canonical(&wire)) {
+        // Writing to a String can't fail.
+        if write!(hex, "{byte:02x}").is_err() {
+            return hex;
+        }
+    }
+    hex
+}
+
+/// One text for one Spec: fields in the order of the types, maps in the order of their keys, no white space.
+#[expect(
+    clippy::expect_used,
+    reason = "types made of text, numbers and maps with text keys always serialise"
+)]
+fn canonical(wire: &SpecV1) -> String {
+    serde_json::to_string(wire).expect("the wire form of a Spec serialises")
+}

@@ -1,0 +1,276 @@
+//! A table compiled for the workers, and the registry that gives targets their identity across tables.
+//!
+//! Owns: [`Plan`], what all workers share read-only of one table; [`Registry`], which outlives tables.
+//! Never: used on the path of a request except to read a plan.
+//!
+//! A target is the same one in two tables if its id and address are equal; then its counters go on. A target that a
+//! table leaves out stays in the registry, and in reports, until a report has shown it without work.
+
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::report::{HeldReport, Signal, TargetReport};
+use crate::route::Routes;
+use crate::table::{CloseTunnels, ListenerRoutes, Service, Table, Target};
+use crate::target::TargetStats;
+
+/// Targets without work that a registry keeps only to report them once more, at most.
+const RETIRED_MAX: usize = 4096;
+
+/// One table, compiled.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    pub(crate) number: u64,
+    pub(crate) routes: Routes,
+    pub(crate) services: Vec<PlanService>,
+    pub(crate) trusted: Vec<IpNet>,
+    pub(crate) close_tunnels: Vec<CloseTunnels>,
+    /// The listeners' routes as they were written, to see whether the next table changes them.
+    listeners: Vec<ListenerRoutes>,
+}
+
+/// One service of a table.
+#[derive(Debug)]
+pub(crate) struct PlanService {
+    pub(crate) name: String,
+    pub(crate) targets: Vec<PlanTarget>,
+    pub(crate) hold_time: Duration,
+    pub(crate) hold_requests: u32,
+    /// Places taken in the hold on all workers.
+    pub(crate) places: Arc<AtomicU32>,
+}
+
+/// One target of a service.
+#[derive(Debug)]
+pub(crate) struct PlanTarget {
+    pub(crate) stats: Arc<TargetStats>,
+    /// The number of the table since which it has been routed without a break.
+    pub(crate) since: u64,
+}
+
+impl Plan {
+    /// Whether a request's way from listener to service name may differ between two plans.
+    pub(crate) fn routes_differ(&self, other: &Self) -> bool {
+        let names = |plan: &Self| plan.services.iter().map(|s| s.name.clone()).collect::<Vec<_>>();
+        self.listeners != other.listeners || names(self) != names(other)
+    }
+}
+
+/// The targets and services that are known, across tables.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    workers: usize,
+    signal: Arc<Signal>,
+    next_key: u64,
+    targets: HashMap<(String, SocketAddr), Entry>,
+    places: HashMap<String, Arc<AtomicU32>>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    stats: Arc<TargetStats>,
+    release: String,
+    since: u64,
+    routed: bool,
+    /// The number of the table that left it out.
+    gone_at: u64,
+    /// A report has shown it without work after all workers had left it out.
+    reported: bool,
+}
+
+impl Entry {
+    /// Whether nothing can begin on it any more. `table` is the number that all workers have acknowledged, read
+    /// before: until then one of them may still choose the target from an older table.
+    fn is_finished(&self, table: u64) -> bool {
+        !self.routed && self.gone_at <= table && self.stats.is_idle()
+    }
+}
+
+impl Registry {
+    pub(crate) fn new(workers: usize, signal: Arc<Signal>) -> Self {
+        Self { workers, signal, next_key: 0, targets: HashMap::new(), places: HashMap::new() }
+    }
+
+    /// Compiles a table that was checked. `acknowledged` is the number of the table that all workers run on.
+    pub(crate) fn compile(&mut self, table: &Table, acknowledged: u64) -> Plan {
+        self.retire(table, acknowledged);
+        let services = table.services.iter().map(|service| self.service(service, table.number)).collect();
+        Plan {
+            number: table.number,
+            routes: Routes::compile(table),
+            services,
+            trusted: table.trusted.clone(),
+            close_tunnels: table.close_tunnels.clone(),
+            listeners: table.listeners.clone(),
+        }
+    }
+
+    fn retire(&mut self, table: &Table, acknowledged: u64) {
+        let routed: HashSet<(&str, SocketAddr)> =
+            table.services.iter().flat_map(|s| &s.targets).map(|t| (t.id.as_str(), t.addr)).collect();
+        for ((id, addr), entry) in &mut self.targets {
+            if entry.routed && !routed.contains(&(id.as_str(), *addr)) {
+                (entry.routed, entry.gone_at) = (false, table.number);
+                entry.stats.set_unrouted(true);
+            }
+        }
+        let crowded = RETIRED_MAX < self.targets.values().filter(|entry| !entry.routed).count();
+        self.targets.retain(|_, entry| !(entry.is_finished(acknowledged) && (entry.reported || crowded)));
+        let services: HashSet<&str> = table.services.iter().map(|s| s.name.as_str()).collect();
+        self.places
+            .retain(|name, count| services.contains(name.as_str()) || 0 < count.load(Ordering::Relaxed));
+    }
+
+    fn service(&mut self, service: &Service, number: u64) -> PlanService {
+        PlanService {
+            name: service.name.clone(),
+            targets: service.targets.iter().map(|target| self.target(target, number)).collect(),
+            hold_time: Duration::from_millis(service.hold.time_ms),
+            hold_requests: service.hold.requests,
+            places: Arc::clone(self.places.entry(service.name.clone()).or_default()),
+        }
+    }
+
+    fn target(&mut self, target: &Target, number: u64) -> PlanTarget {
+        let Self { workers, signal, next_key, targets, .. } = self;
+        let entry = targets.entry((target.id.clone(), target.addr)).or_insert_with(|| {
+            *next_key += 1;
+            let stats =
+                TargetStats::new(target.id.clone(), target.addr, *next_key, *workers, Arc::clone(signal));
+            Entry {
+                stats: Arc::new(stats),
+                release: String::new(),
+                since: number,
+                routed: true,
+                gone_at: 0,
+                reported: false,
+            }
+        });
+        if !entry.routed {
+            (entry.since, entry.routed, entry.reported) = (number, true, false);
+            entry.stats.set_unrouted(false);
+        }
+        entry.release.clone_from(&target.release);
+        PlanTarget { stats: Arc::clone(&entry.stats), since: entry.since }
+    }
+
+    /// Reports all targets, sorted by id and address. `acknowledged` must have been read before.
+    pub(crate) fn report_targets(&mut self, acknowledged: u64) -> Vec<TargetReport> {
+        let report = |entry: &mut Entry| {
+            // In this order: what is finished now shows no work in what is read next.
+            entry.reported |= entry.is_finished(acknowledged);
+            entry.stats.report(entry.release.clone(), entry.routed)
+        };
+        let mut targets: Vec<_> = self.targets.values_mut().map(report).collect();
+        targets.sort_by(|a, b| (&a.id, a.addr).cmp(&(&b.id, b.addr)));
+        targets
+    }
+
+    /// Reports the services that hold requests, sorted by name.
+    pub(crate) fn report_held(&self) -> Vec<HeldReport> {
+        let waiting = self.places.iter().map(|(name, count)| (name, count.load(Ordering::Relaxed)));
+        let mut held: Vec<_> = waiting
+            .filter(|(_, count)| 0 < *count)
+            .map(|(name, count)| HeldReport { service: name.clone(), requests: u64::from(count) })
+            .collect();
+        held.sort_by(|a, b| a.service.cmp(&b.service));
+        held
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::Hold;
+    use crate::target::InFlight;
+
+    fn table(number: u64, targets: &[(&str, u16)]) -> Table {
+        let target = |(id, port): &(&str, u16)| Target {
+            id: (*id).to_owned(),
+            addr: SocketAddr::from(([127, 0, 0, 1], *port)),
+            release: "1".into(),
+        };
+        let targets = targets.iter().map(target).collect();
+        let services = vec![Service { name: "web".into(), targets, hold: Hold::default() }];
+        Table { services, ..Table::empty(number) }
+    }
+
+    fn registry() -> Registry {
+        Registry::new(1, Arc::default())
+    }
+
+    fn ids(registry: &mut Registry) -> Vec<(String, bool)> {
+        registry.report_targets(u64::MAX).into_iter().map(|t| (t.id, t.routed)).collect()
+    }
+
+    #[test]
+    fn a_target_keeps_its_counters_across_tables() {
+        let mut registry = registry();
+        let first = registry.compile(&table(1, &[("a", 1)]), u64::MAX);
+        let second = registry.compile(&table(2, &[("a", 1), ("b", 2)]), u64::MAX);
+        let (old, new) = (&first.services[0].targets[0], &second.services[0].targets[0]);
+        assert!(Arc::ptr_eq(&old.stats, &new.stats));
+        assert_eq!((new.since, second.services[0].targets[1].since), (1, 2));
+    }
+
+    #[test]
+    fn another_address_is_another_target() {
+        let mut registry = registry();
+        let first = registry.compile(&table(1, &[("a", 1)]), u64::MAX);
+        let second = registry.compile(&table(2, &[("a", 2)]), u64::MAX);
+        assert!(!Arc::ptr_eq(&first.services[0].targets[0].stats, &second.services[0].targets[0].stats));
+    }
+
+    #[test]
+    fn a_target_that_comes_back_is_routed_anew() {
+        let mut registry = registry();
+        registry.compile(&table(1, &[("a", 1)]), u64::MAX);
+        registry.compile(&table(2, &[]), u64::MAX);
+        assert_eq!(registry.compile(&table(3, &[("a", 1)]), u64::MAX).services[0].targets[0].since, 3);
+    }
+
+    #[test]
+    fn an_unrouted_target_is_reported_until_it_was_seen_without_work() {
+        let mut registry = registry();
+        let plan = registry.compile(&table(1, &[("a", 1)]), u64::MAX);
+        let in_flight = InFlight::begin(&plan.services[0].targets[0].stats, 0);
+        registry.compile(&table(2, &[]), u64::MAX);
+        assert_eq!(ids(&mut registry), [("a".into(), false)]);
+        registry.compile(&table(3, &[]), u64::MAX);
+        assert_eq!(ids(&mut registry), [("a".into(), false)], "still busy");
+        drop(in_flight);
+        registry.compile(&table(4, &[]), u64::MAX);
+        assert_eq!(ids(&mut registry), [("a".into(), false)], "not yet shown idle");
+        registry.compile(&table(5, &[]), u64::MAX);
+        assert_eq!(ids(&mut registry), []);
+    }
+
+    #[test]
+    fn a_target_that_a_worker_may_still_choose_stays() {
+        let mut registry = registry();
+        registry.compile(&table(1, &[("a", 1)]), 0);
+        registry.compile(&table(2, &[]), 1);
+        assert_eq!(registry.report_targets(1).len(), 1);
+        registry.compile(&table(3, &[]), 1);
+        assert_eq!(registry.report_targets(1).len(), 1, "no worker has acknowledged table 2 yet");
+        assert_eq!(registry.report_targets(3).len(), 1, "shown once after all have");
+        registry.compile(&table(4, &[]), 3);
+        assert_eq!(registry.report_targets(3).len(), 0);
+    }
+
+    #[test]
+    fn only_changed_routes_differ() {
+        let mut registry = registry();
+        let (one, two) =
+            (registry.compile(&table(1, &[("a", 1)]), u64::MAX), registry.compile(&table(2, &[]), u64::MAX));
+        assert!(!one.routes_differ(&two));
+        let mut renamed = table(3, &[]);
+        renamed.services[0].name = "api".into();
+        assert!(registry.compile(&renamed, u64::MAX).routes_differ(&two));
+    }
+}

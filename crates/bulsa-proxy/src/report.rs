@@ -1,0 +1,149 @@
+//! What the proxy tells whoever embeds it.
+//!
+//! Owns: the report's types, each worker's own counters, and the signal that something worth a look has happened.
+//! Never: blocks a worker. The signal is coalesced: it says "look again", the report says what is.
+//!
+//! The order of reading matters. A report reads the acknowledgements first and the counters of targets after it,
+//! so that a target that it shows idle under table N got nothing after N was acknowledged.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
+
+/// A snapshot of the proxy. Counters only grow while this process lives; `in_flight`, `tunnels`, `held` and
+/// `connections` are the numbers of this moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// The number of the newest table that *every* worker runs on, its holds and retries included.
+    pub table: u64,
+    /// Whether every worker has taken the newest table, listeners and orders.
+    pub settled: bool,
+    /// Workers whose thread has ended, by order or by a bug.
+    pub workers_ended: usize,
+    /// Targets of the newest table, and those of older ones until they were reported without work.
+    pub targets: Vec<TargetReport>,
+    /// Requests waiting for a ready target now, per service; services with none are left out.
+    pub held: Vec<HeldReport>,
+    /// Client connections open now, those of tunnels included.
+    pub connections: u64,
+    /// Client connections accepted.
+    pub accepted: u64,
+    /// Failures to accept one, such as a lack of file descriptors.
+    pub accept_errors: u64,
+    /// Requests answered 404 because no route takes them.
+    pub no_route: u64,
+    /// Requests answered 502 by the proxy itself.
+    pub bad_gateway: u64,
+    /// Requests answered 503 by the proxy itself.
+    pub unavailable: u64,
+    /// Requests sent to a second target after the first had died without an answer.
+    pub retried: u64,
+    /// Connections to targets that failed for want of resources on this side.
+    pub local_errors: u64,
+}
+
+/// The counters of one target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetReport {
+    /// Its opaque name.
+    pub id: String,
+    /// Its address.
+    pub addr: SocketAddr,
+    /// The label of its release.
+    pub release: String,
+    /// Whether the newest table routes to it.
+    pub routed: bool,
+    /// Requests in flight: chosen for it, and the answer not yet wholly sent.
+    pub in_flight: u64,
+    /// Tunnels open to it.
+    pub tunnels: u64,
+    /// Requests that it answered or broke.
+    pub requests: u64,
+    /// Answers with a status of 500 or above.
+    pub answers_5xx: u64,
+    /// Connections that died, or answers that were no HTTP, with a request on them.
+    pub broken: u64,
+    /// Connections that it did not take: refused, reset before a byte was sent, or not taken in time.
+    pub refused: u64,
+}
+
+/// The requests waiting for one service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldReport {
+    /// The service's name.
+    pub service: String,
+    /// How many wait now.
+    pub requests: u64,
+}
+
+/// What one worker counts, apart from targets.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct WorkerStats {
+    /// The number of the table that the worker runs on.
+    pub(crate) table: AtomicU64,
+    /// The number of the last state that it has taken over; see [`crate::proxy`].
+    pub(crate) settled: AtomicU64,
+    pub(crate) ended: AtomicBool,
+    pub(crate) connections: AtomicU64,
+    pub(crate) accepted: AtomicU64,
+    pub(crate) accept_errors: AtomicU64,
+    pub(crate) no_route: AtomicU64,
+    pub(crate) bad_gateway: AtomicU64,
+    pub(crate) unavailable: AtomicU64,
+    pub(crate) retried: AtomicU64,
+    pub(crate) local_errors: AtomicU64,
+}
+
+/// Adds one to a counter that only one worker writes.
+pub(crate) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+/// "Something changed": raised by any worker, awaited by the one who embeds the proxy.
+#[derive(Debug, Default)]
+pub(crate) struct Signal {
+    raised: AtomicBool,
+    notify: Notify,
+}
+
+impl Signal {
+    /// Wakes the waiter, or the next one if none waits. Many raises before that are one.
+    pub(crate) fn raise(&self) {
+        if !self.raised.swap(true, Ordering::SeqCst) {
+            self.notify.notify_one();
+        }
+    }
+
+    /// Waits until the signal was raised since the last wait. Cancel safe.
+    pub(crate) async fn wait(&self) {
+        while !self.raised.swap(false, Ordering::SeqCst) {
+            self.notify.notified().await;
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_raised(&self) -> bool {
+        self.raised.load(Ordering::SeqCst)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn raises_before_the_wait_are_one_and_not_lost() {
+        let signal = Signal::default();
+        signal.raise();
+        signal.raise();
+        signal.wait().await;
+        assert!(!signal.is_raised());
+        let again = tokio::time::timeout(std::time::Duration::from_millis(1), signal.wait()).await;
+        assert!(again.is_err());
+        signal.raise();
+        signal.wait().await;
+    }
+}

@@ -1,0 +1,73 @@
+//! The proxy's own answers: short, plain, and silent about what is behind it.
+//!
+//! Owns: the mapping from why to status and text.
+//! Never: names a target, an address or an error of the system.
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::{Response, StatusCode};
+
+use crate::body::AnswerBody;
+use crate::headers::Unfit;
+
+/// What `Retry-After` says when a service has no ready target, in seconds.
+const RETRY_AFTER_S: &str = "1";
+
+/// Why the proxy answers itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// The request cannot be forwarded.
+    Unfit(Unfit),
+    /// The client's own body failed on the way.
+    BadBody,
+    /// No route takes it.
+    NoRoute,
+    /// The target gave no usable answer.
+    BadGateway,
+    /// No target was ready in time, or too many requests wait already.
+    Unavailable,
+}
+
+impl Refusal {
+    fn status(self) -> StatusCode {
+        match self {
+            Self::Unfit(Unfit::Host) | Self::BadBody => StatusCode::BAD_REQUEST,
+            Self::Unfit(Unfit::Connect) => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Unfit(Unfit::Expectation) => StatusCode::EXPECTATION_FAILED,
+            Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::BadGateway => StatusCode::BAD_GATEWAY,
+            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    fn text(self) -> &'static str {
+        match self {
+            Self::Unfit(Unfit::Host) => "The request needs exactly one valid Host.\n",
+            Self::Unfit(Unfit::Connect) => "CONNECT is not served here.\n",
+            Self::Unfit(Unfit::Expectation) => "The only expectation served here is 100-continue.\n",
+            Self::BadBody => "The request's body could not be read.\n",
+            Self::NoRoute => "Nothing is served at this address.\n",
+            Self::BadGateway => "The application broke off before it had answered.\n",
+            Self::Unavailable => "The application is not ready. Please try again shortly.\n",
+        }
+    }
+
+    /// The answer.
+    pub(crate) fn into_response(self) -> Response<AnswerBody> {
+        let mut response = Response::new(AnswerBody::text(Bytes::from_static(self.text().as_bytes())));
+        *response.status_mut() = self.status();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        match self {
+            Self::Unavailable => {
+                headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S));
+            }
+            Self::Unfit(Unfit::Connect) => {
+                headers
+                    .insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+            }
+            _ => {}
+        }
+        response
+    }
+}

@@ -1,0 +1,359 @@
+//! One worker: a thread with a runtime of its own that shares nothing with the others on the path of a request.
+//!
+//! Owns: its view of the table, its accept loops, its tunnels, and how it ends.
+//! Never: waits for the control side. It follows the newest [`Orders`] as they are; how they came about, or that
+//! some were passed over, does not matter to it.
+//!
+//! ```text
+//! Serving ─ drain ─▶ Draining: accepts nothing, every answer says `Connection: close`
+//!                      └─ after a moment ─▶ ClosingIdle: idle client connections are closed
+//!                           └─ all gone, or the deadline ─▶ tunnels end ─▶ Ended
+//! ```
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::net::TcpListener as StdListener;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+
+use crate::accept::{CONNECTIONS_MAX, accept_forever};
+use crate::body::Leftovers;
+use crate::local::{CurrentTable, LocalTable, LocalTarget};
+use crate::plan::Plan;
+use crate::report::{Signal, WorkerStats};
+use crate::target::Outcome;
+use crate::tunnel::{END_TIME_MAX, Tunnels};
+
+/// How long idle client connections are kept after a drain has begun, so that clients hear `Connection: close` with
+/// an answer rather than lose a request to a closing socket.
+const IDLE_GRACE: Duration = Duration::from_secs(3);
+/// How often idle connections to targets are looked through.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// What is left for connections to end after the deadline of a drain.
+const LAST_MOMENTS: Duration = Duration::from_millis(200);
+
+/// What all workers are to do: the whole of it, not what changed.
+#[derive(Debug, Clone)]
+pub(crate) struct Orders {
+    /// Grows with each change, so that "has taken the newest" can be told.
+    pub(crate) number: u64,
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) listeners: BTreeMap<String, Arc<Vec<StdListener>>>,
+    /// The deadline of the drain, once it has begun.
+    pub(crate) drain: Option<Instant>,
+}
+
+/// Where a worker is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Serving,
+    Draining,
+    ClosingIdle,
+    Ended,
+}
+
+/// What a worker has in common with the others.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) stats: Box<[WorkerStats]>,
+    pub(crate) signal: Arc<Signal>,
+}
+
+/// The state of one worker, within its thread.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(crate) index: usize,
+    shared: Arc<Shared>,
+    table: CurrentTable,
+    table_changed: Notify,
+    leftovers: Rc<Leftovers>,
+    tunnels: Rc<Tunnels>,
+    slots: Arc<Semaphore>,
+    connection_ended: Notify,
+    phase: watch::Sender<Phase>,
+    listening: RefCell<BTreeMap<String, Listening>>,
+    random: Cell<u64>,
+}
+
+/// The accept loops of one listener on one worker.
+#[derive(Debug)]
+struct Listening {
+    sockets: Arc<Vec<StdListener>>,
+    loops: Vec<AbortHandle>,
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        for accepting in &self.loops {
+            accepting.abort();
+        }
+    }
+}
+
+impl Worker {
+    pub(crate) fn new(index: usize, shared: Arc<Shared>) -> Rc<Self> {
+        Rc::new(Self {
+            index,
+            shared,
+            table: CurrentTable::new(LocalTable::empty(Arc::default())),
+            table_changed: Notify::new(),
+            leftovers: Rc::default(),
+            tunnels: Rc::default(),
+            slots: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+            connection_ended: Notify::new(),
+            phase: watch::Sender::new(Phase::Serving),
+            listening: RefCell::default(),
+            random: Cell::new(RandomState::new().build_hasher().finish()),
+        })
+    }
+
+    /// Follows the orders until they are to end, and have been followed.
+    pub(crate) async fn run(self: Rc<Self>, mut orders: watch::Receiver<Arc<Orders>>) {
+        drop(tokio::task::spawn_local(Rc::clone(&self.leftovers).read_forever()));
+        drop(tokio::task::spawn_local(Rc::clone(&self).sweep_forever()));
+        let mut drain = None;
+        loop {
+            let newest = Arc::clone(&orders.borrow_and_update());
+            self.follow(&newest);
+            if drain.is_none() && newest.drain.is_some() {
+                drain = Some(tokio::task::spawn_local(Rc::clone(&self).drain(orders.clone())));
+            }
+            drop(newest);
+            let drained = async {
+                match &mut drain {
+                    Some(drain) => drain.await.is_ok(),
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                changed = orders.changed() => if changed.is_err() { break },
+                _ = drained => break,
+            }
+        }
+        self.enter(Phase::Ended);
+        self.listening.borrow_mut().clear();
+    }
+
+    /// Takes over what is new in the orders, then says so.
+    fn follow(self: &Rc<Self>, orders: &Orders) {
+        if self.table().plan.number < orders.plan.number {
+            self.take_plan(Arc::clone(&orders.plan));
+        }
+        if orders.drain.is_none() {
+            self.listen(&orders.listeners);
+        } else {
+            self.listening.borrow_mut().clear();
+            self.enter(Phase::Draining);
+        }
+        let stats = self.stats();
+        stats.table.store(orders.plan.number, Ordering::SeqCst);
+        stats.settled.store(orders.number, Ordering::SeqCst);
+        self.shared.signal.raise();
+    }
+
+    fn take_plan(&self, plan: Arc<Plan>) {
+        let old = self.table();
+        self.table.set(old.next(plan, self.index));
+        let new = self.table();
+        if new.plan.routes_differ(&old.plan) {
+            old.disperse();
+        }
+        new.let_out(Instant::now());
+        self.table_changed.notify_waiters();
+        self.apply_orders_to_tunnels();
+    }
+
+    /// Ends the tunnels that the current table wants ended.
+    pub(crate) fn apply_orders_to_tunnels(&self) {
+        let now = Instant::now();
+        for close in &self.table().plan.close_tunnels {
+            self.tunnels.end_on(&close.target, Duration::from_millis(close.within_ms), now, || self.random());
+        }
+    }
+
+    /// A random number from 0 to 1; good enough to spread things in time (the splitmix64 sequence).
+    fn random(&self) -> f64 {
+        let state = self.random.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.random.set(state);
+        let mut mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((mixed ^ (mixed >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    fn listen(self: &Rc<Self>, wanted: &BTreeMap<String, Arc<Vec<StdListener>>>) {
+        let mut listening = self.listening.borrow_mut();
+        listening.retain(|name, known| wanted.get(name).is_some_and(|w| Arc::ptr_eq(w, &known.sockets)));
+        for (name, sockets) in wanted {
+            if !listening.contains_key(name) {
+                let loops = self.accept_on(name, sockets);
+                listening.insert(name.clone(), Listening { sockets: Arc::clone(sockets), loops });
+            }
+        }
+    }
+
+    /// Starts the accept loops for this worker's share of a listener's sockets.
+    fn accept_on(self: &Rc<Self>, name: &str, sockets: &[StdListener]) -> Vec<AbortHandle> {
+        let name: Rc<str> = name.into();
+        let mut loops = Vec::new();
+        for socket in share(sockets.len(), self.index, self.shared.stats.len()) {
+            let listener = sockets[socket].try_clone().and_then(tokio::net::TcpListener::from_std);
+            match listener {
+                Ok(listener) => {
+                    let accepting = accept_forever(Rc::clone(self), Rc::clone(&name), listener);
+                    loops.push(tokio::task::spawn_local(accepting).abort_handle());
+                }
+                Err(error) => {
+                    self.stats().accept_errors.fetch_add(1, Ordering::Relaxed);
+                    tracing::error!(%error, listener = &*name, "a worker cannot use a listening socket");
+                }
+            }
+        }
+        loops
+    }
+
+    /// Brings the worker to its end: all connections gone, or the deadline.
+    async fn drain(self: Rc<Self>, mut orders: watch::Receiver<Arc<Orders>>) {
+        let begun = Instant::now();
+        let deadline = |orders: &watch::Receiver<Arc<Orders>>| orders.borrow().drain.unwrap_or(begun);
+        loop {
+            let until = deadline(&orders);
+            let idle_until = until.min(begun + IDLE_GRACE);
+            tokio::select! {
+                () = self.all_ended() => return,
+                () = sleep_until(idle_until), if *self.phase.borrow() == Phase::Draining => {
+                    self.enter(Phase::ClosingIdle);
+                }
+                () = sleep_until(until), if *self.phase.borrow() == Phase::ClosingIdle => break,
+                changed = orders.changed() => if changed.is_err() { break },
+            }
+        }
+        let now = Instant::now();
+        self.tunnels.end_all(now);
+        let last = now + END_TIME_MAX * 2 + LAST_MOMENTS;
+        if timeout_at(last, self.tunnels.all_ended()).await.is_err() {
+            tracing::warn!("tunnels did not end in time and are cut");
+        }
+    }
+
+    async fn all_ended(&self) {
+        while 0 < self.stats().connections.load(Ordering::Relaxed) {
+            self.connection_ended.notified().await;
+        }
+    }
+
+    /// Closes idle connections to targets when their time is up.
+    async fn sweep_forever(self: Rc<Self>) {
+        loop {
+            sleep(SWEEP_INTERVAL).await;
+            self.table().sweep(Instant::now());
+        }
+    }
+
+    /// Leaves out a target that did not take a connection, for a while or until the next table.
+    pub(crate) fn leave_out(self: &Rc<Self>, target: &LocalTarget) {
+        let now = Instant::now();
+        target.stats.count(self.index, Outcome::Refused);
+        if let Some(until) = target.leave_out(now) {
+            self.table().let_out(now);
+            // At most one of these for each target and period.
+            let worker = Rc::clone(self);
+            drop(tokio::task::spawn_local(async move {
+                sleep_until(until).await;
+                worker.table().let_out(Instant::now());
+            }));
+        }
+    }
+
+    fn enter(&self, phase: Phase) {
+        self.phase.send_if_modified(|current| {
+            let later = (*current as u8) < phase as u8;
+            if later {
+                *current = phase;
+            }
+            later
+        });
+    }
+
+    pub(crate) fn stats(&self) -> &WorkerStats {
+        &self.shared.stats[self.index]
+    }
+
+    pub(crate) fn table(&self) -> Rc<LocalTable> {
+        self.table.get()
+    }
+
+    /// Waits for the next table.
+    pub(crate) async fn table_change(&self) {
+        self.table_changed.notified().await;
+    }
+
+    pub(crate) fn leftovers(&self) -> Rc<Leftovers> {
+        Rc::clone(&self.leftovers)
+    }
+
+    pub(crate) fn tunnels(&self) -> &Rc<Tunnels> {
+        &self.tunnels
+    }
+
+    pub(crate) fn slots(&self) -> &Arc<Semaphore> {
+        &self.slots
+    }
+
+    pub(crate) fn phase(&self) -> watch::Receiver<Phase> {
+        self.phase.subscribe()
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        *self.phase.borrow() != Phase::Serving
+    }
+
+    pub(crate) fn connection_ended(&self) {
+        self.connection_ended.notify_one();
+    }
+}
+
+/// The indices of the sockets that one worker accepts from: its share, or one that it has in common with others.
+fn share(sockets: usize, worker: usize, workers: usize) -> Vec<usize> {
+    match sockets {
+        0 => Vec::new(),
+        _ if sockets < workers => vec![worker % sockets],
+        _ => (worker..sockets).step_by(workers).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_socket_is_accepted_from_and_every_worker_accepts() {
+        for sockets in 1..6 {
+            for workers in 1..6 {
+                let shares: Vec<_> = (0..workers).map(|worker| share(sockets, worker, workers)).collect();
+                assert!(shares.iter().all(|share| !share.is_empty()), "{sockets} sockets, {workers} workers");
+                let mut all: Vec<_> = shares.concat();
+                all.sort_unstable();
+                all.dedup();
+                assert_eq!(all, (0..sockets).collect::<Vec<_>>());
+            }
+        }
+        assert!(share(0, 0, 2).is_empty());
+    }
+
+    #[test]
+    fn random_numbers_stay_between_0_and_1_and_differ() {
+        let shared = Shared { stats: Box::default(), signal: Arc::default() };
+        let worker = Worker::new(0, Arc::new(shared));
+        let numbers: Vec<_> = (0..1000).map(|_| worker.random()).collect();
+        assert!(numbers.iter().all(|n| (0.0..1.0).contains(n)));
+        let mean = numbers.iter().sum::<f64>() / 1000.0;
+        assert!((0.4..0.6).contains(&mean), "{mean}");
+    }
+}

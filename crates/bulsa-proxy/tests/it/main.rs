@@ -1,0 +1,15 @@
+//! The proxy over real loopback sockets.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test may fail by panicking, helpers included"
+)]
+
+mod drain;
+mod forwarding;
+mod hold;
+mod retry;
+mod support;
+mod swap;
+mod tunnels;

@@ -1,0 +1,204 @@
+//! Changes on their way to the disk.
+//!
+//! Owns: the order commit, then apply: nothing that can't be observed again is acted on before it is synced. Never:
+//! makes a replica wait: while a commit is under way the driver goes on deciding with what is committed.
+
+use std::time::Duration;
+
+use bulsa_core::{
+    decide::{self, Change, Deployment, Desired, Kind, Phase},
+    ids::ReleaseId,
+    wire::api::{Answer, ProgressKind},
+};
+use tokio::sync::oneshot;
+
+use super::{
+    Driver, Input,
+    persist::{self, About},
+    project::Committing,
+};
+
+/// After a commit that failed, the next one is tried this much later.
+pub(super) const COMMIT_RETRY: Duration = Duration::from_secs(1);
+
+impl Driver {
+    /// Sends changes to the store; what follows from them comes with [`Driver::committed`].
+    pub(super) fn commit(
+        &mut self,
+        name: &str,
+        changes: Vec<Change>,
+        about: About,
+        answer: Option<(oneshot::Sender<Answer>, Answer)>,
+    ) {
+        let Some(project) = self.projects.get_mut(name) else { return };
+        let mut after = project.desired.clone();
+        for change in &changes {
+            after.apply(change);
+        }
+        let rows = persist::difference(name, &project.desired, &after, &about);
+        for change in &changes {
+            if let Change::Begin { deployment, release: Some(_) } = change {
+                project.created.insert(deployment.candidate, about.created_at_ms);
+            }
+        }
+        project.committing = Some(Committing { changes, answer });
+        let (store, inbox, project) = (self.store.clone(), self.inbox.clone(), name.to_owned());
+        self.tasks.spawn(async move {
+            let result = match rows {
+                Ok(rows) => store.commit_all(rows).await.map_err(|error| error.to_string()),
+                Err(error) => Err(error.to_string()),
+            };
+            // Only a driver that is gone doesn't want to know, and its successor reads the store.
+            inbox.send(Input::Committed { project, result }).await.ok();
+        });
+    }
+
+    /// A commit is on the disk, or failed.
+    pub(super) fn committed(&mut self, name: &str, result: Result<(), String>) {
+        let now = self.clock.now();
+        let Some(project) = self.projects.get_mut(name) else { return };
+        let Some(Committing { changes, answer }) = project.committing.take() else { return };
+        if let Err(error) = result {
+            project.commit_again = now + COMMIT_RETRY;
+            let text = format!("the store can't be written: {error}; healing goes on, deploys are refused");
+            if let Some((sender, _)) = answer {
+                sender.send(Answer::Refused { errors: vec![text.clone()] }).ok();
+            }
+            return self.warn(name, "store.failed", text);
+        }
+        for change in &changes {
+            self.apply_committed(name, change);
+        }
+        // The deployment is in the snapshot before whoever asked for it hears of it.
+        self.publish_snapshot();
+        if let Some((sender, answer)) = answer {
+            sender.send(answer).ok();
+        }
+    }
+
+    fn apply_committed(&mut self, name: &str, change: &Change) {
+        let now = self.clock.now();
+        let Some(project) = self.projects.get_mut(name) else { return };
+        let before = project.desired.clone();
+        project.desired.apply(change);
+        match change {
+            Change::Begin { deployment, .. } => project.observed.begin_gate(deployment.candidate),
+            Change::Switch { .. } => {
+                if let Some(live) = project.desired.live {
+                    project.observed.begin_bake(live);
+                }
+            }
+            Change::Wish { service, .. } => project.observed.forgive(service),
+            _ => {}
+        }
+        project.consider(now, false);
+        self.narrate(name, &before, change);
+    }
+
+    /// Says what a change means, to those who watch and for later.
+    fn narrate(&mut self, name: &str, before: &Desired, change: &Change) {
+        match change {
+            Change::Begin { deployment, .. } => self.narrate_begin(name, deployment),
+            Change::StopFirst { .. } => {
+                let text = "exchanging the services that can't overlap; requests to them are held".to_owned();
+                self.progress(name, ProgressKind::Step, text);
+            }
+            Change::Switch { .. } => {
+                let (old, new) = (before.live, before.running().map(|d| d.candidate));
+                let text = format!("switched: all traffic moved from {} to {}", label(old), label(new));
+                self.tell(name, "deploy.switched", None, text.clone());
+                self.progress(name, ProgressKind::Step, text);
+                let bake = before.candidate().map(|(_, new)| decide::desired::bake_time(&new.spec));
+                let text = format!("baking for {}", persist::human(bake.unwrap_or_default()));
+                self.progress(name, ProgressKind::Step, text);
+            }
+            Change::Finish { outcome, reason, .. } => self.finished(name, *outcome, reason),
+            Change::Undo { reason, .. } => {
+                let outcome = if before.running().is_some_and(Deployment::is_before_switch) {
+                    decide::Outcome::Failed
+                } else {
+                    decide::Outcome::RolledBack
+                };
+                self.explain(name, before);
+                self.finished(name, outcome, reason);
+            }
+            Change::Retire { release } => {
+                self.tell(name, "release.retired", None, format!("release {release} is retired"));
+            }
+            Change::JobDone { service, success, .. } => {
+                let how = if *success { "is done" } else { "failed" };
+                let text = format!("the job `{service}` {how}");
+                self.tell(name, "job.done", None, text.clone());
+                self.progress(name, ProgressKind::Line, text);
+            }
+            Change::Wish { service, wish } => {
+                let what = match (wish.stopped, wish.replicas, wish.restart) {
+                    (true, ..) => "to be stopped".to_owned(),
+                    (false, Some(n), _) => format!("to have {n} replicas"),
+                    (false, None, Some(_)) => "to be restarted".to_owned(),
+                    (false, None, None) => "to run as the file says".to_owned(),
+                };
+                self.tell(name, "wish", None, format!("a human wants `{service}` {what}"));
+            }
+            Change::Down => self.tell(name, "project.down", None, "a human takes the project down".to_owned()),
+        }
+    }
+
+    fn narrate_begin(&mut self, name: &str, deployment: &Deployment) {
+        self.add_deployment(name, deployment);
+        let what = match deployment.kind {
+            Kind::First => format!("starting {}, the first release", deployment.candidate),
+            Kind::Deploy => {
+                format!("starting {} beside {}", deployment.candidate, label(deployment.previous))
+            }
+            Kind::Rollback => format!("going back to {}", deployment.candidate),
+        };
+        self.tell(name, "deploy.started", None, format!("deployment {}: {what}", deployment.id));
+        self.progress(name, ProgressKind::Step, what);
+    }
+
+    /// Why a release was given up: what its replicas' probes and logs said last, and what still serves.
+    fn explain(&mut self, name: &str, before: &Desired) {
+        let Some(project) = self.projects.get(name) else { return };
+        let Some(deployment) = before.running() else { return };
+        let mut lines = Vec::new();
+        for (id, meta) in project.meta.iter().filter(|(id, _)| id.release == deployment.candidate).take(4) {
+            if let Some(problem) = &meta.listening {
+                lines.push(format!("{}: {problem}", id.name()));
+            }
+            if !meta.last_probe.is_empty() {
+                lines.push(format!("{}: the last probe: {}", id.name(), meta.last_probe));
+            }
+        }
+        lines.extend(self.last_output(name, deployment.candidate));
+        if let Some(previous) = before.running().and_then(|d| d.previous) {
+            lines.push(format!("release {previous} serves all traffic"));
+        }
+        for line in lines {
+            self.progress(name, ProgressKind::Line, line);
+        }
+    }
+
+    fn finished(&mut self, name: &str, outcome: decide::Outcome, reason: &str) {
+        let outcome = persist::wire_outcome(outcome);
+        let serving = self.projects.get(name).is_some_and(super::view::is_serving);
+        let exit_code = outcome.exit_code(serving);
+        let text = if reason.is_empty() { outcome.to_string() } else { format!("{outcome}: {reason}") };
+        self.tell(name, "deploy.finished", None, text.clone());
+        self.end_deployment(name, outcome, exit_code, reason, text);
+    }
+}
+
+fn label(release: Option<ReleaseId>) -> String {
+    release.map_or_else(|| "nothing".to_owned(), |id| id.to_string())
+}
+
+/// Where a deployment is, in one word or two.
+pub(super) const fn phase_text(phase: &Phase) -> &'static str {
+    match phase {
+        Phase::Gate => "gate",
+        Phase::StopFirst { .. } => "exchange",
+        Phase::Bake { .. } => "bake",
+        Phase::Done { .. } => "done",
+    }
+}

@@ -1,0 +1,304 @@
+//! Taking in what happens: the keeper's and the proxies' news.
+//!
+//! Owns: the translation from links' messages to the core's events, and the ledger of deaths. Never: acts on them; the
+//! next decision does.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use bulsa_core::{
+    decide::{Event, ExitStatus, Load, ReplicaPhase},
+    ids::{Generation, ReplicaId},
+    wire::api::ProgressKind,
+};
+use bulsa_proxy::Report as ProxyReport;
+use tokio::{sync::watch, task::JoinSet};
+
+use super::{
+    Driver, Input, ProxyHandle, narrate::OUTPUT_LINES, persist::human, project::parse_task, view::exit_text,
+};
+use crate::{
+    agent::{
+        keeper_client::{KeeperEvent, ProxyHandle as NewProxy},
+        process::logs,
+        proxy_link::{ProxyEvent, ProxyLink},
+        store::{IncidentRow, LedgerRow, Record},
+    },
+    link::messages::{ExitRecord, ExitStatus as LinkStatus},
+};
+
+/// How long a link's task waits before it tries again to give a proxy a table that it didn't take.
+const TABLE_RETRY: Duration = Duration::from_millis(100);
+
+impl Driver {
+    /// Has the keeper's news delivered to the inbox.
+    pub(super) fn listen_to_keeper(&mut self) {
+        let (keeper, inbox) = (std::sync::Arc::clone(&self.keeper), self.inbox.clone());
+        self.tasks.spawn(async move {
+            loop {
+                let event = keeper.next_event().await.map_err(|error| error.to_string());
+                let is_over = event.is_err();
+                if inbox.send(Input::Keeper(event)).await.is_err() || is_over {
+                    return;
+                }
+            }
+        });
+    }
+
+    pub(super) async fn take_in(&mut self, input: Input) {
+        match input {
+            Input::Keeper(Ok(event)) => self.keeper_says(event).await,
+            Input::Keeper(Err(error)) => self.lose_keeper(&error),
+            Input::Proxy(generation, Ok(event)) => self.proxy_says(generation, event),
+            // The keeper tells when the process itself is gone.
+            Input::Proxy(generation, Err(error)) => {
+                tracing::debug!(generation, error, "the link to a proxy ended");
+                if self.keeper_lost {
+                    self.proxy_down(generation);
+                }
+            }
+            Input::Committed { project, result } => self.committed(&project, result),
+            Input::Namespace { project, id, made } => self.namespace_made(&project, &id, made).await,
+            Input::Warning { project, text } => self.warn(&project, "warning", text),
+            Input::Stop => self.begin_shutdown(),
+        }
+    }
+
+    async fn keeper_says(&mut self, event: KeeperEvent) {
+        match event {
+            KeeperEvent::Spawned { id, pid, .. } => {
+                if let Some((name, id)) = parse_task(&id) {
+                    self.spawned(name, &id, pid);
+                }
+            }
+            KeeperEvent::SpawnFailed { id, error } => {
+                if let Some((name, id)) = parse_task(&id) {
+                    self.spawn_failed(name, &id, error);
+                }
+            }
+            KeeperEvent::Exited(record) => self.exited(record).await,
+            KeeperEvent::ProxyUp(proxy) => self.proxy_up(proxy),
+            KeeperEvent::ProxyDown { generation, .. } => self.proxy_down(generation),
+            KeeperEvent::TableKept { number } => {
+                self.kept = self.kept.max(number);
+                self.everywhere(&Event::Kept { number });
+            }
+            KeeperEvent::ShuttingDown { .. } => self.begin_shutdown(),
+        }
+    }
+
+    /// Gives an event that isn't about one project to all of them.
+    pub(super) fn everywhere(&mut self, event: &Event) {
+        let now = self.clock.now();
+        for project in self.projects.values_mut() {
+            project.apply(event.clone(), now);
+        }
+    }
+
+    /// The keeper is gone. What runs goes on; its successor ends this agent and starts another.
+    pub(super) fn lose_keeper(&mut self, error: &dyn std::fmt::Display) {
+        if !self.keeper_lost {
+            self.keeper_lost = true;
+            // Without a keeper nobody starts a proxy that this agent doesn't know.
+            self.everywhere(&Event::Kept { number: u64::MAX });
+            let text = format!(
+                "the keeper is gone ({error}): traffic flows and unhealthy replicas are un-routed, but nothing is \
+                 started until `bulsa serve` runs again"
+            );
+            self.warn("", "keeper.lost", text);
+        }
+    }
+
+    /// A replica ended.
+    pub(super) async fn exited(&mut self, record: ExitRecord) {
+        if let Err(error) = self.keeper.ack_exit(&record.id).await {
+            self.lose_keeper(&error);
+        }
+        let Some((name, id)) = parse_task(&record.id) else { return };
+        let name = name.to_owned();
+        self.replica_gone(&name, &id, core_status(record.status));
+    }
+
+    /// A replica is gone: told, remembered, and taken out of the picture.
+    pub(super) fn replica_gone(&mut self, name: &str, id: &ReplicaId, status: ExitStatus) {
+        let now = self.clock.now();
+        let Some(project) = self.projects.get_mut(name) else { return };
+        let Some(replica) = project.observed.replica(id).cloned() else { return };
+        let ready_for = replica.health.ready_since().map(|since| now.since(since));
+        let was_asked = matches!(replica.phase, ReplicaPhase::Stopping { killed: false, .. });
+        let was_killed = matches!(replica.phase, ReplicaPhase::Stopping { killed: true, .. });
+        project.apply(Event::Exited { id: id.clone(), status }, now);
+        if was_asked {
+            self.tell(name, "replica.stopped", Some(id), format!("{} stopped", id.name()));
+        } else {
+            *project.restarts.entry(id.service.clone()).or_default() += 1;
+            let evidence = evidence(project.meta.get(id).map_or("", |meta| meta.last_probe.as_str()), project
+                .meta
+                .get(id)
+                .and_then(|meta| meta.note.log.as_deref()));
+            let served = ready_for.map_or_else(
+                || "before it was ready".to_owned(),
+                |served| format!("after {} of service", human(Duration::from_secs(served.as_secs()))),
+            );
+            let text = format!("{} died {served}: {}", id.name(), exit_text(status));
+            self.tell(name, "replica.died", Some(id), text.clone());
+            self.progress(name, ProgressKind::Line, text);
+            self.record_death(name, id, status, ready_for, (was_killed, evidence));
+        }
+        self.forget(name, id);
+    }
+
+    fn record_death(
+        &self,
+        name: &str,
+        id: &ReplicaId,
+        status: ExitStatus,
+        ready_for: Option<Duration>,
+        (was_killed, evidence): (bool, String),
+    ) {
+        let now = self.clock.now();
+        let cause = if was_killed {
+            "hung"
+        } else if matches!(status, ExitStatus::Signal(9)) {
+            "killed"
+        } else {
+            "exited"
+        };
+        self.store.note(Record::Death(LedgerRow {
+            id: self.store.next_id(),
+            at_ms: now.0,
+            project: name.to_owned(),
+            service: id.service.clone(),
+            release: id.release.0,
+            ordinal: id.ordinal,
+            attempt: id.attempt,
+            cause: cause.to_owned(),
+            exit: (status != ExitStatus::Unknown).then(|| exit_text(status)),
+            ready_for_ms: ready_for.map(|served| u64::try_from(served.as_millis()).unwrap_or(u64::MAX)),
+        }));
+        self.store.note(Record::Incident(IncidentRow {
+            id: self.store.next_id(),
+            project: name.to_owned(),
+            service: id.service.clone(),
+            replica: id.to_string(),
+            cause: cause.to_owned(),
+            evidence,
+            detected_at_ms: now.0,
+            recovered_at_ms: None,
+            requests_lost: 0,
+        }));
+    }
+
+    /// A proxy generation runs: it is given the last table, in case it began with an older one.
+    pub(super) fn proxy_up(&mut self, proxy: NewProxy) {
+        let generation = proxy.generation;
+        let link = match ProxyLink::new(proxy.link) {
+            Ok(link) => std::sync::Arc::new(link),
+            Err(error) => {
+                self.warn("", "proxy.link", format!("the link to proxy g{generation} can't be used: {error}"));
+                return;
+            }
+        };
+        let (tables, wanted) = watch::channel(self.sealed.clone());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(read_proxy(generation, std::sync::Arc::clone(&link), self.inbox.clone()));
+        tasks.spawn(give_tables(link, wanted));
+        self.proxies.insert(generation, ProxyHandle { pid: proxy.pid, report: None, tables, tasks });
+        self.everywhere(&Event::ProxyUp(Generation(generation)));
+        self.tell("", "proxy.up", None, format!("proxy g{generation} runs (pid {})", proxy.pid));
+    }
+
+    pub(super) fn proxy_down(&mut self, generation: u64) {
+        if let Some(mut proxy) = self.proxies.remove(&generation) {
+            proxy.tasks.abort_all();
+            self.everywhere(&Event::ProxyDown(Generation(generation)));
+            self.tell("", "proxy.down", None, format!("proxy g{generation} is gone"));
+        }
+    }
+
+    fn proxy_says(&mut self, generation: u64, event: ProxyEvent) {
+        match event {
+            ProxyEvent::Hello { report, .. } | ProxyEvent::Report(report) | ProxyEvent::Pong { report, .. } => {
+                self.proxy_reports(generation, report);
+            }
+            ProxyEvent::TableRefused { number, error } => {
+                let text = format!("proxy g{generation} refused table {number}: {error}; it serves the one before");
+                self.warn("", "proxy.refused", text);
+            }
+        }
+    }
+
+    fn proxy_reports(&mut self, generation: u64, report: ProxyReport) {
+        let now = self.clock.now();
+        let mut loads: BTreeMap<&str, BTreeMap<ReplicaId, Load>> = BTreeMap::new();
+        for target in &report.targets {
+            let Some((name, id)) = parse_task(&target.id) else { continue };
+            let load = Load {
+                in_flight: target.in_flight,
+                tunnels: target.tunnels,
+                requests: target.requests,
+                errors: target.answers_5xx + target.broken,
+                refused: target.refused,
+            };
+            loads.entry(name).or_default().insert(id, load);
+        }
+        for (name, project) in &mut self.projects {
+            let load = loads.remove(name.as_str()).unwrap_or_default();
+            // What the proxy saw go wrong is looked into at once, instead of at the next interval.
+            for (id, load) in &load {
+                let trouble = load.errors + load.refused;
+                let task = format!("{name}/{id}");
+                if let Some(meta) = project.meta.get_mut(id).filter(|meta| meta.trouble_seen < trouble) {
+                    meta.trouble_seen = trouble;
+                    self.prober.probe_now(&task);
+                }
+            }
+            let generation = Generation(generation);
+            project.apply(Event::ProxyReport { generation, table: report.table, load }, now);
+        }
+        if let Some(proxy) = self.proxies.get_mut(&generation) {
+            proxy.report = Some(report);
+        }
+    }
+}
+
+/// Passes on what a proxy says.
+async fn read_proxy(generation: u64, link: std::sync::Arc<ProxyLink>, inbox: tokio::sync::mpsc::Sender<Input>) {
+    loop {
+        let event = link.next().await.map_err(|error| error.to_string());
+        let is_over = event.is_err();
+        if inbox.send(Input::Proxy(generation, event)).await.is_err() || is_over {
+            return;
+        }
+    }
+}
+
+/// Gives a proxy the newest table, whenever there is one. A proxy that doesn't take it holds up nobody but itself.
+async fn give_tables(link: std::sync::Arc<ProxyLink>, mut wanted: watch::Receiver<super::publish::Sealed>) {
+    loop {
+        let sealed = wanted.borrow_and_update().clone();
+        if let Some(sealed) = sealed {
+            use std::os::fd::AsFd;
+            if let Err(error) = link.send_table(sealed.0, sealed.1.as_fd()).await {
+                tracing::debug!(%error, "a proxy did not take a table");
+                tokio::time::sleep(TABLE_RETRY).await;
+            }
+        }
+        if wanted.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// What is known of a death, as JSON: the last probe and the last lines of output.
+fn evidence(last_probe: &str, log: Option<&std::path::Path>) -> String {
+    let lines = log.and_then(|path| logs::tail(path, OUTPUT_LINES).ok()).unwrap_or_default();
+    serde_json::json!({ "last_probe": last_probe, "last_lines": lines }).to_string()
+}
+
+const fn core_status(status: LinkStatus) -> ExitStatus {
+    match status {
+        LinkStatus::Code(code) => ExitStatus::Code(code),
+        LinkStatus::Signal(signal) => ExitStatus::Signal(signal),
+        LinkStatus::Unknown => ExitStatus::Unknown,
+    }
+}

@@ -1,0 +1,153 @@
+//! One project as its driver holds it.
+//!
+//! Owns: the project's desired and observed state, the last decision, and what the driver knows of its replicas beyond
+//! what the core needs (process, port, log). Never: performs anything.
+
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    path::PathBuf,
+    sync::Arc,
+};
+
+use bulsa_core::{
+    decide::{self, Decision, Desired, Event, Observed, Table},
+    ids::{ReleaseId, ReplicaId},
+    time::Timestamp,
+    wire::api::{Answer, DeploymentView},
+};
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+use crate::agent::{probe::ExecContext, process::user::Account};
+
+/// A project and everything that its driver knows of it.
+pub(super) struct Project {
+    /// Its name.
+    pub(super) name: String,
+    /// What is committed.
+    pub(super) desired: Desired,
+    /// What is.
+    pub(super) observed: Observed,
+    /// What should happen next, as of the last look.
+    pub(super) decision: Decision,
+    /// The routes that were given out last; `None` before this agent gave any.
+    pub(super) published: Option<Table>,
+    /// What is known of the replicas.
+    pub(super) meta: BTreeMap<ReplicaId, Meta>,
+    /// The last deployments with their progress, oldest first.
+    pub(super) deployments: Vec<DeploymentView>,
+    /// When each release was made.
+    pub(super) created: BTreeMap<ReleaseId, u64>,
+    /// A commit on its way to the disk; decisions that need another one wait for it.
+    pub(super) committing: Option<Committing>,
+    /// After a commit that failed, the next is tried at this time.
+    pub(super) commit_again: Timestamp,
+    /// Deaths by service, for people.
+    pub(super) restarts: BTreeMap<String, u64>,
+}
+
+/// A commit on its way to the disk.
+pub(super) struct Committing {
+    /// The changes.
+    pub(super) changes: Vec<decide::Change>,
+    /// Who waits for it, and what they are told once it is done.
+    pub(super) answer: Option<(oneshot::Sender<Answer>, Answer)>,
+}
+
+/// What is known of a replica beyond the core's picture.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Meta {
+    /// Its process; `None` until the keeper says so.
+    pub(super) pid: Option<u32>,
+    /// What the keeper keeps with it.
+    pub(super) note: Note,
+    /// How a check by exec is run for it.
+    pub(super) exec: Option<Arc<ExecContext>>,
+    /// The last probe in words.
+    pub(super) last_probe: String,
+    /// What stands between it and its port, in words.
+    pub(super) listening: Option<String>,
+    /// Errors and refused connections that the proxies had counted when it was probed last for their sake.
+    pub(super) trouble_seen: u64,
+    /// When its listener is looked for next.
+    pub(super) look_at: Timestamp,
+}
+
+/// What the keeper keeps with a replica, so that a later agent finds it again.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Note {
+    /// When it was started, in milliseconds since the Unix epoch.
+    pub(super) started_ms: u64,
+    /// The port that it was told to listen on.
+    #[serde(default)]
+    pub(super) port: Option<u16>,
+    /// The port that is accepted instead.
+    #[serde(default)]
+    pub(super) fallback: Option<u16>,
+    /// Its own address, where it has a network namespace of its own.
+    #[serde(default)]
+    pub(super) isolated: Option<IpAddr>,
+    /// The name of that namespace.
+    #[serde(default)]
+    pub(super) namespace: Option<String>,
+    /// The file that its output goes to.
+    #[serde(default)]
+    pub(super) log: Option<PathBuf>,
+}
+
+impl Project {
+    /// A project of which nothing is known yet.
+    pub(super) fn new(name: String, observed: Observed) -> Self {
+        Self {
+            name,
+            desired: Desired::default(),
+            observed,
+            decision: Decision::default(),
+            published: None,
+            meta: BTreeMap::new(),
+            deployments: Vec::new(),
+            created: BTreeMap::new(),
+            committing: None,
+            commit_again: Timestamp(0),
+            restarts: BTreeMap::new(),
+        }
+    }
+
+    /// Takes in one event.
+    pub(super) fn apply(&mut self, event: Event, now: Timestamp) {
+        self.observed.apply(event, now);
+    }
+
+    /// Looks again at what should happen. `leaving`: the daemon shuts down, so nothing should run.
+    pub(super) fn consider(&mut self, now: Timestamp, leaving: bool) {
+        self.observed.settle(&self.desired, now);
+        self.decision = if leaving {
+            let down = Desired { down: true, ..self.desired.clone() };
+            decide::decide(&down, &self.observed, now)
+        } else {
+            decide::decide(&self.desired, &self.observed, now)
+        };
+    }
+
+    /// The name under which the keeper knows a replica.
+    pub(super) fn task(&self, id: &ReplicaId) -> String {
+        format!("{}/{id}", self.name)
+    }
+
+    /// Whether nothing of it runs any more.
+    pub(super) fn is_empty(&self) -> bool {
+        self.observed.replicas().next().is_none()
+    }
+}
+
+/// The project and the replica that a task's name stands for.
+pub(super) fn parse_task(task: &str) -> Option<(&str, ReplicaId)> {
+    let (project, id) = task.split_once('/')?;
+    Some((project, id.parse().ok()?))
+}
+
+/// How a program of a service is run: the account it has, or the agent's own.
+pub(super) fn account_of(account: Option<&Account>) -> (Option<u32>, Option<u32>, Vec<u32>) {
+    account.map_or((None, None, Vec::new()), |a| (Some(a.uid), Some(a.gid), a.groups.clone()))
+}

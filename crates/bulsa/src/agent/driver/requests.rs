@@ -1,0 +1,283 @@
+//! What people ask: from a request of the API to changes, and the answer.
+//!
+//! Owns: the checks that need this machine (ports, programs), and the words of the answers. Never: lets a request in
+//! that the core denies.
+
+use std::{collections::BTreeMap, net::TcpListener, sync::Arc};
+
+use bulsa_core::{
+    decide::{Admission, Change, Denied, Request as CoreRequest, Wish, admit::admit},
+    ids::ReleaseId,
+    plan::{self, Plan},
+    spec::Spec,
+    wire::{
+        api::{Answer, DeployRequest, Plan as PlanView, PlanStep, Request},
+        spec::content_hash,
+    },
+};
+use tokio::sync::oneshot;
+
+use super::{Driver, engine::preflight, persist::About, project::Project, routes::needed};
+
+/// At most this many requests wait for a commit of their project.
+pub(super) const WAITING_MAX: usize = 64;
+/// At most this many projects.
+const PROJECTS_MAX: usize = 256;
+
+impl Driver {
+    /// Answers a request, or keeps it until the project's commit under way is done.
+    pub(super) async fn asked(&mut self, request: Request, answer: oneshot::Sender<Answer>) {
+        let busy = request
+            .project()
+            .and_then(|name| self.projects.get(name))
+            .is_some_and(|project| project.committing.is_some());
+        if busy && self.waiting.len() < WAITING_MAX {
+            self.waiting.push_back((request, answer));
+            return;
+        }
+        if busy {
+            let reason = "too many requests wait for this project".to_owned();
+            answer.send(Answer::Denied { reason, who: None, since_ms: None }).ok();
+            return;
+        }
+        match request {
+            Request::Deploy(deploy) => self.deploy(deploy, answer).await,
+            Request::Shutdown => {
+                self.begin_shutdown();
+                answer.send(Answer::Accepted { deploy: None, text: "stopping everything".to_owned() }).ok();
+            }
+            other => self.change(other, answer),
+        }
+    }
+
+    fn change(&mut self, request: Request, answer: oneshot::Sender<Answer>) {
+        let Some((name, request)) = core_request(request) else { return };
+        let Some(project) = self.projects.get(&name) else {
+            let known: Vec<&str> = self.projects.keys().map(String::as_str).collect();
+            let text = if known.is_empty() {
+                format!("there is no project `{name}`: nothing runs; `bulsa up` starts one")
+            } else {
+                format!("there is no project `{name}`; known are {}", known.join(", "))
+            };
+            answer.send(Answer::Refused { errors: vec![text] }).ok();
+            return;
+        };
+        let text = describe(&request);
+        match admit(&project.desired, request, self.clock.now()) {
+            Ok(Admission::Accepted { changes, deployment }) => {
+                let accepted = Answer::Accepted { deploy: deployment, text };
+                self.commit(&name, changes, About::default(), Some((answer, accepted)));
+            }
+            Ok(Admission::AlreadySo(text)) => {
+                answer.send(Answer::AlreadySo { text }).ok();
+            }
+            Err(denied) => {
+                answer.send(denial(&denied)).ok();
+            }
+        }
+    }
+
+    async fn deploy(&mut self, request: DeployRequest, answer: oneshot::Sender<Answer>) {
+        let (spec, hash) = match self.read_spec(&request) {
+            Ok(spec) => spec,
+            Err(errors) => {
+                answer.send(Answer::Refused { errors }).ok();
+                return;
+            }
+        };
+        let name = request.project.clone();
+        if request.plan {
+            let empty = bulsa_core::decide::Desired::default();
+            let desired = self.projects.get(&name).map_or(&empty, |project| &project.desired);
+            let plan = plan::plan(desired, &spec, &hash);
+            answer.send(Answer::Plan(plan_view(&name, &plan))).ok();
+            return;
+        }
+        if self.shutdown.is_some() || self.projects.len() >= PROJECTS_MAX && !self.projects.contains_key(&name) {
+            let reason = "the daemon is stopping, or has too many projects".to_owned();
+            answer.send(Answer::Denied { reason, who: None, since_ms: None }).ok();
+            return;
+        }
+        let observed = self.new_observed();
+        let project = self.projects.entry(name.clone()).or_insert_with(|| Project::new(name.clone(), observed));
+        let core = CoreRequest::Deploy { spec: Arc::clone(&spec), hash };
+        let admission = admit(&project.desired, core, self.clock.now());
+        let restart = if request.up { unstop(project) } else { Vec::new() };
+        match admission {
+            Ok(Admission::Accepted { mut changes, deployment }) => {
+                if let Err(errors) = self.preflight(&spec).await {
+                    self.drop_if_new(&name);
+                    answer.send(Answer::Refused { errors }).ok();
+                    return;
+                }
+                changes.extend(restart);
+                let release = deploy_release(&changes).unwrap_or_default();
+                let sources = serde_json::to_string(&request.sources).unwrap_or_default();
+                let about = About { sources, created_at_ms: self.clock.now().0 };
+                let accepted =
+                    Answer::Accepted { deploy: deployment, text: format!("release {release} is on its way") };
+                self.commit(&name, changes, about, Some((answer, accepted)));
+            }
+            Ok(Admission::AlreadySo(_)) if !restart.is_empty() => {
+                let text = "nothing has changed; the stopped services start again".to_owned();
+                let accepted = Answer::Accepted { deploy: None, text };
+                self.commit(&name, restart, About::default(), Some((answer, accepted)));
+            }
+            Ok(Admission::AlreadySo(text)) => {
+                self.forgive_sick(&name);
+                answer.send(Answer::AlreadySo { text }).ok();
+            }
+            Err(denied) => {
+                answer.send(denial(&denied)).ok();
+            }
+        }
+    }
+
+    fn read_spec(&self, request: &DeployRequest) -> Result<(Arc<Spec>, String), Vec<String>> {
+        let spec = Spec::try_from(request.spec.clone()).map_err(|error| vec![error.to_string()])?;
+        if spec.project != request.project {
+            return Err(vec![format!("the spec is of `{}`, not of `{}`", spec.project, request.project)]);
+        }
+        let live = self.projects.get(&spec.project).and_then(|project| project.desired.live());
+        let live = live.map(|(_, release)| release.spec.as_ref());
+        let spec = plan::restrict(spec, &request.services, live).map_err(|unknown| {
+            unknown.iter().map(|name| format!("there is no service `{name}` in the file")).collect::<Vec<_>>()
+        })?;
+        let hash = content_hash(&spec);
+        Ok((Arc::new(spec), hash))
+    }
+
+    /// Everything that can be found out before anything is started: programs, users, ports. What is wrong is told all
+    /// at once, and nothing was done. Ports that are free are open from here on.
+    async fn preflight(&mut self, spec: &Spec) -> Result<(), Vec<String>> {
+        let mut errors: Vec<String> =
+            spec.services.values().filter_map(|service| preflight(service).err()).map(|e| e.to_string()).collect();
+        errors.extend(self.route_clashes(spec));
+        let missing: Vec<_> =
+            needed(spec).into_iter().filter(|need| !self.routes.sockets.contains_key(&need.name)).collect();
+        let mut opened: Vec<(String, std::net::SocketAddr, Vec<TcpListener>)> = Vec::new();
+        for need in missing {
+            match self.routes.open(&need) {
+                Ok((addr, sockets)) => opened.push((need.name, addr, sockets)),
+                Err(error) => errors.push(error),
+            }
+        }
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        for (name, addr, sockets) in opened {
+            self.keep_sockets(name, addr, &sockets).await;
+        }
+        Ok(())
+    }
+
+    /// Routes that another project has already: two services may share a port when their routes differ.
+    fn route_clashes(&self, spec: &Spec) -> Vec<String> {
+        let mut taken: BTreeMap<(String, Option<String>, String), String> = BTreeMap::new();
+        let others = self.projects.values().filter(|project| project.name != spec.project);
+        for (_, release) in others.filter_map(|project| project.desired.live()) {
+            for (key, service) in super::routes::keys(&release.spec) {
+                taken.insert(key, format!("{}/{service}", release.spec.project));
+            }
+        }
+        super::routes::keys(spec)
+            .into_iter()
+            .filter_map(|(key, service)| {
+                let owner = taken.get(&key)?;
+                let position = &spec.services.get(&service)?.position;
+                Some(format!(
+                    "{position}: `{service}` publishes {} with the same route as {owner}; use another port, or a \
+                     `route` with another host or path",
+                    key.0
+                ))
+            })
+            .collect()
+    }
+
+    fn drop_if_new(&mut self, name: &str) {
+        if self.projects.get(name).is_some_and(|project| project.desired.releases.is_empty()) {
+            self.projects.remove(name);
+        }
+    }
+
+    /// Whoever says `up` again wants what is down to be tried again now.
+    fn forgive_sick(&mut self, name: &str) {
+        let Some(project) = self.projects.get_mut(name) else { return };
+        let Some((_, live)) = project.desired.live() else { return };
+        let names: Vec<String> = live.spec.services.keys().cloned().collect();
+        for service in names {
+            project.observed.forgive(&service);
+        }
+    }
+}
+
+/// Takes back what humans stopped.
+fn unstop(project: &Project) -> Vec<Change> {
+    let stopped = project.desired.wishes.iter().filter(|(_, wish)| wish.stopped);
+    stopped
+        .map(|(service, wish)| Change::Wish { service: service.clone(), wish: Wish { stopped: false, ..*wish } })
+        .collect()
+}
+
+fn deploy_release(changes: &[Change]) -> Option<ReleaseId> {
+    changes.iter().find_map(|change| match change {
+        Change::Begin { deployment, .. } => Some(deployment.candidate),
+        _ => None,
+    })
+}
+
+fn core_request(request: Request) -> Option<(String, CoreRequest)> {
+    Some(match request {
+        Request::Rollback { project, release } => (project, CoreRequest::Rollback { to: release.map(ReleaseId) }),
+        Request::Stop { project, service } => (project, CoreRequest::Stop { service }),
+        Request::Start { project, service } => (project, CoreRequest::Start { service }),
+        Request::Restart { project, service } => (project, CoreRequest::Restart { service }),
+        Request::Scale { project, service, replicas: 0 } => (project, CoreRequest::Stop { service }),
+        Request::Scale { project, service, replicas } => (project, CoreRequest::Scale { service, replicas }),
+        Request::Down { project } => (project, CoreRequest::Down),
+        Request::Deploy(_) | Request::Shutdown => return None,
+    })
+}
+
+fn describe(request: &CoreRequest) -> String {
+    match request {
+        CoreRequest::Deploy { .. } => "deploying".to_owned(),
+        CoreRequest::Rollback { to: Some(id) } => format!("going back to {id}"),
+        CoreRequest::Rollback { to: None } => "going back to the release before".to_owned(),
+        CoreRequest::Stop { service } => format!("stopping `{service}`"),
+        CoreRequest::Start { service } => format!("starting `{service}`"),
+        CoreRequest::Restart { service } => format!("restarting `{service}`, one replica after another"),
+        CoreRequest::Scale { service, replicas } => format!("scaling `{service}` to {replicas}"),
+        CoreRequest::Down => "stopping everything of the project".to_owned(),
+    }
+}
+
+fn denial(denied: &Denied) -> Answer {
+    match denied {
+        Denied::DeploymentRuns { id, kind, since } => Answer::Denied {
+            reason: denied.to_string(),
+            who: Some(format!("{kind} {id}")),
+            since_ms: Some(since.0),
+        },
+        Denied::GoingDown => Answer::Denied { reason: denied.to_string(), who: None, since_ms: None },
+        Denied::NoService { .. }
+        | Denied::NoLiveRelease
+        | Denied::NoRollbackTarget(_)
+        | Denied::Replicas { .. } => Answer::Refused { errors: vec![denied.to_string()] },
+    }
+}
+
+fn plan_view(project: &str, plan: &Plan) -> PlanView {
+    let step = |step: &plan::Step| PlanStep {
+        action: step.action.to_owned(),
+        service: step.service.clone(),
+        text: step.text.clone(),
+    };
+    PlanView {
+        project: project.to_owned(),
+        release: plan.release.0,
+        live: plan.live.map(|id| id.0),
+        steps: plan.steps.iter().map(step).collect(),
+        notes: plan.notes.clone(),
+    }
+}

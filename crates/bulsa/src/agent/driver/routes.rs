@@ -1,0 +1,199 @@
+//! From the projects' routes to the one table that the proxies run on, and to the sockets that it needs.
+//!
+//! Owns: the table's number, its wire form, and which listening sockets are open under which names. Never: decides
+//! who is routed.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
+};
+
+use bulsa_core::{
+    ids::ReleaseId,
+    spec::{Port, Role, Spec, TrustedProxy},
+};
+use bulsa_proxy::{CloseTunnels, Hold, ListenerRoutes, Route, Service, TABLE_VERSION, Table, Target};
+use ipnet::IpNet;
+
+use super::project::Project;
+use crate::link::listeners::{ListenAddr, open_listeners};
+
+/// The open sockets and the last table.
+pub(super) struct Routes {
+    /// The number of the last table.
+    pub(super) number: u64,
+    /// The open sockets' names, with the address that each is bound to.
+    pub(super) sockets: BTreeMap<String, SocketAddr>,
+    /// How many sockets each address has: one for each of a proxy's threads.
+    pub(super) per_address: usize,
+}
+
+/// A socket that a spec needs.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Needed {
+    /// Its opaque name.
+    pub(super) name: String,
+    /// The address to listen on.
+    pub(super) host: Option<IpAddr>,
+    /// The port; `None` lets the system choose.
+    pub(super) port: Option<u16>,
+}
+
+/// The name of the socket of a published port. Two services that publish one port share it; a port that the system
+/// chooses belongs to its service, so that it stays the same from release to release.
+fn name_of(project: &str, service: &str, port: &Port) -> String {
+    match (port.host, port.published) {
+        (Some(host), Some(number)) => format!("tcp/{}", SocketAddr::new(host, number)),
+        (None, Some(number)) => format!("tcp/*:{number}"),
+        (_, None) => format!("auto/{project}/{service}/{}", port.target),
+    }
+}
+
+/// The sockets that a spec's routed services need.
+pub(super) fn needed(spec: &Spec) -> BTreeSet<Needed> {
+    let routed = spec.services.values().filter(|service| service.role == Role::App);
+    routed
+        .flat_map(|service| service.ports.iter().map(move |port| (service, port)))
+        .map(|(service, port)| Needed {
+            name: name_of(&spec.project, &service.name, port),
+            host: port.host,
+            port: port.published,
+        })
+        .collect()
+}
+
+/// What must be unique among all projects: socket, host and path, each with its service.
+pub(super) fn keys(spec: &Spec) -> Vec<((String, Option<String>, String), String)> {
+    let routed = spec.services.values().filter(|service| service.role == Role::App);
+    routed
+        .flat_map(|service| service.ports.iter().map(move |port| (service, port)))
+        .map(|(service, port)| {
+            let socket = name_of(&spec.project, &service.name, port);
+            ((socket, port.route_host.clone(), port.route_path.clone()), service.name.clone())
+        })
+        .collect()
+}
+
+impl Routes {
+    /// Opens a socket group; the address that it got.
+    pub(super) fn open(&self, needed: &Needed) -> Result<(SocketAddr, Vec<TcpListener>), String> {
+        let addr = ListenAddr { host: needed.host, port: needed.port.unwrap_or(0) };
+        let sockets = open_listeners(addr, self.per_address).map_err(|error| error.to_string())?;
+        let bound = sockets.first().ok_or("no socket was opened")?.local_addr();
+        Ok((bound.map_err(|error| error.to_string())?, sockets))
+    }
+
+    /// Where the routed services of a spec can be reached from this host: their first port each.
+    pub(super) fn addresses(&self, spec: &Spec) -> BTreeMap<String, SocketAddr> {
+        let of = |service: &bulsa_core::spec::Service| {
+            let port = service.ports.first().filter(|_| service.role == Role::App)?;
+            let bound = self.sockets.get(&name_of(&spec.project, &service.name, port)).copied();
+            let declared = port.published.map(|number| {
+                SocketAddr::new(port.host.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), number)
+            });
+            let mut addr = bound.or(declared)?;
+            if addr.ip().is_unspecified() {
+                addr.set_ip(IpAddr::V4(Ipv4Addr::LOCALHOST));
+            }
+            Some((service.name.clone(), addr))
+        };
+        spec.services.values().filter_map(of).collect()
+    }
+
+    /// The URLs at which users reach a service, for people.
+    pub(super) fn urls(&self, project: &str, service: &bulsa_core::spec::Service) -> Vec<String> {
+        let routed = service.ports.iter().filter(|_| service.role == Role::App);
+        routed
+            .filter_map(|port| {
+                let mut addr = *self.sockets.get(&name_of(project, &service.name, port))?;
+                if addr.ip().is_unspecified() {
+                    addr.set_ip(IpAddr::V4(Ipv4Addr::LOCALHOST));
+                }
+                let path = if port.route_path == "/" { "" } else { port.route_path.as_str() };
+                Some(match &port.route_host {
+                    Some(host) => format!("http://{host}:{}{path}", addr.port()),
+                    None if addr.ip().is_loopback() => format!("http://localhost:{}{path}", addr.port()),
+                    None => format!("http://{addr}{path}"),
+                })
+            })
+            .collect()
+    }
+
+    /// The table for what all projects want, with number `self.number + 1`.
+    pub(super) fn table<'a>(&self, projects: impl Iterator<Item = &'a Project>) -> Table {
+        let mut table = Table { number: self.number + 1, version: TABLE_VERSION, ..Table::empty(0) };
+        let mut listeners: BTreeMap<String, Vec<Route>> = BTreeMap::new();
+        let mut trusted: BTreeSet<IpNet> = BTreeSet::new();
+        for project in projects {
+            let wanted = &project.decision.table;
+            let close = wanted.close_tunnels.iter().map(|close| CloseTunnels {
+                target: project.task(&close.replica),
+                within_ms: u64::try_from(close.within.as_millis()).unwrap_or(u64::MAX),
+            });
+            table.close_tunnels.extend(close);
+            let Some(release) = wanted.release else { continue };
+            let Some(spec) = project.desired.releases.get(&release).map(|release| &release.spec) else { continue };
+            trusted.extend(spec.trusted_proxies.iter().flat_map(blocks));
+            self.add_project(project, release, spec, &mut table, &mut listeners);
+        }
+        table.listeners =
+            listeners.into_iter().map(|(name, routes)| ListenerRoutes { name, routes }).collect();
+        table.trusted = trusted.into_iter().collect();
+        table
+    }
+
+    fn add_project(
+        &self,
+        project: &Project,
+        release: ReleaseId,
+        spec: &Spec,
+        table: &mut Table,
+        listeners: &mut BTreeMap<String, Vec<Route>>,
+    ) {
+        for (name, route) in &project.decision.table.routes {
+            let Some(service) = spec.services.get(name) else { continue };
+            let index = table.services.len();
+            let targets = route.targets.iter().map(|(id, addr)| Target {
+                id: project.task(id),
+                addr: *addr,
+                release: release.to_string(),
+            });
+            let hold = if route.stopped {
+                Hold { time_ms: 0, requests: 0 }
+            } else {
+                let time_ms = u64::try_from(service.hold.time.as_millis()).unwrap_or(u64::MAX);
+                Hold { time_ms, requests: service.hold.requests }
+            };
+            table.services.push(Service {
+                name: format!("{}/{name}", project.name),
+                targets: targets.collect(),
+                hold,
+            });
+            for port in &service.ports {
+                let socket = name_of(&project.name, name, port);
+                if self.sockets.contains_key(&socket) {
+                    listeners.entry(socket).or_default().push(Route {
+                        host: port.route_host.clone(),
+                        path: port.route_path.clone(),
+                        service: index,
+                    });
+                }
+            }
+        }
+    }
+}
+
+fn blocks(trusted: &TrustedProxy) -> Vec<IpNet> {
+    let loopback = || {
+        [IpNet::new(IpAddr::from([127, 0, 0, 0]), 8), IpNet::new(IpAddr::from(std::net::Ipv6Addr::LOCALHOST), 128)]
+    };
+    match trusted {
+        TrustedProxy::Loopback => loopback().into_iter().filter_map(Result::ok).collect(),
+        // On the process engine the project's own replicas come over loopback, or from a namespace of their own.
+        TrustedProxy::Project => crate::agent::process::netns::plan::POOLS
+            .iter()
+            .filter_map(|(base, length)| IpNet::new(IpAddr::V4(*base), *length).ok())
+            .collect(),
+        TrustedProxy::Block(base, length) => IpNet::new(*base, *length).ok().into_iter().collect(),
+    }
+}

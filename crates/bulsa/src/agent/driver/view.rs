@@ -1,0 +1,250 @@
+//! What the world may see of the driver: the numbered snapshot.
+//!
+//! Owns: the words for states. Never: is read back by anyone who decides.
+
+use bulsa_core::{
+    backoff,
+    decide::{Desired, ExitStatus, ReleaseState as CoreState, Replica, ReplicaPhase},
+    health::Verdict,
+    ids::{ReleaseId, ReplicaId, Slot},
+    plan::role_name,
+    spec::{Role, Service},
+    wire::api::{
+        AgentView, ProjectView, ProxyView, ReleaseState, ReleaseView, ReplicaView, ServiceState, ServiceView,
+        Snapshot,
+    },
+};
+
+use super::{Driver, commits::phase_text, project::Project};
+
+impl Driver {
+    /// Publishes a new snapshot if anything in it has changed.
+    pub(super) fn publish_snapshot(&mut self) {
+        let projects: Vec<ProjectView> = self.projects.values().map(|project| self.project_view(project)).collect();
+        let proxies = self.proxies.iter().map(|(generation, proxy)| ProxyView {
+            generation: *generation,
+            pid: u32::try_from(proxy.pid).unwrap_or(0),
+            table: proxy.report.as_ref().map_or(0, |report| report.table),
+            in_flight: proxy.report.iter().flat_map(|r| &r.targets).map(|target| target.in_flight).sum(),
+            tunnels: proxy.report.iter().flat_map(|r| &r.targets).map(|target| target.tunnels).sum(),
+        });
+        let mut warnings = self.warnings.clone();
+        warnings.extend(self.store.trouble());
+        let snapshot = Snapshot {
+            number: self.snapshot_number,
+            at_ms: self.clock.now().0,
+            projects,
+            proxies: proxies.collect(),
+            agent: AgentView { pid: std::process::id(), started_at_ms: self.started_at_ms, warnings },
+            keeper_pid: self.keeper_pid,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        self.snapshot.send_if_modified(|published| {
+            let same = Snapshot { number: published.number, at_ms: published.at_ms, ..snapshot.clone() };
+            if **published == same {
+                return false;
+            }
+            self.snapshot_number += 1;
+            *published = std::sync::Arc::new(Snapshot { number: self.snapshot_number, ..snapshot });
+            true
+        });
+    }
+
+    fn project_view(&self, project: &Project) -> ProjectView {
+        let desired = &project.desired;
+        let releases = desired.releases.iter().map(|(id, release)| ReleaseView {
+            id: id.0,
+            state: release_state(project, *id, release.state),
+            color: color(*id).to_owned(),
+            created_at_ms: project.created.get(id).copied().unwrap_or_default(),
+            hash: release.hash.clone(),
+        });
+        let mut deployments = project.deployments.clone();
+        if let (Some(view), Some(running)) = (deployments.last_mut(), desired.running())
+            && view.id == running.id
+        {
+            phase_text(&running.phase).clone_into(&mut view.phase);
+        }
+        let spec = desired.live().or_else(|| desired.candidate()).map(|(_, release)| &release.spec);
+        let services = spec
+            .into_iter()
+            .flat_map(|spec| spec.services.values())
+            .map(|service| self.service_view(project, service))
+            .collect();
+        ProjectView {
+            name: project.name.clone(),
+            live: desired.live.map(|id| id.0),
+            releases: releases.collect(),
+            deployments,
+            services,
+        }
+    }
+
+    fn service_view(&self, project: &Project, service: &Service) -> ServiceView {
+        let now = self.clock.now();
+        let release = release_of(&project.desired, service);
+        let wanted = if project.desired.down { 0 } else { project.desired.replicas(service) };
+        let ready = ready(project, release, service);
+        let waiting = project
+            .observed
+            .histories(release, &service.name)
+            .filter(|(slot, _)| project.observed.in_slot(slot).next().is_none())
+            .map(|(slot, history)| history.score.next_start(slot, history.attempt))
+            .filter(|at| now < *at)
+            .min();
+        let state = state(project, release, service, wanted, ready);
+        let urls = self.routes.urls(&project.name, service);
+        ServiceView {
+            name: service.name.clone(),
+            role: role_name(service.role).to_owned(),
+            desired: wanted,
+            ready,
+            state,
+            reason: reason(project, release, service, state),
+            urls,
+            restarts: project.restarts.get(&service.name).copied().unwrap_or_default(),
+            next_retry_at_ms: waiting.map(|at| at.0),
+            replicas: replicas(project, service),
+        }
+    }
+}
+
+fn release_of(desired: &Desired, service: &Service) -> ReleaseId {
+    let live = desired.live.or_else(|| desired.candidate().map(|(id, _)| id));
+    if service.role == Role::Shared { ReleaseId(0) } else { live.unwrap_or_default() }
+}
+
+fn ready(project: &Project, release: ReleaseId, service: &Service) -> u32 {
+    let ready = (1..=project.desired.replicas(service)).filter(|ordinal| {
+        let slot = Slot { release, service: service.name.clone(), ordinal: *ordinal };
+        project.observed.in_slot(&slot).any(|(_, replica)| replica.serves(service))
+    });
+    u32::try_from(ready.count()).unwrap_or(u32::MAX)
+}
+
+/// Whether users are served: every app of the live release that should run has a replica that serves.
+pub(super) fn is_serving(project: &Project) -> bool {
+    let Some((live, release)) = project.desired.live() else { return false };
+    release
+        .spec
+        .services
+        .values()
+        .filter(|service| service.role == Role::App && project.desired.replicas(service) > 0)
+        .all(|service| ready(project, live, service) > 0)
+}
+
+fn state(project: &Project, release: ReleaseId, service: &Service, wanted: u32, ready: u32) -> ServiceState {
+    if service.role == Role::Job {
+        return match project.desired.jobs.get(&(release, service.name.clone())) {
+            Some(true) => ServiceState::Healthy,
+            Some(false) => ServiceState::Down,
+            None => ServiceState::Starting,
+        };
+    }
+    if wanted == 0 {
+        return ServiceState::Stopped;
+    }
+    if ready >= wanted {
+        return ServiceState::Healthy;
+    }
+    let histories: Vec<_> = project.observed.histories(release, &service.name).map(|(_, history)| history).collect();
+    if histories.iter().any(|history| history.score.is_crash_looping() || history.early_deaths > 1) {
+        return ServiceState::CrashLooping;
+    }
+    if ready > 0 {
+        return ServiceState::Degraded;
+    }
+    let was_up = histories.iter().any(|history| history.last_exit.is_some() || history.start_error.is_some());
+    if was_up { ServiceState::Down } else { ServiceState::Starting }
+}
+
+fn reason(project: &Project, release: ReleaseId, service: &Service, state: ServiceState) -> Option<String> {
+    if !state.is_bad() && state != ServiceState::Starting {
+        return (state == ServiceState::Stopped).then(|| "stopped by a human".to_owned());
+    }
+    let worst = project.observed.histories(release, &service.name).max_by_key(|(_, h)| (h.early_deaths, h.deaths));
+    let (_, history) = worst?;
+    if let Some(error) = &history.start_error {
+        return Some(error.message.clone());
+    }
+    let listening = || project.meta.iter().find_map(|(id, m)| m.listening.clone().filter(|_| id.service == service.name));
+    let exit = exit_text(history.last_exit?);
+    let parked = if history.score.ceiling() >= backoff::PARKED { ", retried slowly" } else { "" };
+    match history.early_deaths {
+        0 => Some(format!("the last one ended: {exit}{parked}")),
+        1 => Some(format!("it died before it was ready: {exit}")),
+        times => Some(format!("it died {times} times in a row before it was ready: {exit}{parked}")),
+    }
+    .or_else(listening)
+}
+
+/// How a replica ended, in words.
+pub(super) fn exit_text(status: ExitStatus) -> String {
+    match status {
+        ExitStatus::Code(code) => format!("exit {code}"),
+        ExitStatus::Signal(9) => "killed by SIGKILL".to_owned(),
+        ExitStatus::Signal(15) => "ended by SIGTERM".to_owned(),
+        ExitStatus::Signal(signal) => format!("ended by signal {signal}"),
+        ExitStatus::Unknown => "nobody saw how".to_owned(),
+    }
+}
+
+fn replicas(project: &Project, service: &Service) -> Vec<ReplicaView> {
+    let live = release_of(&project.desired, service);
+    let mut replicas: Vec<(&ReplicaId, &Replica)> =
+        project.observed.replicas().filter(|(id, _)| id.service == service.name).collect();
+    replicas.sort_by_key(|(id, _)| (id.release != live, std::cmp::Reverse(id.release), id.ordinal, id.attempt));
+    replicas.into_iter().map(|(id, replica)| replica_view(project, service, id, replica)).collect()
+}
+
+fn replica_view(project: &Project, service: &Service, id: &ReplicaId, replica: &Replica) -> ReplicaView {
+    let meta = project.meta.get(id);
+    let history = project.observed.slot(&id.slot());
+    let is_routed = project.observed.routed().contains(id);
+    let state = match replica.phase {
+        ReplicaPhase::Starting => "starting",
+        ReplicaPhase::Stopping { .. } => "stopping",
+        ReplicaPhase::Running if replica.serves(service) => {
+            if is_routed || service.ports.is_empty() { "ready" } else { "ready, not routed" }
+        }
+        ReplicaPhase::Running => match replica.health.verdict() {
+            Verdict::Unknown => "starting",
+            Verdict::Suspect => "suspect",
+            Verdict::Failed { hung: true } => "hung",
+            Verdict::Failed { hung: false } => "unhealthy",
+            Verdict::Ready | Verdict::Assumed => "not reachable",
+        },
+    };
+    let health = meta.map(|m| m.listening.clone().unwrap_or_else(|| m.last_probe.clone())).unwrap_or_default();
+    ReplicaView {
+        id: id.to_string(),
+        name: id.name(),
+        release: id.release.0,
+        ordinal: id.ordinal,
+        attempt: id.attempt,
+        pid: meta.and_then(|meta| meta.pid),
+        addr: replica.addr.map(|addr| addr.to_string()),
+        state: state.to_owned(),
+        health,
+        since_ms: replica.health.ready_since().unwrap_or(replica.started).0,
+        restarts: u64::from(history.map_or(0, |history| history.restarts)),
+        last_exit: history.and_then(|history| history.last_exit).map(exit_text),
+        log: meta.and_then(|meta| meta.note.log.as_ref()).map(|path| path.display().to_string()),
+    }
+}
+
+fn release_state(project: &Project, id: ReleaseId, state: CoreState) -> ReleaseState {
+    let runs = project.observed.replicas().any(|(replica, _)| replica.release == id);
+    match state {
+        CoreState::Candidate => ReleaseState::Starting,
+        CoreState::Live => ReleaseState::Live,
+        CoreState::Warm { .. } => ReleaseState::Warm,
+        CoreState::Retired if runs => ReleaseState::Draining,
+        CoreState::Retired => ReleaseState::Retired,
+        CoreState::Failed => ReleaseState::Failed,
+    }
+}
+
+const fn color(id: ReleaseId) -> &'static str {
+    if id.0 % 2 == 1 { "blue" } else { "green" }
+}

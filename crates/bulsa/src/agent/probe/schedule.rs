@@ -1,0 +1,61 @@
+//! When the next run of a loop is due.
+//!
+//! Owns: the times between runs. Pure: reads no clock. Never: runs anything.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{ProbePlan, ProbeResult};
+
+/// From the start of one run to the start of the next, at the least, whoever asks.
+pub const MIN_GAP: Duration = Duration::from_millis(5);
+
+/// After a failed run the next starts this much after the start of it, or after the interval if that is shorter.
+pub const RETRY_AFTER: Duration = Duration::from_millis(200);
+
+/// After this many failed runs in a row the interval counts again: the verdict has fallen, and a program started five
+/// times a second is a burden.
+pub const QUICK_RETRIES_MAX: u32 = 10;
+
+/// What a loop remembers of its runs.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Schedule {
+    started: Option<Instant>,
+    failures: u32,
+    could_not_run: bool,
+}
+
+impl Schedule {
+    /// A run was started (and perhaps abandoned).
+    pub(super) fn start(&mut self, at: Instant) {
+        self.started = Some(at);
+    }
+
+    /// The run ended.
+    pub(super) fn end(&mut self, result: &ProbeResult) {
+        self.failures =
+            if matches!(result, ProbeResult::Fail { .. }) { self.failures.saturating_add(1) } else { 0 };
+        self.could_not_run = matches!(result, ProbeResult::CouldNotRun { .. });
+    }
+
+    /// When the next run is due by itself; `first` if there was none yet.
+    pub(super) fn due(&self, plan: &ProbePlan, first: Instant) -> Instant {
+        let Some(started) = self.started else { return first };
+        let quick = self.failures > 0 && !plan.fast && self.failures <= QUICK_RETRIES_MAX;
+        let after = if quick {
+            plan.interval.min(RETRY_AFTER)
+        } else if self.could_not_run {
+            // Whatever is short here is not helped by trying a hundred times a second.
+            plan.interval.max(RETRY_AFTER)
+        } else {
+            plan.interval
+        };
+        started + after.max(MIN_GAP)
+    }
+
+    /// The earliest time at which a run that was asked for may start.
+    pub(super) fn earliest(&self, now: Instant) -> Instant {
+        self.started.map_or(now, |started| now.max(started + MIN_GAP))
+    }
+}

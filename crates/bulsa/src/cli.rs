@@ -1,0 +1,274 @@
+//! The command line.
+//!
+//! Owns: the commands and their flags (one file each), reading the project's files, starting a daemon where none runs,
+//! and waiting for what was asked. Never: decides anything about a project. A command reads files, sends a request,
+//! and shows what the daemon publishes; [`crate::output`] is the only thing that prints.
+//!
+//! ```text
+//!  main ─ parse ─┬─ serve, demo, __agent, __proxy ─▶ [`Entries`]       (processes of their own kind)
+//!                └─ everything else ─▶ Context ─▶ one file of cli/ ─▶ exit code, or a CommandError
+//! ```
+
+mod act;
+mod args;
+mod completions;
+mod config;
+mod context;
+mod daemon;
+mod deploy;
+mod down;
+mod events;
+mod follow;
+mod later;
+mod logs;
+mod man;
+mod project;
+mod ps;
+mod releases;
+mod rollback;
+mod run;
+mod serve;
+mod status;
+mod up;
+mod wait;
+mod workers;
+
+use std::{
+    ffi::OsString,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+pub use self::{args::DemoArgs, serve::ServeOptions};
+use self::{
+    args::{FileArgs, Global},
+    context::Context,
+    later::LaterArgs,
+};
+use crate::{
+    output::{Manner, Printer},
+    report::{CommandError, ExitCode},
+};
+
+/// The programs inside this one that aren't clients of the daemon. `main` gives them.
+#[derive(Clone, Copy)]
+pub struct Entries {
+    /// `bulsa serve`: the keeper, until it is told to end. Called with one thread and no async runtime.
+    pub serve: fn(&ServeOptions) -> Result<ExitCode, CommandError>,
+    /// `bulsa __agent`: started by the keeper, its link is standard input. Called without an async runtime.
+    pub agent: fn(&ServeOptions) -> Result<ExitCode, CommandError>,
+    /// `bulsa __proxy`: started by the keeper, its link is standard input. Called without an async runtime.
+    pub proxy: fn() -> Result<ExitCode, CommandError>,
+    /// `bulsa __demo-app`: the demo's web app. Called without an async runtime.
+    pub demo_app: fn(&[OsString]) -> Result<ExitCode, CommandError>,
+    /// `bulsa demo`. Called without an async runtime.
+    pub demo: fn(&DemoArgs, &mut Printer) -> Result<ExitCode, CommandError>,
+}
+
+/// Keeps a Docker Compose project alive
+#[derive(Debug, Parser)]
+#[command(name = "bulsa", version, max_term_width = 100, after_help = AFTER_HELP, disable_help_subcommand = true)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(flatten)]
+    files: FileArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Exit codes: 0 done, 1 user or project error, 2 usage, 3 deploy failed and the old release serves,
+4 denied, 5 daemon unreachable, 6 degraded (status), 7 deploy failed and the service is down, 70 bug.
+
+Try `bulsa demo` first; it needs nothing but this program.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show in a minute how a service survives deploys, kills, a hang and bad releases
+    Demo(DemoArgs),
+    /// Keep a program alive as several workers behind one port
+    Run(run::RunArgs),
+    /// Run a compose project; on a running one, deploy it
+    Up(up::UpArgs),
+    /// Make a release of the project and switch to it
+    Deploy(deploy::DeployArgs),
+    /// Wait for a deploy to end
+    Wait(wait::WaitArgs),
+    /// Go back to an earlier release
+    Rollback(rollback::RollbackArgs),
+    /// Show how every project is
+    Status(status::StatusArgs),
+    /// Show every replica
+    Ps(ps::PsArgs),
+    /// Show a project's releases
+    Releases(releases::ReleasesArgs),
+    /// Show what happened
+    Events(events::EventsArgs),
+    /// Show what replicas wrote
+    Logs(logs::LogsArgs),
+    /// Stop a service until it is started again
+    Stop(act::ServiceArgs),
+    /// Start a stopped service
+    Start(act::ServiceArgs),
+    /// Replace every replica of a service by a new one
+    Restart(act::ServiceArgs),
+    /// Change how many replicas a service has
+    Scale(act::ScaleArgs),
+    /// Stop a project and close its ports
+    Down(down::DownArgs),
+    /// Run the daemon in the foreground
+    Serve(serve::ServeArgs),
+    /// Print the resolved compose file
+    Config(config::ConfigArgs),
+    /// Print the completions for a shell
+    Completions(completions::CompletionsArgs),
+    /// Print the manual page
+    Man,
+
+    #[command(hide = true)]
+    Promote(LaterArgs),
+    #[command(hide = true)]
+    Abort(LaterArgs),
+    #[command(hide = true)]
+    Why(LaterArgs),
+    #[command(hide = true)]
+    Env(LaterArgs),
+    #[command(hide = true)]
+    Top(LaterArgs),
+    #[command(hide = true)]
+    Exec(LaterArgs),
+    #[command(hide = true)]
+    Hold(LaterArgs),
+    #[command(hide = true)]
+    Maintenance(LaterArgs),
+    #[command(hide = true)]
+    Check(LaterArgs),
+    #[command(hide = true)]
+    Init(LaterArgs),
+    #[command(hide = true)]
+    Eject(LaterArgs),
+    #[command(hide = true)]
+    Drill(LaterArgs),
+    #[command(hide = true)]
+    Upgrade(LaterArgs),
+    #[command(hide = true)]
+    Install(LaterArgs),
+    #[command(hide = true)]
+    Uninstall(LaterArgs),
+    #[command(hide = true)]
+    Token(LaterArgs),
+    #[command(hide = true)]
+    Notify(LaterArgs),
+
+    #[command(name = "__agent", hide = true)]
+    Agent(serve::ServeArgs),
+    #[command(name = "__proxy", hide = true)]
+    Proxy,
+    #[command(name = "__demo-app", hide = true)]
+    DemoApp(LaterArgs),
+}
+
+/// Runs the command line; returns the process's exit code.
+#[must_use]
+pub fn main(args: impl IntoIterator<Item = OsString>, entries: Entries) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let code = if error.use_stderr() { ExitCode::Usage } else { ExitCode::Done };
+            // Help and mistakes go where clap says; a stream that can't be written leaves the exit code.
+            drop(error.print());
+            return code;
+        }
+    };
+    let manner = Manner { json: cli.global.json, quiet: cli.global.quiet, no_color: cli.global.no_color };
+    let mut printer = Printer::stdio(manner);
+    // A panic has printed itself; what is left is to give it its exit code instead of Rust's own.
+    let result = catch_unwind(AssertUnwindSafe(|| dispatch(cli, entries, &mut printer)))
+        .unwrap_or_else(|_| Err(CommandError::bug("bulsa failed in a way that it should not")));
+    result.unwrap_or_else(|error| {
+        let code = error.kind.exit_code();
+        if code != ExitCode::Done {
+            printer.error(&error);
+        }
+        code
+    })
+}
+
+fn dispatch(cli: Cli, entries: Entries, printer: &mut Printer) -> Result<ExitCode, CommandError> {
+    match cli.command {
+        Command::Demo(args) => (entries.demo)(&args, printer),
+        Command::Agent(args) => {
+            let context = Context::new(cli.global, cli.files, printer)?;
+            (entries.agent)(&serve::options(&args, &context))
+        }
+        Command::Proxy => (entries.proxy)(),
+        Command::DemoApp(args) => (entries.demo_app)(&args.rest),
+        Command::Serve(args) => {
+            let context = Context::new(cli.global, cli.files, printer)?;
+            (entries.serve)(&serve::options(&args, &context))
+        }
+        Command::Completions(args) => completions::run(&args, &mut Cli::command(), printer),
+        Command::Man => man::run(Cli::command(), printer),
+        command => {
+            let mut context = Context::new(cli.global, cli.files, printer)?;
+            runtime()?.block_on(client_command(command, &mut context))
+        }
+    }
+}
+
+async fn client_command(command: Command, context: &mut Context<'_>) -> Result<ExitCode, CommandError> {
+    match command {
+        Command::Run(args) => run::run(args, context).await,
+        Command::Up(args) => up::run(args, context).await,
+        Command::Deploy(args) => deploy::run(args, context).await,
+        Command::Wait(args) => wait::run(&args, context).await,
+        Command::Rollback(args) => rollback::run(&args, context).await,
+        Command::Status(args) => status::run(&args, context).await,
+        Command::Ps(args) => ps::run(&args, context).await,
+        Command::Releases(args) => releases::run(&args, context).await,
+        Command::Events(args) => events::run(&args, context).await,
+        Command::Logs(args) => logs::run(&args, context).await,
+        Command::Stop(args) => act::stop(args, context).await,
+        Command::Start(args) => act::start(args, context).await,
+        Command::Restart(args) => act::restart(args, context).await,
+        Command::Scale(args) => act::scale(args, context).await,
+        Command::Down(args) => down::run(&args, context).await,
+        Command::Config(args) => config::run(args, context),
+        Command::Promote(_) => later::refuse("promote"),
+        Command::Abort(_) => later::refuse("abort"),
+        Command::Why(_) => later::refuse("why"),
+        Command::Env(_) => later::refuse("env"),
+        Command::Top(_) => later::refuse("top"),
+        Command::Exec(_) => later::refuse("exec"),
+        Command::Hold(_) => later::refuse("hold"),
+        Command::Maintenance(_) => later::refuse("maintenance"),
+        Command::Check(_) => later::refuse("check"),
+        Command::Init(_) => later::refuse("init"),
+        Command::Eject(_) => later::refuse("eject"),
+        Command::Drill(_) => later::refuse("drill"),
+        Command::Upgrade(_) => later::refuse("upgrade"),
+        Command::Install(_) => later::refuse("install"),
+        Command::Uninstall(_) => later::refuse("uninstall"),
+        Command::Token(_) => later::refuse("token"),
+        Command::Notify(_) => later::refuse("notify"),
+        Command::Demo(_)
+        | Command::Serve(_)
+        | Command::Completions(_)
+        | Command::Man
+        | Command::Agent(_)
+        | Command::Proxy
+        | Command::DemoApp(_) => Err(CommandError::bug("this command has an entry of its own")),
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, CommandError> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CommandError::user("can't start: the system gives no event queue").cause(error))
+}
+
+#[cfg(test)]
+mod tests;

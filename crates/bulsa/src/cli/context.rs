@@ -1,0 +1,149 @@
+//! What every command works with.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use bulsa_core::wire::api::{Answer, Snapshot};
+
+use super::{
+    args::{FileArgs, Global},
+    project,
+};
+use crate::{
+    client::Client,
+    output::Printer,
+    paths::{Given, Paths, Surroundings},
+    report::{CommandError, ErrorKind, ExitCode},
+};
+
+/// The surroundings of one command.
+pub(super) struct Context<'a> {
+    /// Where to print.
+    pub(super) printer: &'a mut Printer,
+    /// Where the daemon is.
+    pub(super) paths: Paths,
+    /// `-p`, or `COMPOSE_PROJECT_NAME`.
+    pub(super) project: Option<String>,
+    /// File flags that stood before the command's name.
+    pub(super) files: FileArgs,
+    /// The environment; what isn't UTF-8 is left out.
+    pub(super) env: BTreeMap<String, String>,
+    /// The working directory.
+    pub(super) directory: PathBuf,
+}
+
+impl<'a> Context<'a> {
+    /// From the process's own environment and directory.
+    pub(super) fn new(
+        global: Global,
+        files: FileArgs,
+        printer: &'a mut Printer,
+    ) -> Result<Self, CommandError> {
+        let env =
+            std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
+        let directory = std::env::current_dir().map_err(|error| {
+            CommandError::user("can't find the working directory").cause(error).hint("go to one that exists")
+        })?;
+        Self::from_parts(global, files, printer, env.collect(), directory)
+    }
+
+    /// From an environment and directory that are given.
+    pub(super) fn from_parts(
+        global: Global,
+        files: FileArgs,
+        printer: &'a mut Printer,
+        env: BTreeMap<String, String>,
+        directory: PathBuf,
+    ) -> Result<Self, CommandError> {
+        let around = Surroundings {
+            root: rustix::process::geteuid().is_root(),
+            directory: &directory,
+            variable: &|name| env.get(name).cloned(),
+        };
+        let paths = Paths::resolve(&Given { state_dir: global.state_dir, socket: global.socket }, &around)?;
+        let from_env = || env.get("COMPOSE_PROJECT_NAME").filter(|name| !name.is_empty()).cloned();
+        let project = global.project.or_else(from_env);
+        Ok(Self { printer, paths, project, files, env, directory })
+    }
+
+    /// The daemon.
+    pub(super) async fn client(&self) -> Result<Client, CommandError> {
+        Ok(Client::find(&self.paths.sockets).await?)
+    }
+
+    /// The project that a command means which reads no file: `-p`, the only one that the daemon runs, or the one whose
+    /// file is here or above.
+    pub(super) fn which_project(&self, snapshot: &Snapshot) -> Result<String, CommandError> {
+        let names: Vec<&str> = snapshot.projects.iter().map(|project| project.name.as_str()).collect();
+        if let Some(name) = &self.project {
+            return if names.contains(&name.as_str()) {
+                Ok(name.clone())
+            } else {
+                Err(no_project(name, &names))
+            };
+        }
+        match names.as_slice() {
+            [] => Err(CommandError::user("the daemon runs no project")
+                .hint("start one with `bulsa up` or `bulsa run`")),
+            [only] => Ok((*only).to_owned()),
+            _ => project::name_here(self).filter(|name| names.contains(&name.as_str())).ok_or_else(|| {
+                CommandError::user(format!("the daemon runs {} projects: {}", names.len(), names.join(", ")))
+                    .hint("say which one with `-p NAME`")
+            }),
+        }
+    }
+
+    /// Shows an answer that starts nothing to wait for; the exit code with it.
+    pub(super) fn answer(&mut self, answer: Answer) -> Result<ExitCode, CommandError> {
+        let text = match accepted(answer)? {
+            Accepted::Begun { text, .. } | Accepted::Already { text } => text,
+        };
+        self.say(&text)?;
+        Ok(ExitCode::Done)
+    }
+
+    /// What a command did, for people; as JSON an object with one text.
+    pub(super) fn say(&mut self, text: &str) -> Result<(), CommandError> {
+        if self.printer.json() {
+            return self.printer.object(&serde_json::json!({ "text": text }));
+        }
+        self.printer.remark(text)
+    }
+}
+
+/// An answer that isn't a refusal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Accepted {
+    Begun { deploy: Option<u32>, text: String },
+    Already { text: String },
+}
+
+/// Turns denials and refusals into errors with their exit codes.
+pub(super) fn accepted(answer: Answer) -> Result<Accepted, CommandError> {
+    match answer {
+        Answer::Accepted { deploy, text } => Ok(Accepted::Begun { deploy, text }),
+        Answer::AlreadySo { text } => Ok(Accepted::Already { text }),
+        Answer::Plan(_) => Err(CommandError::bug("the daemon sent a plan that nobody asked for")),
+        Answer::Denied { reason, who, since_ms } => {
+            let mut error = CommandError::new(ErrorKind::Denied, reason);
+            if let Some(who) = who {
+                let since =
+                    since_ms.map(|at| format!(", since {}", crate::output::Clock::local().local_time(at)));
+                error = error.cause(format!("{who} is running{}", since.unwrap_or_default()));
+            }
+            Err(error.hint("wait for it with `bulsa wait`, then try again"))
+        }
+        Answer::Refused { errors } => {
+            let mut errors = errors.into_iter();
+            let first = errors.next().unwrap_or_else(|| "the daemon refused, and did not say why".to_owned());
+            Err(errors.fold(CommandError::user(first), CommandError::cause))
+        }
+    }
+}
+
+fn no_project(name: &str, names: &[&str]) -> CommandError {
+    let error = CommandError::user(format!("the daemon runs no project `{name}`"));
+    match bulsa_core::compose::diagnostic::nearest(name, names.iter().copied()) {
+        Some(near) => error.hint(format!("did you mean `{near}`?")),
+        None => error.hint("`bulsa status` lists the projects"),
+    }
+}

@@ -1,0 +1,151 @@
+//! `bulsa deploy`, and what `up` and `run` share with it: sending a spec and following what becomes of it.
+
+use bulsa_core::{
+    spec::Spec,
+    wire::{
+        api::{Answer, DeployRequest, Plan, Request, SourceFile},
+        spec::SpecV1,
+    },
+};
+use clap::Args;
+
+use super::{
+    args::FileArgs,
+    context::{Accepted, Context, accepted},
+    follow, later, project,
+};
+use crate::{
+    client::Client,
+    output::{Cell, Table, Tone},
+    report::{CommandError, ExitCode},
+};
+
+/// Make a release of the project and switch to it
+#[derive(Debug, Args)]
+pub(super) struct DeployArgs {
+    #[command(flatten)]
+    files: FileArgs,
+    /// Only these services take what the file says, the others stay as they are
+    #[arg(value_name = "SERVICE")]
+    services: Vec<String>,
+    /// Print what would be done, and do nothing
+    #[arg(long)]
+    plan: bool,
+    /// Return once the deploy has begun
+    #[arg(short, long)]
+    detach: bool,
+    /// Use the images that are here
+    #[arg(long)]
+    no_pull: bool,
+    /// Wait for `promote` before the switch
+    #[arg(long, hide = true)]
+    preview: bool,
+}
+
+/// What to deploy.
+pub(super) struct Wanted {
+    pub(super) spec: Spec,
+    pub(super) sources: Vec<SourceFile>,
+    pub(super) services: Vec<String>,
+    pub(super) up: bool,
+}
+
+pub(super) async fn run(args: DeployArgs, context: &mut Context<'_>) -> Result<ExitCode, CommandError> {
+    if args.preview {
+        return Err(later::later("`--preview`"));
+    }
+    if let Some(image) = args.services.iter().find(|service| service.contains('=')) {
+        return Err(later::later(&format!("`{image}`: naming an image on the command line")));
+    }
+    if args.no_pull {
+        context
+            .printer
+            .remark("nothing would be pulled anyway: this project's programs run without images")?;
+    }
+    let files = args.files.over(&context.files);
+    let project = project::load(&files, context)?;
+    let wanted = Wanted { spec: project.spec, sources: project.sources, services: args.services, up: false };
+    let client = context.client().await?;
+    if args.plan {
+        return show_plan(&client, wanted, context).await;
+    }
+    let name = wanted.spec.project.clone();
+    match send(&client, wanted).await? {
+        Accepted::Begun { deploy: Some(id), text } if !args.detach => {
+            context.printer.remark(&text)?;
+            follow::deployment(&client, context.printer, &name, id).await
+        }
+        begun => {
+            said(context, &begun)?;
+            Ok(ExitCode::Done)
+        }
+    }
+}
+
+/// Asks for the deploy.
+pub(super) async fn send(client: &Client, wanted: Wanted) -> Result<Accepted, CommandError> {
+    accepted(client.request(&request(wanted, false)).await?)
+}
+
+fn request(wanted: Wanted, plan: bool) -> Request {
+    Request::Deploy(DeployRequest {
+        project: wanted.spec.project.clone(),
+        spec: SpecV1::from(&wanted.spec),
+        sources: wanted.sources,
+        services: wanted.services,
+        up: wanted.up,
+        plan,
+    })
+}
+
+/// Says what an answer means when nothing is followed.
+pub(super) fn said(context: &mut Context<'_>, what: &Accepted) -> Result<(), CommandError> {
+    match what {
+        Accepted::Begun { deploy, text } if context.printer.json() => {
+            context.printer.object(&serde_json::json!({ "deploy": deploy, "text": text }))
+        }
+        Accepted::Begun { deploy: Some(id), text } => {
+            context.printer.remark(&format!("{text}; follow it with `bulsa wait {id}`"))
+        }
+        Accepted::Begun { deploy: None, text } | Accepted::Already { text } => context.say(text),
+    }
+}
+
+async fn show_plan(
+    client: &Client,
+    wanted: Wanted,
+    context: &mut Context<'_>,
+) -> Result<ExitCode, CommandError> {
+    match client.request(&request(wanted, true)).await? {
+        Answer::Plan(plan) => {
+            context.printer.data(&plan, |_| plan_text(&plan))?;
+            Ok(ExitCode::Done)
+        }
+        answer => context.answer(answer),
+    }
+}
+
+/// A plan for people.
+pub(super) fn plan_text(plan: &Plan) -> String {
+    let live = plan.live.map_or_else(|| "nothing is live".to_owned(), |live| format!("r{live} is live"));
+    let mut text = if plan.steps.is_empty() {
+        format!("{}: {live}, and nothing differs from it\n", plan.project)
+    } else {
+        format!("{}: {live}, r{} would be made\n\n", plan.project, plan.release)
+    };
+    if !plan.steps.is_empty() {
+        let mut table = Table::new(&["STEP", "SERVICE", "WHAT"]);
+        for step in &plan.steps {
+            let service = step.service.as_deref().unwrap_or_default();
+            table.row([Cell::toned(&step.action, Tone::Strong), Cell::from(service), Cell::from(&step.text)]);
+        }
+        text += &table.render();
+    }
+    for (index, note) in plan.notes.iter().enumerate() {
+        if index == 0 {
+            text.push('\n');
+        }
+        text += &format!("{} {note}\n", Tone::Warn.paint("note:"));
+    }
+    text
+}

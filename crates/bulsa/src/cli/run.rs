@@ -1,0 +1,217 @@
+//! `bulsa run`: one program as several workers behind one port, without a compose file.
+//!
+//! The flags become a compose file of one service, which takes the same way as every other: one set of defaults and
+//! one deploy pipeline.
+
+use std::{collections::BTreeMap, path::Path};
+
+use bulsa_core::{
+    compose::{self, LoadInput, ReadError},
+    wire::api::SourceFile,
+};
+use clap::Args;
+use serde_json::{Map, Value, json};
+
+use super::{context::Context, deploy::Wanted, later, up, workers::Workers};
+use crate::report::{CommandError, ExitCode};
+
+/// What messages call the file that the flags become.
+const SOURCE_NAME: &str = "bulsa run";
+
+/// Variables of the shell that started us, which say nothing to a program and differ from run to run.
+const NOT_PASSED_ON: &[&str] = &["_", "SHLVL", "OLDPWD", "PWD", "PORT", "COLUMNS", "LINES", "BULSA_SOCKET"];
+
+/// Keep a program alive as several workers behind one port
+#[derive(Debug, Args)]
+#[command(override_usage = "bulsa run [OPTIONS] -- CMD [ARG]...")]
+pub(super) struct RunArgs {
+    /// How many workers: a number, cpus, cpus-1, (cpus-1)/2
+    #[arg(short, long, value_name = "N", default_value = "1")]
+    workers: Workers,
+    /// The port that users connect to; 0 lets the system choose
+    #[arg(long, default_value_t = 3000)]
+    port: u16,
+    /// The port that the program listens on whatever PORT says; several workers then need root
+    #[arg(long, value_name = "PORT")]
+    app_port: Option<u16>,
+    /// The program serves nothing: keep it alive, and open no port
+    #[arg(long, conflicts_with_all = ["port", "app_port"])]
+    no_port: bool,
+    /// The project's and the service's name [default: the program's name]
+    #[arg(long)]
+    name: Option<String>,
+    /// Restart when a file changes
+    #[arg(long, value_name = "PATH", hide = true)]
+    watch: Option<String>,
+    /// Return once the workers run
+    #[arg(short, long)]
+    detach: bool,
+    /// The program and its arguments
+    #[arg(last = true, required = true, value_name = "CMD")]
+    command: Vec<String>,
+}
+
+pub(super) async fn run(args: RunArgs, context: &mut Context<'_>) -> Result<ExitCode, CommandError> {
+    if args.watch.is_some() {
+        return Err(later::later("`--watch`"));
+    }
+    let root = rustix::process::geteuid().is_root();
+    let name = project_name(&args, context.project.as_deref());
+    let text = compose_text(&args, &name, root, &context.env)?;
+    let source = SourceFile { path: SOURCE_NAME.to_owned(), text };
+    let spec = load(&source, &context.directory)?;
+    let wanted = Wanted { spec, sources: vec![source], services: Vec::new(), up: true };
+    up::bring_up(wanted, args.detach, context).await
+}
+
+/// `--name`, `-p`, or the program's name as far as it can be one.
+fn project_name(args: &RunArgs, project: Option<&str>) -> String {
+    if let Some(name) = args.name.as_deref().or(project) {
+        return name.to_owned();
+    }
+    let program = args.command.first().map_or("", String::as_str);
+    let stem = Path::new(program).file_stem().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    let good = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    let name: String = stem.chars().filter(|c| good(*c)).collect();
+    let name = name.trim_start_matches(['-', '_']);
+    if name.is_empty() { "app".to_owned() } else { name.to_owned() }
+}
+
+/// The compose file that the flags stand for; JSON is YAML.
+fn compose_text(
+    args: &RunArgs,
+    name: &str,
+    root: bool,
+    env: &BTreeMap<String, String>,
+) -> Result<String, CommandError> {
+    let workers = args.workers.here();
+    let mut service = Map::new();
+    service.insert("command".to_owned(), args.command.iter().map(|word| Value::from(plain(word))).collect());
+    service.insert("environment".to_owned(), Value::Object(environment(env)));
+    service.insert("deploy".to_owned(), json!({ "replicas": workers }));
+    service.insert("restart".to_owned(), "always".into());
+    if !args.no_port {
+        let target = args.app_port.unwrap_or(if args.port == 0 { 3000 } else { args.port });
+        let published = if args.port == 0 { String::new() } else { format!("{}:", args.port) };
+        service.insert("ports".to_owned(), json!([format!("{published}{target}")]));
+    }
+    if let Some(port) = args.app_port {
+        if workers > 1 && !root {
+            let text = format!("{workers} workers can't all listen on port {port}");
+            return Err(CommandError::user(text)
+                .hint("as root each gets a network namespace of its own: try the same with sudo")
+                .hint("or let the program listen on the port in $PORT and leave `--app-port` away"));
+        }
+        let isolate = root && workers > 1;
+        service.insert("x-bulsa".to_owned(), json!({ "app_port": { "port": port, "isolate": isolate } }));
+    }
+    Ok(json!({ "name": name, "services": { name: service } }).to_string())
+}
+
+fn environment(env: &BTreeMap<String, String>) -> Map<String, Value> {
+    let name = |key: &str| {
+        key.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    };
+    let wanted = env.iter().filter(|(key, _)| name(key) && !NOT_PASSED_ON.contains(&key.as_str()));
+    wanted.map(|(key, value)| (key.clone(), Value::from(plain(value)))).collect()
+}
+
+/// A text that interpolation leaves as it is.
+fn plain(text: &str) -> String {
+    text.replace('$', "$$")
+}
+
+fn load(source: &SourceFile, directory: &Path) -> Result<bulsa_core::spec::Spec, CommandError> {
+    let mut read = |_: &str| Err(ReadError::NotFound);
+    let loaded = compose::load(LoadInput {
+        files: vec![compose::SourceFile { path: source.path.clone(), text: source.text.clone() }],
+        project_dir: directory.to_string_lossy().into_owned(),
+        project_name: None,
+        env: BTreeMap::new(),
+        dotenv: None,
+        read: &mut read,
+    });
+    let mistakes = &loaded.diagnostics;
+    loaded.spec.ok_or_else(|| CommandError::user("these flags don't make a service").cause(mistakes))
+}
+
+#[cfg(test)]
+mod tests {
+    use bulsa_core::spec::{AppPort, Check, Restart, Role, Service};
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        run: RunArgs,
+    }
+
+    fn args(line: &[&str]) -> RunArgs {
+        Line::try_parse_from([&["bulsa"], line].concat()).unwrap().run
+    }
+
+    fn service(line: &[&str], root: bool) -> Result<Service, CommandError> {
+        let env = BTreeMap::from(
+            [("PATH", "/bin:$HOME"), ("SHLVL", "2"), ("PORT", "9"), ("BASH_FUNC_x%%", "() {\n}")]
+                .map(|(key, value)| (key.to_owned(), value.to_owned())),
+        );
+        let args = args(line);
+        let name = project_name(&args, None);
+        let source =
+            SourceFile { path: SOURCE_NAME.to_owned(), text: compose_text(&args, &name, root, &env)? };
+        let spec = load(&source, Path::new("/srv"))?;
+        assert_eq!(spec.project, name);
+        Ok(spec.services[&name].clone())
+    }
+
+    #[test]
+    fn a_program_becomes_one_service_that_always_comes_back() {
+        let web =
+            service(&["--workers", "2", "--port", "8080", "--", "/usr/bin/Node", "a b.js", "$x"], false)
+                .unwrap();
+        assert_eq!(
+            (web.name.as_str(), web.role, web.replicas, web.restart),
+            ("node", Role::App, 2, Restart::Always)
+        );
+        assert_eq!(web.argv, ["/usr/bin/Node", "a b.js", "$x"]);
+        assert_eq!(web.env, BTreeMap::from([("PATH".to_owned(), "/bin:$HOME".to_owned())]));
+        assert_eq!(
+            (web.ports[0].published, web.app_port, web.working_dir.as_str()),
+            (Some(8080), AppPort::Env, "/srv")
+        );
+        assert!(
+            matches!(&web.probe.check, Check::Http { port: None, path, .. } if path == "/")
+                && !web.probe.declared
+        );
+        let any = service(&["--port", "0", "--", "./x"], false).unwrap();
+        assert_eq!((any.ports[0].published, any.name.as_str()), (None, "x"));
+    }
+
+    #[test]
+    fn a_program_with_a_fixed_port_is_alone_or_isolated_by_root() {
+        let alone = service(&["--app-port", "3000", "--", "x"], false).unwrap();
+        assert_eq!((alone.app_port, alone.ports[0].target), (AppPort::Fixed(3000), 3000));
+        let isolated = service(&["-w", "3", "--app-port", "3000", "--", "x"], true).unwrap();
+        assert_eq!(isolated.app_port, AppPort::Isolated(3000));
+        let error = service(&["-w", "3", "--app-port", "3000", "--", "x"], false).unwrap_err();
+        assert!(error.hints[1].contains("$PORT"), "{error:?}");
+    }
+
+    #[test]
+    fn a_program_that_serves_nothing_has_no_port_and_no_http_probe() {
+        let worker = service(&["--no-port", "--", "x"], false).unwrap();
+        assert!(worker.ports.is_empty());
+        assert_eq!((worker.role, worker.probe.check), (Role::Worker, Check::Up));
+    }
+
+    #[test]
+    fn a_name_that_can_be_none_becomes_app() {
+        assert_eq!(project_name(&args(&["--", "--"]), None), "app");
+        assert_eq!(project_name(&args(&["--", "./My.Server.py"]), None), "myserver");
+        assert_eq!(project_name(&args(&["--name", "shop", "--", "x"]), Some("other")), "shop");
+        assert_eq!(project_name(&args(&["--", "x"]), Some("other")), "other");
+    }
+}

@@ -1,0 +1,131 @@
+//! `bulsa status`: how every project is; exit 6 when a service isn't as it should be.
+
+use bulsa_core::wire::api::{ProjectView, ServiceState, ServiceView, Snapshot};
+use clap::Args;
+
+use super::context::Context;
+use crate::{
+    output::{Cell, Clock, Table, Tone},
+    report::{CommandError, ExitCode},
+};
+
+/// Show how every project is
+#[derive(Debug, Args)]
+pub(super) struct StatusArgs {}
+
+pub(super) async fn run(_: &StatusArgs, context: &mut Context<'_>) -> Result<ExitCode, CommandError> {
+    let client = context.client().await?;
+    let mut snapshot = client.snapshot().await?;
+    if context.project.is_some() {
+        let name = context.which_project(&snapshot)?;
+        snapshot.projects.retain(|project| project.name == name);
+    }
+    context.printer.data(&snapshot, |clock| status_text(&snapshot, clock))?;
+    for warning in &snapshot.agent.warnings {
+        context.printer.warning(warning)?;
+    }
+    let degraded = snapshot.projects.iter().any(ProjectView::degraded);
+    Ok(if degraded { ExitCode::Degraded } else { ExitCode::Done })
+}
+
+/// A snapshot for people.
+pub(super) fn status_text(snapshot: &Snapshot, clock: &Clock) -> String {
+    let mut text = String::new();
+    for project in &snapshot.projects {
+        text += &project_text(project, clock);
+        text.push('\n');
+    }
+    if snapshot.projects.is_empty() {
+        text += "no project runs\n\n";
+    }
+    text + &daemon_text(snapshot, clock)
+}
+
+fn project_text(project: &ProjectView, clock: &Clock) -> String {
+    let live = match project.live.and_then(|id| project.releases.iter().find(|release| release.id == id)) {
+        Some(release) => {
+            format!(
+                "r{} ({}) is live, made {} ago",
+                release.id,
+                release.color,
+                clock.ago(release.created_at_ms)
+            )
+        }
+        None => "nothing is live yet".to_owned(),
+    };
+    let mut text = format!("{}  {live}\n", Tone::Strong.paint(&project.name));
+    if let Some(deployment) = project.deploying() {
+        let began = clock.local_time(deployment.since_ms);
+        let line = format!(
+            "{} {} of r{}: {}, since {began}",
+            deployment.kind, deployment.id, deployment.candidate, deployment.phase
+        );
+        text += &format!("{}\n", Tone::Warn.paint(&line));
+    }
+    let mut table = Table::new(&["SERVICE", "STATE", "READY", "RELEASE", "RESTARTS", "URL"]);
+    for service in &project.services {
+        table.row([
+            Cell::from(&service.name),
+            Cell::toned(state_text(service, clock), tone(service.state)),
+            Cell::from(format!("{}/{}", service.ready, service.desired)),
+            Cell::from(releases(service)),
+            Cell::from(service.restarts),
+            Cell::from(service.urls.join(" ")),
+        ]);
+    }
+    text += &table.render();
+    for service in &project.services {
+        if let Some(reason) = &service.reason {
+            text += &format!("{}: {reason}\n", service.name);
+        }
+    }
+    text
+}
+
+fn state_text(service: &ServiceView, clock: &Clock) -> String {
+    match service.next_retry_at_ms {
+        Some(at) if service.state.is_bad() => format!("{}, next try in {}", service.state, clock.until(at)),
+        _ => service.state.to_string(),
+    }
+}
+
+/// The releases that its replicas are of, the live one first: `r3`, `r3 r2`.
+fn releases(service: &ServiceView) -> String {
+    let mut seen: Vec<u32> = Vec::new();
+    for replica in &service.replicas {
+        if replica.release > 0 && !seen.contains(&replica.release) {
+            seen.push(replica.release);
+        }
+    }
+    seen.iter().map(|id| format!("r{id}")).collect::<Vec<_>>().join(" ")
+}
+
+/// The colour of a state.
+pub(super) fn tone(state: ServiceState) -> Tone {
+    match state {
+        ServiceState::Healthy => Tone::Good,
+        ServiceState::Starting | ServiceState::Degraded => Tone::Warn,
+        ServiceState::CrashLooping | ServiceState::Down => Tone::Bad,
+        ServiceState::Stopped => Tone::Dim,
+    }
+}
+
+fn daemon_text(snapshot: &Snapshot, clock: &Clock) -> String {
+    let mut text = format!(
+        "bulsa {}: keeper {}, agent {} up {}",
+        snapshot.version,
+        snapshot.keeper_pid,
+        snapshot.agent.pid,
+        clock.ago(snapshot.agent.started_at_ms)
+    );
+    for proxy in &snapshot.proxies {
+        text += &format!(
+            "; proxy g{} {} serves table {} ({} in flight, {} tunnels)",
+            proxy.generation, proxy.pid, proxy.table, proxy.in_flight, proxy.tunnels
+        );
+    }
+    if snapshot.proxies.is_empty() {
+        text += "; no proxy is up";
+    }
+    Tone::Dim.paint(&text) + "\n"
+}
