@@ -81,7 +81,11 @@ pub fn plan(desired: &Desired, spec: &Spec, hash: &str) -> Plan {
             say("drain", None, format!("let requests in flight finish on {old}, at most {drain:?}"));
             let bake = crate::decide::desired::bake_time(spec);
             say("bake", None, format!("watch {next} for {bake:?}; go back to {old} if it is bad"));
-            say("warm", None, format!("keep {old} running for {:?}, for an instant rollback", spec.keep.warm));
+            say(
+                "warm",
+                None,
+                format!("keep {old} running for {:?}, for an instant rollback", spec.keep.warm),
+            );
         }
         None => say("route", None, "send traffic to each replica as it becomes healthy".to_owned()),
     }
@@ -107,9 +111,10 @@ fn start_step(
         Role::Job => ("run", format!("once, before what waits for it ({})", service.role_reason)),
         Role::Shared if exists => ("keep", "shared: a deploy never touches it".to_owned()),
         Role::Shared => ("start", format!("{replicas} {noun}, shared by all releases")),
-        Role::App | Role::Worker if exists && service.handover == Handover::StopFirst => {
-            ("exchange", format!("stop the old one, then start {replicas} {noun} of {next}; requests are held"))
-        }
+        Role::App | Role::Worker if exists && service.handover == Handover::StopFirst => (
+            "exchange",
+            format!("stop the old one, then start {replicas} {noun} of {next}; requests are held"),
+        ),
         Role::App | Role::Worker if exists => {
             ("start", format!("{replicas} {noun} of {next} beside the running ones"))
         }
@@ -124,7 +129,8 @@ fn gate_text(service: &Service) -> String {
         Check::Exec(argv) => format!("`{}` exits with 0", argv.join(" ")),
         Check::Up => "it stays up for a second".to_owned(),
     };
-    let times = if probe.check == Check::Up { String::new() } else { format!(", {} times in a row", probe.rise) };
+    let times =
+        if probe.check == Check::Up { String::new() } else { format!(", {} times in a row", probe.rise) };
     format!("{what}{times}, within {:?}", service.gate_timeout)
 }
 
@@ -141,15 +147,22 @@ fn notes(desired: &Desired, service: &Service, live: Option<&Spec>) -> Vec<Strin
         notes.push(format!("`{name}` says `restart: no`: when it dies it is only reported"));
     }
     if desired.wish(name).stopped {
-        notes.push(format!("`{name}` was stopped by a human and stays stopped; `bulsa start {name}` ends that"));
+        notes.push(format!(
+            "`{name}` was stopped by a human and stays stopped; `bulsa start {name}` ends that"
+        ));
     }
     if let Some(replicas) = desired.wish(name).replicas {
-        notes.push(format!("`{name}` was scaled to {replicas} by a human; the file's {} doesn't count", service.replicas));
+        notes.push(format!(
+            "`{name}` was scaled to {replicas} by a human; the file's {} doesn't count",
+            service.replicas
+        ));
     }
     if service.role == Role::Shared
         && live.and_then(|live| live.services.get(name)).is_some_and(|old| old != service)
     {
-        notes.push(format!("`{name}` differs from what runs, and is left as it is: a deploy never touches it"));
+        notes.push(format!(
+            "`{name}` differs from what runs, and is left as it is: a deploy never touches it"
+        ));
     }
     if service.role == Role::Job {
         notes.push(format!("what the job `{name}` changes outside Bulsa is not undone by a rollback"));

@@ -83,10 +83,11 @@ pub fn run(config: &Config) -> Result<(), AgentError> {
 
 async fn start(config: &Config) -> Result<(), AgentError> {
     let lock = config.state_dir.join("agent.lock");
-    let _lock = crate::link::lock::FileLock::acquire_within(&lock, LOCK_WAIT).map_err(|error| AgentError::Io {
-        what: format!("another agent holds {}", lock.display()),
-        source: io::Error::other(error.to_string()),
-    })?;
+    let _lock =
+        crate::link::lock::FileLock::acquire_within(&lock, LOCK_WAIT).map_err(|error| AgentError::Io {
+            what: format!("another agent holds {}", lock.display()),
+            source: io::Error::other(error.to_string()),
+        })?;
     let (keeper, welcome) = KeeperClient::connect_from_env().await?;
     let (store, stored) = Store::open(&config.state_dir)?;
     let identity = identity(&store, &stored.values).await?;
@@ -139,13 +140,15 @@ async fn identity(store: &Store, values: &[(String, String)]) -> Result<Identity
 
 /// Binds the API's socket with mode 0600. A socket file that nobody serves any more is replaced.
 fn bind_api(socket: &Path) -> Result<UnixListener, AgentError> {
-    let io_error = |what: &str, source| AgentError::Io { what: format!("{what} {}", socket.display()), source };
+    let io_error =
+        |what: &str, source| AgentError::Io { what: format!("{what} {}", socket.display()), source };
     if UnixStream::connect(socket).is_ok() {
         let source = io::Error::from(io::ErrorKind::AddrInUse);
         return Err(io_error("another daemon serves the API at", source));
     }
     if let Some(directory) = socket.parent() {
-        std::fs::create_dir_all(directory).map_err(|e| io_error("no directory can be made for the API's socket", e))?;
+        std::fs::create_dir_all(directory)
+            .map_err(|e| io_error("no directory can be made for the API's socket", e))?;
     }
     // Bound under another name first, so that nobody meets a socket with a looser mode, or none at all.
     let fresh = socket.with_extension("new");

@@ -84,7 +84,8 @@ fn demo(args: &DemoArgs, printer: &mut Printer) -> Result<ExitCode, CommandError
 fn log_to_stderr() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("BULSA_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let logged = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
+    let logged =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
     if let Err(error) = logged.try_init() {
         // Somebody set a logger before: then that one is used.
         tracing::debug!(%error, "the logger stands already");

@@ -24,6 +24,9 @@ use crate::{
 /// At most this many replicas fill, or leave, one slot at a time.
 const SLOT_REPLICAS_MAX: usize = 2;
 
+/// How much longer than its gate a replica may take before it is killed for not being ready.
+const NOT_READY_MARGIN: Duration = Duration::from_secs(1);
+
 /// Why a replica should go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Leaving {
@@ -137,7 +140,8 @@ fn sickness(
     match replica.health.verdict() {
         Verdict::Failed { hung: true } => Some(KillCause::Hung),
         Verdict::Unknown if want.service.role != Role::Job => {
-            let deadline = replica.started + want.service.gate_timeout;
+            // A deployment gives up at the gate's end and shows what was seen until then; only after that it is killed.
+            let deadline = replica.started + want.service.gate_timeout + NOT_READY_MARGIN;
             let proven_at = replica.started + MIN_UP;
             if want.service.probe.check == Check::Up && now < proven_at {
                 decision.wake(proven_at);

@@ -299,8 +299,10 @@ impl Driver {
 
     /// Decides and acts until there is nothing left to do now. Returns when to look again.
     async fn settle(&mut self) -> Option<Timestamp> {
+        let mut look = None;
         for _ in 0..ROUNDS_MAX {
             let now = self.clock.now();
+            look = self.look_for_listeners();
             let leaving = self.shutdown.is_some();
             for project in self.projects.values_mut() {
                 project.consider(now, leaving);
@@ -314,7 +316,6 @@ impl Driver {
             }
         }
         self.set_probes();
-        let look = self.look_for_listeners();
         let retry = self.projects.values().filter(|p| p.committing.is_none()).map(|p| p.commit_again);
         let now = self.clock.now();
         let retry = retry.filter(|at| *at > now).min();

@@ -103,8 +103,14 @@ impl Driver {
     }
 
     /// The network namespace of a replica is there, or can't be made.
-    pub(super) async fn namespace_made(&mut self, name: &str, id: &ReplicaId, made: Result<Namespace, String>) {
-        let service = self.projects.get(name).and_then(|p| p.desired.service(id.release, &id.service)).cloned();
+    pub(super) async fn namespace_made(
+        &mut self,
+        name: &str,
+        id: &ReplicaId,
+        made: Result<Namespace, String>,
+    ) {
+        let service =
+            self.projects.get(name).and_then(|p| p.desired.service(id.release, &id.service)).cloned();
         let Some(service) = service else { return };
         let outcome = match made {
             Ok(namespace) => self.spawn(name, id, &service, Some(namespace)).await,
@@ -159,10 +165,7 @@ impl Driver {
             note: serde_json::to_string(&note).map_err(|error| passing(error.to_string()))?,
         };
         let exec = exec_context(service, account, env, namespace.as_ref());
-        project.meta.insert(
-            id.clone(),
-            Meta { note, exec: Some(Arc::new(exec)), ..Meta::default() },
-        );
+        project.meta.insert(id.clone(), Meta { note, exec: Some(Arc::new(exec)), ..Meta::default() });
         let netns = namespace.map(|ns| ns.open()).transpose().map_err(|error| passing(error.to_string()))?;
         let sent = self.keeper.spawn(&task, &spawn, log.as_fd(), netns.as_ref().map(AsFd::as_fd)).await;
         if let Err(error) = sent {
@@ -285,7 +288,9 @@ impl Driver {
 
     /// Drops what is known of a replica that is gone, and its namespace.
     pub(super) fn forget(&mut self, name: &str, id: &ReplicaId) {
-        let Some(meta) = self.projects.get_mut(name).and_then(|project| project.meta.remove(id)) else { return };
+        let Some(meta) = self.projects.get_mut(name).and_then(|project| project.meta.remove(id)) else {
+            return;
+        };
         let Some(namespace) = meta.note.namespace else { return };
         let (inbox, project) = (self.inbox.clone(), name.to_owned());
         self.tasks.spawn(async move {
@@ -321,9 +326,11 @@ pub(super) fn look(project: &mut Project, id: &ReplicaId, now: Timestamp) -> Opt
         Err(error) => (None, Some(format!("the kernel's socket tables can't be read: {error}"))),
     };
     meta.listening = problem;
-    let addr = found?;
-    project.apply(Event::Listening { id: id.clone(), addr: Some(addr) }, now);
-    None.or(again.filter(|_| found.is_none()))
+    if let Some(addr) = found {
+        project.apply(Event::Listening { id: id.clone(), addr: Some(addr) }, now);
+        return None;
+    }
+    again
 }
 
 fn stranger(port: u16, pid: Option<u32>, name: Option<&str>) -> String {
@@ -345,7 +352,9 @@ fn other_port(port: u16, ports: &[u16]) -> String {
 }
 
 fn unreachable(addr: SocketAddr) -> String {
-    format!("it listens on {addr} inside its own network namespace, where nobody can reach it; let it listen on 0.0.0.0")
+    format!(
+        "it listens on {addr} inside its own network namespace, where nobody can reach it; let it listen on 0.0.0.0"
+    )
 }
 
 fn exec_context(

@@ -131,10 +131,10 @@ impl Driver {
             self.tell(name, "replica.stopped", Some(id), format!("{} stopped", id.name()));
         } else {
             *project.restarts.entry(id.service.clone()).or_default() += 1;
-            let evidence = evidence(project.meta.get(id).map_or("", |meta| meta.last_probe.as_str()), project
-                .meta
-                .get(id)
-                .and_then(|meta| meta.note.log.as_deref()));
+            let evidence = evidence(
+                project.meta.get(id).map_or("", |meta| meta.last_probe.as_str()),
+                project.meta.get(id).and_then(|meta| meta.note.log.as_deref()),
+            );
             let served = ready_for.map_or_else(
                 || "before it was ready".to_owned(),
                 |served| format!("after {} of service", human(Duration::from_secs(served.as_secs()))),
@@ -194,7 +194,11 @@ impl Driver {
         let link = match ProxyLink::new(proxy.link) {
             Ok(link) => std::sync::Arc::new(link),
             Err(error) => {
-                self.warn("", "proxy.link", format!("the link to proxy g{generation} can't be used: {error}"));
+                self.warn(
+                    "",
+                    "proxy.link",
+                    format!("the link to proxy g{generation} can't be used: {error}"),
+                );
                 return;
             }
         };
@@ -217,11 +221,14 @@ impl Driver {
 
     fn proxy_says(&mut self, generation: u64, event: ProxyEvent) {
         match event {
-            ProxyEvent::Hello { report, .. } | ProxyEvent::Report(report) | ProxyEvent::Pong { report, .. } => {
+            ProxyEvent::Hello { report, .. }
+            | ProxyEvent::Report(report)
+            | ProxyEvent::Pong { report, .. } => {
                 self.proxy_reports(generation, report);
             }
             ProxyEvent::TableRefused { number, error } => {
-                let text = format!("proxy g{generation} refused table {number}: {error}; it serves the one before");
+                let text =
+                    format!("proxy g{generation} refused table {number}: {error}; it serves the one before");
                 self.warn("", "proxy.refused", text);
             }
         }
@@ -262,7 +269,11 @@ impl Driver {
 }
 
 /// Passes on what a proxy says.
-async fn read_proxy(generation: u64, link: std::sync::Arc<ProxyLink>, inbox: tokio::sync::mpsc::Sender<Input>) {
+async fn read_proxy(
+    generation: u64,
+    link: std::sync::Arc<ProxyLink>,
+    inbox: tokio::sync::mpsc::Sender<Input>,
+) {
     loop {
         let event = link.next().await.map_err(|error| error.to_string());
         let is_over = event.is_err();

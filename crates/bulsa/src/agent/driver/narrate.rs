@@ -76,7 +76,9 @@ impl Driver {
     fn progress_line(&mut self, name: &str, kind: ProgressKind, text: String, end: Option<(Outcome, u8)>) {
         let at_ms = self.clock.now().0;
         let Some(project) = self.projects.get_mut(name) else { return };
-        let Some(view) = project.deployments.iter_mut().rev().find(|view| view.finished.is_none()) else { return };
+        let Some(view) = project.deployments.iter_mut().rev().find(|view| view.finished.is_none()) else {
+            return;
+        };
         let n = view.progress.last().map_or(1, |last| last.n + 1);
         let (outcome, exit_code) = (end.map(|(outcome, _)| outcome), end.map(|(_, code)| code));
         view.progress.push(ProgressV1 { n, at_ms, kind, text, outcome, exit_code });
@@ -122,7 +124,12 @@ impl Driver {
     }
 
     /// The last lines of the newest replica of a service in a release, read from its log file.
-    fn newest_output(&self, name: &str, service: &str, release: ReleaseId) -> Option<(ReplicaId, Vec<String>)> {
+    fn newest_output(
+        &self,
+        name: &str,
+        service: &str,
+        release: ReleaseId,
+    ) -> Option<(ReplicaId, Vec<String>)> {
         let directory = self.logs.directory(name, service).ok()?;
         let files: BTreeSet<(u32, ReplicaId)> = std::fs::read_dir(directory)
             .ok()?

@@ -48,9 +48,10 @@ pub(super) fn difference(
         changes.push(Change::SetLive { project: project.to_owned(), release });
     }
     if before.deployment != after.deployment {
-        let ended = before.deployment.as_ref().filter(|old| {
-            old.is_running() && after.deployment.as_ref().is_none_or(|new| new.id != old.id)
-        });
+        let ended = before
+            .deployment
+            .as_ref()
+            .filter(|old| old.is_running() && after.deployment.as_ref().is_none_or(|new| new.id != old.id));
         let rows = ended.into_iter().chain(&after.deployment);
         changes.extend(rows.map(|deployment| Change::SaveDeployment(deployment_row(project, deployment))));
     }
@@ -230,7 +231,8 @@ pub(super) fn restore(row: &ProjectRow, problems: &mut Vec<String>) -> Desired {
     for release in &row.releases {
         match (read_spec(&release.spec), state_from(&release.state)) {
             (Ok(spec), Some(state)) => {
-                let release_state = Release { spec: Arc::new(spec), hash: release.content_hash.clone(), state };
+                let release_state =
+                    Release { spec: Arc::new(spec), hash: release.content_hash.clone(), state };
                 desired.releases.insert(ReleaseId(release.id), release_state);
             }
             (Err(error), _) => {

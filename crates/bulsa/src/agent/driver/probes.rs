@@ -42,30 +42,47 @@ impl Driver {
         let now = self.clock.now();
         let Some((name, id)) = parse_task(&report.key) else { return };
         let Some(project) = self.projects.get_mut(name) else { return };
-        let Some(probe) = project.desired.service(id.release, &id.service).map(|s| s.probe.clone()) else { return };
+        let Some(probe) = project.desired.service(id.release, &id.service).map(|s| s.probe.clone()) else {
+            return;
+        };
         let was_ready = project.observed.replica(&id).is_some_and(|replica| replica.health.is_ready());
         let (result, text) = match &report.result {
-            ProbeResult::Pass { took } => (health::ProbeResult::Pass, format!("passing ({} ms)", took.as_millis())),
-            ProbeResult::Fail { evidence, no_answer: true } => (health::ProbeResult::NoAnswer, evidence.clone()),
-            ProbeResult::Fail { evidence, no_answer: false } => (health::ProbeResult::BadAnswer, evidence.clone()),
+            ProbeResult::Pass { took } => {
+                (health::ProbeResult::Pass, format!("passing ({} ms)", took.as_millis()))
+            }
+            ProbeResult::Fail { evidence, no_answer: true } => {
+                (health::ProbeResult::NoAnswer, evidence.clone())
+            }
+            ProbeResult::Fail { evidence, no_answer: false } => {
+                (health::ProbeResult::BadAnswer, evidence.clone())
+            }
             ProbeResult::CouldNotRun { reason } => {
                 (health::ProbeResult::CouldNotRun, format!("the probe could not run: {reason}"))
             }
         };
         if let Some(meta) = project.meta.get_mut(&id) {
             // A pass is worth no new snapshot for its milliseconds.
-            meta.last_probe = if result == health::ProbeResult::Pass { "passing".to_owned() } else { text.clone() };
+            meta.last_probe =
+                if result == health::ProbeResult::Pass { "passing".to_owned() } else { text.clone() };
         }
         project.apply(Event::Probed { id: id.clone(), result, probe }, now);
         let is_ready = project.observed.replica(&id).is_some_and(|replica| replica.health.is_ready());
         let name = name.to_owned();
         if !was_ready && is_ready {
             self.tell(&name, "replica.ready", Some(&id), format!("{} is ready", id.name()));
-            self.progress(&name, bulsa_core::wire::api::ProgressKind::Line, format!("{} is ready", id.name()));
+            self.progress(
+                &name,
+                bulsa_core::wire::api::ProgressKind::Line,
+                format!("{} is ready", id.name()),
+            );
         } else if was_ready && !is_ready {
             self.tell(&name, "replica.suspect", Some(&id), format!("{} failed a probe: {text}", id.name()));
         } else if result == health::ProbeResult::CouldNotRun {
-            self.warn(&name, "probe.could_not_run", format!("{}: {text}; nothing is restarted for it", id.name()));
+            self.warn(
+                &name,
+                "probe.could_not_run",
+                format!("{}: {text}; nothing is restarted for it", id.name()),
+            );
         }
     }
 }

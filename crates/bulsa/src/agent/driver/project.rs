@@ -3,12 +3,7 @@
 //! Owns: the project's desired and observed state, the last decision, and what the driver knows of its replicas beyond
 //! what the core needs (process, port, log). Never: performs anything.
 
-use std::{
-    collections::BTreeMap,
-    net::IpAddr,
-    path::PathBuf,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc};
 
 use bulsa_core::{
     decide::{self, Decision, Desired, Event, Observed, Table},

@@ -24,7 +24,8 @@ pub(super) type Sealed = Option<Arc<(u64, OwnedFd)>>;
 impl Driver {
     /// Publishes a new table if what the projects want differs from what was given out.
     pub(super) async fn publish_if_changed(&mut self) -> bool {
-        let is_same = |project: &super::project::Project| project.published.as_ref() == Some(&project.decision.table);
+        let is_same =
+            |project: &super::project::Project| project.published.as_ref() == Some(&project.decision.table);
         if self.projects.values().all(is_same) && !self.republish {
             return false;
         }
@@ -32,7 +33,9 @@ impl Driver {
         self.open_missing_sockets().await;
         let table = self.routes.table(self.projects.values());
         let number = table.number;
-        let sealed = match serde_json::to_vec(&table).map_err(Into::into).and_then(|bytes| memfd::sealed("bulsa-table", &bytes))
+        let sealed = match serde_json::to_vec(&table)
+            .map_err(Into::into)
+            .and_then(|bytes| memfd::sealed("bulsa-table", &bytes))
         {
             Ok(sealed) => Arc::new((number, sealed)),
             Err(error) => {
@@ -88,10 +91,11 @@ impl Driver {
     async fn drop_unneeded_sockets(&mut self) {
         let mut keep: BTreeSet<String> = self.needed().into_iter().map(|need| need.name).collect();
         for project in self.projects.values() {
-            let begins = project.committing.iter().flat_map(|commit| &commit.changes).filter_map(|c| match c {
-                bulsa_core::decide::Change::Begin { release: Some((spec, _)), .. } => Some(spec.as_ref()),
-                _ => None,
-            });
+            let begins =
+                project.committing.iter().flat_map(|commit| &commit.changes).filter_map(|c| match c {
+                    bulsa_core::decide::Change::Begin { release: Some((spec, _)), .. } => Some(spec.as_ref()),
+                    _ => None,
+                });
             let running = project.desired.running().into_iter().flat_map(|d| [Some(d.candidate), d.previous]);
             let specs = running.flatten().filter_map(|id| project.desired.releases.get(&id));
             for spec in specs.map(|release| release.spec.as_ref()).chain(begins) {

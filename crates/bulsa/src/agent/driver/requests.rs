@@ -93,13 +93,16 @@ impl Driver {
             answer.send(Answer::Plan(plan_view(&name, &plan))).ok();
             return;
         }
-        if self.shutdown.is_some() || self.projects.len() >= PROJECTS_MAX && !self.projects.contains_key(&name) {
+        if self.shutdown.is_some()
+            || self.projects.len() >= PROJECTS_MAX && !self.projects.contains_key(&name)
+        {
             let reason = "the daemon is stopping, or has too many projects".to_owned();
             answer.send(Answer::Denied { reason, who: None, since_ms: None }).ok();
             return;
         }
         let observed = self.new_observed();
-        let project = self.projects.entry(name.clone()).or_insert_with(|| Project::new(name.clone(), observed));
+        let project =
+            self.projects.entry(name.clone()).or_insert_with(|| Project::new(name.clone(), observed));
         let core = CoreRequest::Deploy { spec: Arc::clone(&spec), hash };
         let admission = admit(&project.desired, core, self.clock.now());
         let restart = if request.up { unstop(project) } else { Vec::new() };
@@ -150,8 +153,12 @@ impl Driver {
     /// Everything that can be found out before anything is started: programs, users, ports. What is wrong is told all
     /// at once, and nothing was done. Ports that are free are open from here on.
     async fn preflight(&mut self, spec: &Spec) -> Result<(), Vec<String>> {
-        let mut errors: Vec<String> =
-            spec.services.values().filter_map(|service| preflight(service).err()).map(|e| e.to_string()).collect();
+        let mut errors: Vec<String> = spec
+            .services
+            .values()
+            .filter_map(|service| preflight(service).err())
+            .map(|e| e.to_string())
+            .collect();
         errors.extend(self.route_clashes(spec));
         let missing: Vec<_> =
             needed(spec).into_iter().filter(|need| !self.routes.sockets.contains_key(&need.name)).collect();
@@ -215,7 +222,10 @@ impl Driver {
 fn unstop(project: &Project) -> Vec<Change> {
     let stopped = project.desired.wishes.iter().filter(|(_, wish)| wish.stopped);
     stopped
-        .map(|(service, wish)| Change::Wish { service: service.clone(), wish: Wish { stopped: false, ..*wish } })
+        .map(|(service, wish)| Change::Wish {
+            service: service.clone(),
+            wish: Wish { stopped: false, ..*wish },
+        })
         .collect()
 }
 
@@ -228,7 +238,9 @@ fn deploy_release(changes: &[Change]) -> Option<ReleaseId> {
 
 fn core_request(request: Request) -> Option<(String, CoreRequest)> {
     Some(match request {
-        Request::Rollback { project, release } => (project, CoreRequest::Rollback { to: release.map(ReleaseId) }),
+        Request::Rollback { project, release } => {
+            (project, CoreRequest::Rollback { to: release.map(ReleaseId) })
+        }
         Request::Stop { project, service } => (project, CoreRequest::Stop { service }),
         Request::Start { project, service } => (project, CoreRequest::Start { service }),
         Request::Restart { project, service } => (project, CoreRequest::Restart { service }),

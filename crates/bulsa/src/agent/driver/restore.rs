@@ -112,7 +112,11 @@ impl Driver {
         let now = self.clock.now();
         for info in replicas {
             let Some((name, id)) = parse_task(&info.id) else {
-                self.warn("", "replica.unknown", format!("the keeper has a replica `{}` that isn't ours", info.id));
+                self.warn(
+                    "",
+                    "replica.unknown",
+                    format!("the keeper has a replica `{}` that isn't ours", info.id),
+                );
                 continue;
             };
             let name = name.to_owned();

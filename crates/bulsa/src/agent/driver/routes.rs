@@ -88,9 +88,9 @@ impl Routes {
         let of = |service: &bulsa_core::spec::Service| {
             let port = service.ports.first().filter(|_| service.role == Role::App)?;
             let bound = self.sockets.get(&name_of(&spec.project, &service.name, port)).copied();
-            let declared = port.published.map(|number| {
-                SocketAddr::new(port.host.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), number)
-            });
+            let declared = port
+                .published
+                .map(|number| SocketAddr::new(port.host.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), number));
             let mut addr = bound.or(declared)?;
             if addr.ip().is_unspecified() {
                 addr.set_ip(IpAddr::V4(Ipv4Addr::LOCALHOST));
@@ -132,7 +132,9 @@ impl Routes {
             });
             table.close_tunnels.extend(close);
             let Some(release) = wanted.release else { continue };
-            let Some(spec) = project.desired.releases.get(&release).map(|release| &release.spec) else { continue };
+            let Some(spec) = project.desired.releases.get(&release).map(|release| &release.spec) else {
+                continue;
+            };
             trusted.extend(spec.trusted_proxies.iter().flat_map(blocks));
             self.add_project(project, release, spec, &mut table, &mut listeners);
         }
@@ -185,7 +187,10 @@ impl Routes {
 
 fn blocks(trusted: &TrustedProxy) -> Vec<IpNet> {
     let loopback = || {
-        [IpNet::new(IpAddr::from([127, 0, 0, 0]), 8), IpNet::new(IpAddr::from(std::net::Ipv6Addr::LOCALHOST), 128)]
+        [
+            IpNet::new(IpAddr::from([127, 0, 0, 0]), 8),
+            IpNet::new(IpAddr::from(std::net::Ipv6Addr::LOCALHOST), 128),
+        ]
     };
     match trusted {
         TrustedProxy::Loopback => loopback().into_iter().filter_map(Result::ok).collect(),

@@ -5,11 +5,7 @@
 
 use std::time::Duration;
 
-use bulsa_core::{
-    decide::ExitStatus,
-    ids::ReplicaId,
-    time::Timestamp,
-};
+use bulsa_core::{decide::ExitStatus, ids::ReplicaId, time::Timestamp};
 
 use super::Driver;
 use crate::agent::process::logs;
@@ -28,7 +24,12 @@ impl Driver {
     pub(super) fn begin_shutdown(&mut self) {
         if self.shutdown.is_none() {
             self.shutdown = Some(Shutdown { deadline: self.clock.now() + SHUTDOWN_MAX });
-            self.tell("", "daemon.stopping", None, "the daemon stops: draining and stopping everything".to_owned());
+            self.tell(
+                "",
+                "daemon.stopping",
+                None,
+                "the daemon stops: draining and stopping everything".to_owned(),
+            );
         }
     }
 
@@ -98,9 +99,13 @@ impl Driver {
         let mut problems = Vec::new();
         for project in self.projects.values() {
             for path in project.meta.values().filter_map(|meta| meta.note.log.as_ref()) {
-                let bounded = std::fs::OpenOptions::new().append(true).open(path).and_then(|file| logs::bound(&file));
+                let bounded =
+                    std::fs::OpenOptions::new().append(true).open(path).and_then(|file| logs::bound(&file));
                 if let Err(error) = bounded {
-                    problems.push((project.name.clone(), format!("{} can't be bounded: {error}", path.display())));
+                    problems.push((
+                        project.name.clone(),
+                        format!("{} can't be bounded: {error}", path.display()),
+                    ));
                 }
             }
             let services: std::collections::BTreeSet<&String> =
@@ -121,8 +126,12 @@ impl Driver {
         let gone: Vec<(String, ReplicaId)> = self
             .projects
             .values()
-            .flat_map(|project| project.meta.iter().map(move |(id, meta)| (project.name.clone(), id.clone(), meta.pid)))
-            .filter(|(_, _, pid)| pid.is_some_and(|pid| !std::path::Path::new(&format!("/proc/{pid}")).exists()))
+            .flat_map(|project| {
+                project.meta.iter().map(move |(id, meta)| (project.name.clone(), id.clone(), meta.pid))
+            })
+            .filter(|(_, _, pid)| {
+                pid.is_some_and(|pid| !std::path::Path::new(&format!("/proc/{pid}")).exists())
+            })
             .map(|(name, id, _)| (name, id))
             .collect();
         for (name, id) in gone {

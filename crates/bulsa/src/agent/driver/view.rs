@@ -20,7 +20,8 @@ use super::{Driver, commits::phase_text, project::Project};
 impl Driver {
     /// Publishes a new snapshot if anything in it has changed.
     pub(super) fn publish_snapshot(&mut self) {
-        let projects: Vec<ProjectView> = self.projects.values().map(|project| self.project_view(project)).collect();
+        let projects: Vec<ProjectView> =
+            self.projects.values().map(|project| self.project_view(project)).collect();
         let proxies = self.proxies.iter().map(|(generation, proxy)| ProxyView {
             generation: *generation,
             pid: u32::try_from(proxy.pid).unwrap_or(0),
@@ -147,7 +148,8 @@ fn state(project: &Project, release: ReleaseId, service: &Service, wanted: u32, 
     if ready >= wanted {
         return ServiceState::Healthy;
     }
-    let histories: Vec<_> = project.observed.histories(release, &service.name).map(|(_, history)| history).collect();
+    let histories: Vec<_> =
+        project.observed.histories(release, &service.name).map(|(_, history)| history).collect();
     if histories.iter().any(|history| history.score.is_crash_looping() || history.early_deaths > 1) {
         return ServiceState::CrashLooping;
     }
@@ -162,12 +164,14 @@ fn reason(project: &Project, release: ReleaseId, service: &Service, state: Servi
     if !state.is_bad() && state != ServiceState::Starting {
         return (state == ServiceState::Stopped).then(|| "stopped by a human".to_owned());
     }
-    let worst = project.observed.histories(release, &service.name).max_by_key(|(_, h)| (h.early_deaths, h.deaths));
+    let worst =
+        project.observed.histories(release, &service.name).max_by_key(|(_, h)| (h.early_deaths, h.deaths));
     let (_, history) = worst?;
     if let Some(error) = &history.start_error {
         return Some(error.message.clone());
     }
-    let listening = || project.meta.iter().find_map(|(id, m)| m.listening.clone().filter(|_| id.service == service.name));
+    let listening =
+        || project.meta.iter().find_map(|(id, m)| m.listening.clone().filter(|_| id.service == service.name));
     let exit = exit_text(history.last_exit?);
     let parked = if history.score.ceiling() >= backoff::PARKED { ", retried slowly" } else { "" };
     match history.early_deaths {
@@ -193,7 +197,8 @@ fn replicas(project: &Project, service: &Service) -> Vec<ReplicaView> {
     let live = release_of(&project.desired, service);
     let mut replicas: Vec<(&ReplicaId, &Replica)> =
         project.observed.replicas().filter(|(id, _)| id.service == service.name).collect();
-    replicas.sort_by_key(|(id, _)| (id.release != live, std::cmp::Reverse(id.release), id.ordinal, id.attempt));
+    replicas
+        .sort_by_key(|(id, _)| (id.release != live, std::cmp::Reverse(id.release), id.ordinal, id.attempt));
     replicas.into_iter().map(|(id, replica)| replica_view(project, service, id, replica)).collect()
 }
 
@@ -205,7 +210,11 @@ fn replica_view(project: &Project, service: &Service, id: &ReplicaId, replica: &
         ReplicaPhase::Starting => "starting",
         ReplicaPhase::Stopping { .. } => "stopping",
         ReplicaPhase::Running if replica.serves(service) => {
-            if is_routed || service.ports.is_empty() { "ready" } else { "ready, not routed" }
+            if is_routed || service.ports.is_empty() {
+                "ready"
+            } else {
+                "ready, not routed"
+            }
         }
         ReplicaPhase::Running => match replica.health.verdict() {
             Verdict::Unknown => "starting",
@@ -215,7 +224,8 @@ fn replica_view(project: &Project, service: &Service, id: &ReplicaId, replica: &
             Verdict::Ready | Verdict::Assumed => "not reachable",
         },
     };
-    let health = meta.map(|m| m.listening.clone().unwrap_or_else(|| m.last_probe.clone())).unwrap_or_default();
+    let health =
+        meta.map(|m| m.listening.clone().unwrap_or_else(|| m.last_probe.clone())).unwrap_or_default();
     ReplicaView {
         id: id.to_string(),
         name: id.name(),

@@ -50,13 +50,17 @@ pub(super) async fn run(get: &Get<'_>, started: Instant, timeout: Duration) -> P
             return ProbeResult::could_not_run(format!("no connection can be made from here: {e}"));
         }
         Ok(Err(e)) => return ProbeResult::fail(connect_failed(get.address, &e)),
-        Err(_) => return ProbeResult::no_answer(format!("{}: no connection within {timeout:?}", get.address)),
+        Err(_) => {
+            return ProbeResult::no_answer(format!("{}: no connection within {timeout:?}", get.address));
+        }
     };
     match timeout_at(deadline, exchange(stream, request, get.accept, deadline)).await {
         Ok(Ok(None)) => ProbeResult::Pass { took: started.elapsed() },
         Ok(Ok(Some(evidence))) => ProbeResult::fail(evidence),
         Ok(Err(e)) => ProbeResult::fail(format!("{}: {}", get.address, broken(&e))),
-        Err(_) => ProbeResult::no_answer(format!("{}: connected, but no answer within {timeout:?}", get.address)),
+        Err(_) => {
+            ProbeResult::no_answer(format!("{}: connected, but no answer within {timeout:?}", get.address))
+        }
     }
 }
 
