@@ -37,6 +37,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use daemon::Daemon;
 pub use figures::{Figures, Promise, Recovery, Step};
 use leftovers::Leftovers;
+use project::{Character, Version};
 
 /// Where the show's live lines go. The command line's output module gives one that prints.
 pub type Say<'a> = &'a (dyn Fn(&str) + Send + Sync);
@@ -44,13 +45,14 @@ pub type Say<'a> = &'a (dyn Fn(&str) + Send + Sync);
 /// The ports that the demo tries first, so that its address is easy to remember.
 const PORTS: std::ops::Range<u16> = 18080..18180;
 
+/// What the compose file holds when everything is left running: something that is worth a deploy.
+const NEXT: Version = Version { name: "v5", character: Character::Good };
+
 /// What the user asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DemoArgs {
     /// Leave everything running after a whole show.
     pub keep: bool,
-    /// The figures are wanted as JSON: the caller prints them, and the live lines don't go to standard output.
-    pub json: bool,
     /// Shorter pauses and half the load, for tests.
     pub quick: bool,
 }
@@ -127,8 +129,9 @@ pub async fn run(args: DemoArgs, say: Say<'_>) -> Result<Figures, DemoError> {
         () = interrupt.came() => Err(DemoError::Interrupted),
     };
     if args.keep && shown.is_ok() {
+        let file = daemon.write(&NEXT)?;
         let directory = directory.keep();
-        say(&how_to_look_around(&daemon, &directory.to_string_lossy(), target));
+        say(&how_to_look_around(&daemon, &directory.to_string_lossy(), &file));
         daemon.leave_running();
     } else {
         say("ending everything …");
@@ -186,12 +189,13 @@ fn load_average() -> Option<f64> {
     fs::read_to_string("/proc/loadavg").ok()?.split(' ').next()?.parse().ok()
 }
 
-fn how_to_look_around(daemon: &Daemon, directory: &str, target: SocketAddr) -> String {
+fn how_to_look_around(daemon: &Daemon, directory: &str, file: &str) -> String {
     let keeper = daemon.keeper_pid().map_or(0, |pid| pid.as_raw_nonzero().get());
     let with = format!("--state-dir {directory} --socket {directory}/api.sock");
+    let (target, next) = (daemon.target(), NEXT.name);
     format!(
         "it goes on running:\n  curl http://{target}/\n  bulsa {with} status\n  bulsa {with} events\n  bulsa {with} \
-         deploy -f {directory}/compose.yaml\nand ends with:\n  bulsa {with} down -p {} && kill {keeper} && rm -r \
+         deploy -f {file}    # a good {next}\nand ends with:\n  bulsa {with} down -p {} && kill {keeper} && rm -r \
          {directory}",
         project::NAME
     )

@@ -63,7 +63,7 @@ fn demo(args: &DemoArgs, printer: &mut Printer) -> Result<ExitCode, CommandError
         .build()
         .map_err(|error| CommandError::user(format!("the demo can't start: {error}")))?;
     let json = printer.json();
-    let args = demo::DemoArgs { keep: args.keep, json, quick: args.quick };
+    let args = demo::DemoArgs { keep: args.keep, quick: args.quick };
     let printing = Mutex::new(&mut *printer);
     let say = |line: &str| {
         let mut printer = printing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

@@ -17,6 +17,7 @@
 
 mod commits;
 mod engine;
+mod incidents;
 mod inputs;
 mod narrate;
 mod persist;
@@ -182,6 +183,7 @@ pub(super) struct Driver {
     snapshot_number: u64,
     events: broadcast::Sender<Event>,
     warnings: Vec<String>,
+    bad_gateways_of_gone: u64,
     waiting: VecDeque<Asked>,
     inbox: mpsc::Sender<Input>,
     tasks: JoinSet<()>,
@@ -251,6 +253,7 @@ impl Driver {
             snapshot_number: now,
             events,
             warnings: Vec::new(),
+            bad_gateways_of_gone: 0,
             waiting: VecDeque::new(),
             inbox,
             tasks: JoinSet::new(),

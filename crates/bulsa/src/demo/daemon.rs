@@ -125,16 +125,21 @@ impl Daemon {
         version: &Version,
         mut line: impl FnMut(&str),
     ) -> Result<Outcome, DemoError> {
-        let file = self.directory.join("compose.yaml");
-        fs::write(&file, version.compose(&self.exe, self.port))
-            .map_err(|error| DemoError::io("write the demo's compose file", error))?;
-        let file = file.to_string_lossy().into_owned();
+        let file = self.write(version)?;
         let tell = |json: &str| {
             if let Ok(progress) = serde_json::from_str::<ProgressV1>(json) {
                 line(&progress.text);
             }
         };
         self.run(&["deploy", "--json", "-f", &file], DEPLOY_LIMIT, tell).await
+    }
+
+    /// Writes the compose file of `version`; its path.
+    pub(crate) fn write(&self, version: &Version) -> Result<String, DemoError> {
+        let file = self.directory.join("compose.yaml");
+        fs::write(&file, version.compose(&self.exe, self.port))
+            .map_err(|error| DemoError::io("write the demo's compose file", error))?;
+        Ok(file.to_string_lossy().into_owned())
     }
 
     /// What `bulsa status` sees now.

@@ -83,7 +83,7 @@ mod tests {
         let app = TestApp::start_on(TcpListener::bind(address).unwrap(), &[]);
         let knocked = knocks.await.unwrap();
         assert!(knocked.answered.is_some_and(|answered| answered > begun));
-        assert!(knocked.refused > 1, "{knocked:?}");
+        assert!(knocked.refused > 0, "{knocked:?}");
         app.stop();
     }
 

@@ -41,7 +41,8 @@ impl Figures {
                  their own) and {} WebSockets, a message a second each; {} cores.",
                 self.rate, self.sockets, self.cores
             ),
-            "cut: under way on the process that was killed, where trying again could have done it twice."
+            "cut: under way on the process that was killed; a POST on a worker (trying it again could do it twice), \
+             anything on the proxy."
                 .to_owned(),
             format!(
                 "recovery of a worker: from the signal to its replacement's verdict, the app's own start of {} in it.",
@@ -160,7 +161,28 @@ mod tests {
 
     #[test]
     fn the_table_lines_up_and_has_the_home_made_way_under_each_step() {
-        insta::assert_snapshot!(figures().table(), @"");
+        insta::assert_snapshot!(figures().table(), @r"
+        step              requests  failed  cut  longest gap  recovery  WebSockets kept
+        deploy v2             1034       0    0        12 ms         -         20 of 20
+            by hand: at 50 req/s: 0 to 16 failed in 54 to 66 s (nginx reload), 15 in 6 s (Caddy reload), 222
+                     in 10 s (Caddy restart); 20 of 20 WebSockets dropped each time
+        kill -9 a worker       600       0    0        31 ms    187 ms         20 of 20
+            by hand: at 50 req/s: node cluster 8 failed, back in 0.20 s; restart: always 37 failed, back in
+                     1.1 s
+
+        200 requests/s that wait for nobody (72 % quick GETs, 8 % slow, 20 % POSTs; a fifth on connections
+        of their own) and 20 WebSockets, a message a second each; 2 cores.
+        cut: under way on the process that was killed; a POST on a worker (trying it again could do it
+        twice), anything on the proxy.
+        recovery of a worker: from the signal to its replacement's verdict, the app's own start of 158 ms in
+        it.
+        by hand: four published set-ups (Compose with restart: always and autoheal; a node cluster;
+        blue/green scripts with nginx and with Caddy), run for real and measured earlier on a busy 2-core
+        machine; medians, at the rate given. Their slow requests took 3 s in the deploys, ours take 0.3 s.
+        memory of the daemon's three processes under this load: 20 MiB.
+
+        All 1 promises kept, in 58 s.
+        ");
     }
 
     #[test]

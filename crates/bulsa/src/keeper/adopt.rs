@@ -15,12 +15,12 @@ use super::marker::{Marker, Role};
 use super::procfs;
 use super::replicas::Replica;
 
-/// How often `/proc` is read until two readings agree.
-const MAX_SCANS: usize = 6;
-/// Between two readings. A process inside `execve` shows no environment for some microseconds.
+/// How often `/proc` is read at most until two readings agree and nobody is inside `execve`.
+const MAX_SCANS: usize = 50;
+/// Between two readings.
 const SCAN_PAUSE: Duration = Duration::from_millis(2);
 /// How often what is left of a replica is looked for: each round kills all that it finds.
-const MAX_KILL_ROUNDS: usize = 16;
+const MAX_KILL_ROUNDS: usize = 20;
 
 /// A living process of this daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,27 +72,38 @@ pub(crate) fn scan(marker: &Marker) -> Vec<Marked> {
     for _ in 1..MAX_SCANS {
         std::thread::sleep(SCAN_PAUSE);
         let next = scan_once(marker);
-        if next == last {
+        if next == last && !next.incomplete {
             break;
         }
         last = next;
     }
-    last
+    last.marked
 }
 
-fn scan_once(marker: &Marker) -> Vec<Marked> {
+/// One reading of `/proc`.
+#[derive(Debug, PartialEq, Eq)]
+struct Scan {
+    marked: Vec<Marked>,
+    /// Some process is inside `execve`: it has lost one environment and does not show the next yet.
+    incomplete: bool,
+}
+
+fn scan_once(marker: &Marker) -> Scan {
     let ancestors = ancestors();
     let pids = procfs::pids().unwrap_or_else(|error| {
         log!("/proc cannot be read: {error}; what a dead keeper left is not found");
         Vec::new()
     });
+    let mut incomplete = false;
     let marked = |pid: &i32| {
         let before = procfs::stat(*pid).ok().filter(|stat| !stat.zombie)?;
+        incomplete |= before.hides_environ && procfs::is_open_to_us(*pid);
         let role = marker.role(*pid)?;
         let stat = procfs::stat(*pid).ok().filter(|stat| stat.start_time == before.start_time)?;
         Some(Marked { pid: *pid, start_time: stat.start_time, leads_group: stat.pgrp == *pid, role })
     };
-    pids.iter().filter(|pid| !ancestors.contains(pid)).filter_map(marked).collect()
+    let marked = pids.iter().filter(|pid| !ancestors.contains(pid)).filter_map(marked).collect();
+    Scan { marked, incomplete }
 }
 
 /// This process and those above it.
@@ -161,8 +172,9 @@ fn adopted(pid: i32, start_time: u64, note: &str, pidfd: OwnedFd) -> Replica {
 pub(crate) fn kill_marked(marker: &Marker, id: &str) {
     for _ in 0..MAX_KILL_ROUNDS {
         let ours = |one: &Marked| matches!(&one.role, Role::Task { id: of, .. } if of == id);
-        let left: Vec<Marked> = scan_once(marker).into_iter().filter(ours).collect();
-        if left.is_empty() {
+        let Scan { marked, incomplete } = scan_once(marker);
+        let left: Vec<Marked> = marked.into_iter().filter(ours).collect();
+        if left.is_empty() && !incomplete {
             return;
         }
         for one in &left {

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// The longest environment that is looked at, in bytes.
@@ -18,6 +19,9 @@ pub(crate) struct Stat {
     pub(crate) pgrp: i32,
     /// When the kernel started it, in clock ticks since boot: with the pid, its identity.
     pub(crate) start_time: u64,
+    /// Its environment is not there: it is inside `execve`, or is none of the processes that we may look at.
+    /// Never said of kernel threads.
+    pub(crate) hides_environ: bool,
 }
 
 /// Reads `/proc/PID/stat`.
@@ -36,7 +40,11 @@ fn parse_stat(text: &str) -> Option<Stat> {
     let ppid = words.next()?.parse().ok()?;
     let pgrp = words.next()?.parse().ok()?;
     let start_time = words.nth(16)?.parse().ok()?;
-    Some(Stat { zombie: matches!(state, "Z" | "X" | "x"), ppid, pgrp, start_time })
+    let memory: u64 = words.next()?.parse().ok()?;
+    let environ_end: u64 = words.nth(27)?.parse().ok()?;
+    let zombie = matches!(state, "Z" | "X" | "x");
+    let hides_environ = memory > 0 && environ_end == 0 && !zombie;
+    Some(Stat { zombie, ppid, pgrp, start_time, hides_environ })
 }
 
 /// The environment that a process was started with, as far as it did not overwrite it; empty for zombies.
@@ -52,6 +60,12 @@ pub(crate) fn variable<'a>(environ: &'a [u8], name: &str) -> Option<&'a str> {
         let value = entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
         std::str::from_utf8(value).ok()
     })
+}
+
+/// Whether a process runs as our own user, so that we may look at its environment; root may look at all.
+pub(crate) fn is_open_to_us(pid: i32) -> bool {
+    let own = rustix::process::geteuid();
+    own.is_root() || std::fs::metadata(format!("/proc/{pid}")).is_ok_and(|meta| meta.uid() == own.as_raw())
 }
 
 /// All processes.
@@ -102,9 +116,15 @@ mod tests {
 
     #[test]
     fn a_program_name_with_parentheses_and_spaces_does_not_confuse() {
-        let tail = "S 7 42 42 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 98765 1000 1 18446744073709551615";
-        let stat = parse_stat(&format!("42 (a) R 1 (b c)) {tail}")).unwrap();
-        assert_eq!(stat, Stat { zombie: false, ppid: 7, pgrp: 42, start_time: 98765 });
+        let tail = |environ_end: u64| {
+            let start = "S 7 42 42 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 98765 1000 1 18446744073709551615";
+            format!(
+                "42 (a) R 1 (b c)) {start} 1 1 1 1 1 0 0 0 0 0 0 0 17 1 0 0 0 0 0 1 1 1 1 1 1 {environ_end} 0"
+            )
+        };
+        let stat = Stat { zombie: false, ppid: 7, pgrp: 42, start_time: 98765, hides_environ: false };
+        assert_eq!(parse_stat(&tail(9)), Some(stat));
+        assert_eq!(parse_stat(&tail(0)), Some(Stat { hides_environ: true, ..stat }));
         assert_eq!(parse_stat("42 (a"), None);
         assert_eq!(parse_stat("42 (a) S 1"), None);
     }
@@ -112,7 +132,8 @@ mod tests {
     #[test]
     fn the_own_process_is_found() {
         let own = rustix::process::getpid().as_raw_pid();
-        assert!(stat(own).unwrap().start_time > 0);
+        let own_stat = stat(own).unwrap();
+        assert!(own_stat.start_time > 0 && !own_stat.hides_environ && !own_stat.zombie);
         assert!(pids().unwrap().contains(&own));
         assert!(stat(i32::MAX).is_err());
     }

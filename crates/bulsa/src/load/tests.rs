@@ -129,15 +129,20 @@ async fn a_crash_costs_exactly_what_the_server_did_not_answer() {
     thread.join().unwrap();
     assert_eq!(report.requests, 30);
     assert_eq!(report.requests - report.failed, answered.load(Ordering::SeqCst));
-    assert_eq!(report.failed_by_kind.get("refused"), Some(&19), "{:?}", report.failed_by_kind);
-    let cut = &report.failures[0];
-    assert_eq!((cut.kind, cut.idempotent), (Kind::Reset, true), "{cut:?}");
-    assert!(cut.connection.is_some_and(|connection| connection.reused));
+    // On a busy machine a second connection may have waited in the queue when the listener went: that is a reset.
+    assert!(report.failures.iter().all(|failure| matches!(failure.kind, Kind::Refused | Kind::Reset)));
+    assert!(report.failed_by_kind.contains_key("refused"), "{:?}", report.failed_by_kind);
+    let cut = |failure: &Failure| {
+        failure.kind == Kind::Reset && failure.connection.is_some_and(|connection| connection.reused)
+    };
+    assert!(report.failures.iter().any(cut), "the eleventh was cut: {:?}", report.failures);
 }
 
 #[tokio::test]
 async fn an_idle_connection_that_the_server_closed_costs_nothing() {
     let address = server(|mut stream, _| {
+        // Corked, answer and end go out together: the close can't come after the next request.
+        rustix::net::sockopt::set_tcp_cork(&stream, true).unwrap();
         read_head(&mut stream);
         stream.write_all(ANSWER).unwrap();
     });
@@ -147,20 +152,22 @@ async fn an_idle_connection_that_the_server_closed_costs_nothing() {
 
 #[tokio::test]
 async fn a_connection_closed_after_the_request_was_sent_is_a_failure_and_is_not_tried_again() {
-    let seen = Arc::new(AtomicU64::new(0));
-    let theirs = Arc::clone(&seen);
+    let counts = Arc::new([AtomicU64::new(0), AtomicU64::new(0)]);
+    let theirs = Arc::clone(&counts);
+    // Answers the first request of each connection and cuts the second.
     let address = server(move |mut stream, _| {
         read_head(&mut stream);
         stream.write_all(ANSWER).unwrap();
-        theirs.fetch_add(1, Ordering::SeqCst);
+        theirs[0].fetch_add(1, Ordering::SeqCst);
         if read_head(&mut stream) {
-            theirs.fetch_add(1, Ordering::SeqCst);
+            theirs[1].fetch_add(1, Ordering::SeqCst);
         }
     });
     let report = Load::start(quick(address, 50, 20)).unwrap().finish().await;
-    assert_eq!(seen.load(Ordering::SeqCst), 20, "each request was seen once");
-    assert_eq!((report.requests, report.failed), (20, 10), "every second one was cut");
-    assert_eq!(report.failed_by_kind.get("reset"), Some(&10));
+    let [answered, cut] = [0, 1].map(|n: usize| counts[n].load(Ordering::SeqCst));
+    assert_eq!((report.requests, answered + cut), (20, 20), "each request was seen once");
+    assert_eq!((report.failed, report.failed_by_kind.get("reset")), (cut, Some(&cut)));
+    assert!(cut > 0);
 }
 
 #[tokio::test]

@@ -140,9 +140,16 @@ impl Drop for World {
             keeper.wait().unwrap();
         }
         let Some(marker) = &self.marker else { return };
-        for pid in marked(marker) {
-            // It may have ended by now.
-            let _gone = kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL);
+        // A process inside `execve` shows no environment for a moment, so one look that finds nothing is not enough.
+        let mut empty = 0;
+        while empty < 3 {
+            let left: Vec<i32> = marked(marker).into_iter().filter(|pid| is_alive(*pid)).collect();
+            empty = if left.is_empty() { empty + 1 } else { 0 };
+            for pid in left {
+                // It may have ended by now.
+                let _gone = kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL);
+            }
+            std::thread::yield_now();
         }
     }
 }
@@ -184,14 +191,17 @@ impl Agent {
         }
     }
 
-    /// Publishes a service that answers `hello`, and waits until the proxy serves it; its address.
+    /// Publishes a service that answers `hello`, and waits until the keeper has its sockets and table; its address.
     pub(crate) async fn publish(&self, number: u64) -> SocketAddr {
         let sockets = open_listeners(loopback(), 2).unwrap();
         let addr = sockets[0].local_addr().unwrap();
         self.client.keep_sockets("web", &sockets).await.unwrap();
         let table = table(number, backend());
         self.client.set_table(number, table.as_fd()).await.unwrap();
-        addr
+        match self.client.next_event().await.unwrap() {
+            KeeperEvent::TableKept { number: kept } if kept == number => addr,
+            other => panic!("{other:?}"),
+        }
     }
 
     pub(crate) fn kill(&self) {

@@ -141,7 +141,7 @@ impl Driver {
                 self.tell(name, "wish", None, format!("a human wants `{service}` {what}"));
             }
             Change::Down => {
-                self.tell(name, "project.down", None, "a human takes the project down".to_owned())
+                self.tell(name, "project.down", None, "a human takes the project down".to_owned());
             }
         }
     }

@@ -13,15 +13,12 @@ use bulsa_core::{
 use bulsa_proxy::Report as ProxyReport;
 use tokio::{sync::watch, task::JoinSet};
 
-use super::{
-    Driver, Input, ProxyHandle, narrate::OUTPUT_LINES, persist::human, project::parse_task, view::exit_text,
-};
+use super::{Driver, Input, ProxyHandle, persist::human, project::parse_task, view::exit_text};
 use crate::{
     agent::{
         keeper_client::{KeeperEvent, ProxyHandle as NewProxy},
-        process::logs,
         proxy_link::{ProxyEvent, ProxyLink},
-        store::{IncidentRow, LedgerRow, Record},
+        store::{LedgerRow, Record},
     },
     link::messages::{ExitRecord, ExitStatus as LinkStatus},
 };
@@ -131,10 +128,6 @@ impl Driver {
             self.tell(name, "replica.stopped", Some(id), format!("{} stopped", id.name()));
         } else {
             *project.restarts.entry(id.service.clone()).or_default() += 1;
-            let evidence = evidence(
-                project.meta.get(id).map_or("", |meta| meta.last_probe.as_str()),
-                project.meta.get(id).and_then(|meta| meta.note.log.as_deref()),
-            );
             let served = ready_for.map_or_else(
                 || "before it was ready".to_owned(),
                 |served| format!("after {} of service", human(Duration::from_secs(served.as_secs()))),
@@ -142,7 +135,13 @@ impl Driver {
             let text = format!("{} died {served}: {}", id.name(), exit_text(status));
             self.tell(name, "replica.died", Some(id), text.clone());
             self.progress(name, ProgressKind::Line, text);
-            self.record_death(name, id, status, ready_for, (was_killed, evidence));
+            let cause = match status {
+                _ if was_killed => "hung",
+                ExitStatus::Signal(9) => "killed",
+                _ => "exited",
+            };
+            self.record_death(name, id, status, ready_for, cause);
+            self.open_incident(name, id, status, cause);
         }
         self.forget(name, id);
     }
@@ -153,16 +152,9 @@ impl Driver {
         id: &ReplicaId,
         status: ExitStatus,
         ready_for: Option<Duration>,
-        (was_killed, evidence): (bool, String),
+        cause: &str,
     ) {
         let now = self.clock.now();
-        let cause = if was_killed {
-            "hung"
-        } else if matches!(status, ExitStatus::Signal(9)) {
-            "killed"
-        } else {
-            "exited"
-        };
         self.store.note(Record::Death(LedgerRow {
             id: self.store.next_id(),
             at_ms: now.0,
@@ -174,17 +166,6 @@ impl Driver {
             cause: cause.to_owned(),
             exit: (status != ExitStatus::Unknown).then(|| exit_text(status)),
             ready_for_ms: ready_for.map(|served| u64::try_from(served.as_millis()).unwrap_or(u64::MAX)),
-        }));
-        self.store.note(Record::Incident(IncidentRow {
-            id: self.store.next_id(),
-            project: name.to_owned(),
-            service: id.service.clone(),
-            replica: id.to_string(),
-            cause: cause.to_owned(),
-            evidence,
-            detected_at_ms: now.0,
-            recovered_at_ms: None,
-            requests_lost: 0,
         }));
     }
 
@@ -213,6 +194,7 @@ impl Driver {
 
     pub(super) fn proxy_down(&mut self, generation: u64) {
         if let Some(mut proxy) = self.proxies.remove(&generation) {
+            self.bad_gateways_of_gone += proxy.report.as_ref().map_or(0, |report| report.bad_gateway);
             proxy.tasks.abort_all();
             self.everywhere(&Event::ProxyDown(Generation(generation)));
             self.tell("", "proxy.down", None, format!("proxy g{generation} is gone"));
@@ -298,12 +280,6 @@ async fn give_tables(link: std::sync::Arc<ProxyLink>, mut wanted: watch::Receive
             return;
         }
     }
-}
-
-/// What is known of a death, as JSON: the last probe and the last lines of output.
-fn evidence(last_probe: &str, log: Option<&std::path::Path>) -> String {
-    let lines = log.and_then(|path| logs::tail(path, OUTPUT_LINES).ok()).unwrap_or_default();
-    serde_json::json!({ "last_probe": last_probe, "last_lines": lines }).to_string()
 }
 
 const fn core_status(status: LinkStatus) -> ExitStatus {

@@ -19,7 +19,7 @@ use crate::agent::{process::logs, store::Record};
 /// At most this many warnings are shown; the oldest go first.
 const WARNINGS_MAX: usize = 20;
 /// So many last lines of output are shown of a replica that failed.
-pub(super) const OUTPUT_LINES: usize = 10;
+const OUTPUT_LINES: usize = 10;
 
 impl Driver {
     /// Records an event and tells it to everyone who follows.
@@ -41,7 +41,7 @@ impl Driver {
 
     /// Tells of something that the daemon can't do now.
     pub(super) fn warn(&mut self, project: &str, kind: &str, text: String) {
-        if self.warnings.iter().any(|known| *known == text) {
+        if self.warnings.contains(&text) {
             return;
         }
         self.tell(project, kind, None, text.clone());

@@ -75,6 +75,7 @@ impl Driver {
                 bulsa_core::wire::api::ProgressKind::Line,
                 format!("{} is ready", id.name()),
             );
+            self.close_incident(&name, &id);
         } else if was_ready && !is_ready {
             self.tell(&name, "replica.suspect", Some(&id), format!("{} failed a probe: {text}", id.name()));
         } else if result == health::ProbeResult::CouldNotRun {

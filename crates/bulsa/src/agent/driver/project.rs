@@ -38,6 +38,8 @@ pub(super) struct Project {
     pub(super) committing: Option<Committing>,
     /// After a commit that failed, the next is tried at this time.
     pub(super) commit_again: Timestamp,
+    /// The incidents that aren't over.
+    pub(super) incidents: super::incidents::Open,
     /// Deaths by service, for people.
     pub(super) restarts: BTreeMap<String, u64>,
 }
@@ -105,6 +107,7 @@ impl Project {
             created: BTreeMap::new(),
             committing: None,
             commit_again: Timestamp(0),
+            incidents: super::incidents::Open::default(),
             restarts: BTreeMap::new(),
         }
     }

@@ -180,7 +180,7 @@ impl Driver {
 
     /// Routes that another project has already: two services may share a port when their routes differ.
     fn route_clashes(&self, spec: &Spec) -> Vec<String> {
-        let mut taken: BTreeMap<(String, Option<String>, String), String> = BTreeMap::new();
+        let mut taken: BTreeMap<super::routes::RouteKey, String> = BTreeMap::new();
         let others = self.projects.values().filter(|project| project.name != spec.project);
         for (_, release) in others.filter_map(|project| project.desired.live()) {
             for (key, service) in super::routes::keys(&release.spec) {

@@ -62,8 +62,11 @@ pub(super) fn needed(spec: &Spec) -> BTreeSet<Needed> {
         .collect()
 }
 
-/// What must be unique among all projects: socket, host and path, each with its service.
-pub(super) fn keys(spec: &Spec) -> Vec<((String, Option<String>, String), String)> {
+/// What must be unique among all projects: socket, host and path.
+pub(super) type RouteKey = (String, Option<String>, String);
+
+/// The keys of a spec's routes, each with its service.
+pub(super) fn keys(spec: &Spec) -> Vec<(RouteKey, String)> {
     let routed = spec.services.values().filter(|service| service.role == Role::App);
     routed
         .flat_map(|service| service.ports.iter().map(move |port| (service, port)))

@@ -52,7 +52,7 @@ async fn it_runs_with_the_replicas_environment_and_directory_and_nothing_else() 
 
 #[tokio::test]
 async fn much_output_blocks_nothing_and_its_end_is_kept() {
-    let ProbeResult::Fail { evidence } =
+    let ProbeResult::Fail { evidence, .. } =
         shell("i=0; while [ $i -lt 20000 ]; do echo line-$i; i=$((i+1)); done; echo the end; exit 1").await
     else {
         panic!("no failure");
