@@ -2,10 +2,12 @@
 //!
 //! Owns: the comparison of a new spec with what is live, and its words. Never: does any of it, or looks at a machine.
 
+use std::collections::BTreeSet;
+
 use crate::{
     decide::Desired,
     ids::ReleaseId,
-    spec::{Check, Handover, Restart, Role, Service, Spec},
+    spec::{AppPort, Check, Handover, Restart, Role, Service, Spec},
 };
 
 /// What a deploy would do.
@@ -51,6 +53,24 @@ pub fn restrict(new: Spec, services: &[String], live: Option<&Spec>) -> Result<S
         }
     }
     Ok(mixed)
+}
+
+/// The spec as it can be run: a service that listens on a fixed port can't run twice on one machine, so it is handed
+/// over `stop_first`. `fixed` names the services whose running replicas ignore `PORT` and listen on their target port.
+#[must_use]
+pub fn without_port_clashes(mut spec: Spec, fixed: &BTreeSet<String>) -> Spec {
+    for service in spec.services.values_mut() {
+        if fixed.contains(&service.name)
+            && service.app_port == AppPort::Env
+            && let Some(port) = service.ports.first()
+        {
+            service.app_port = AppPort::Fixed(port.target);
+        }
+        if matches!(service.app_port, AppPort::Fixed(_)) {
+            service.handover = Handover::StopFirst;
+        }
+    }
+    spec
 }
 
 /// What deploying `spec` (with this content hash) would do.
@@ -141,6 +161,12 @@ fn notes(desired: &Desired, service: &Service, live: Option<&Spec>) -> Vec<Strin
         notes.push(format!(
             "`{name}` has no healthcheck: any HTTP answer below 500 passes its gate, which is weak; add \
              `healthcheck` or `x-bulsa: {{probe: {{path: …}}}}`"
+        ));
+    }
+    if let AppPort::Fixed(port) = service.app_port {
+        notes.push(format!(
+            "`{name}` listens on its fixed port {port}, so its old and new replica can't run side by side: requests \
+             are held during a deploy; let it read PORT, or use `--app-port` as root, and they can"
         ));
     }
     if service.restart == Restart::No && matches!(service.role, Role::App | Role::Worker) {

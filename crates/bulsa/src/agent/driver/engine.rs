@@ -133,6 +133,9 @@ impl Driver {
         let (account, program) = preflight(service).map_err(permanent)?;
         let now = self.clock.now();
         let mut note = self.ports_of(service, namespace.as_ref()).map_err(passing)?;
+        let copies = self.projects.get(name).map_or(1, |project| project.desired.replicas(service));
+        // Two programs that ignore PORT can't share one: then each has to read it.
+        note.fallback = note.fallback.filter(|_| copies == 1);
         let (log_path, log) = self.logs.open(name, id).map_err(|error| passing(error.to_string()))?;
         (note.started_ms, note.log) = (now.0, Some(log_path));
         let Some(project) = self.projects.get_mut(name) else { return Ok(()) };

@@ -286,3 +286,6 @@ pub(super) fn human(duration: Duration) -> String {
         format!("{:.1} s", duration.as_secs_f64())
     }
 }
+
+#[cfg(test)]
+mod tests;

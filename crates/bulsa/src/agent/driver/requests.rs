@@ -3,11 +3,15 @@
 //! Owns: the checks that need this machine (ports, programs), and the words of the answers. Never: lets a request in
 //! that the core denies.
 
-use std::{collections::BTreeMap, net::TcpListener, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::TcpListener,
+    sync::Arc,
+};
 
 use bulsa_core::{
     decide::{Admission, Change, Denied, Request as CoreRequest, Wish, admit::admit},
-    ids::ReleaseId,
+    ids::{ReleaseId, ReplicaId},
     plan::{self, Plan},
     spec::Spec,
     wire::{
@@ -147,7 +151,21 @@ impl Driver {
             unknown.iter().map(|name| format!("there is no service `{name}` in the file")).collect::<Vec<_>>()
         })?;
         let hash = content_hash(&spec);
+        let spec = plan::without_port_clashes(spec, &self.on_fixed_ports(&request.project));
         Ok((Arc::new(spec), hash))
+    }
+
+    /// The services of a project whose running replicas ignore `PORT` and listen on the target half of `ports`.
+    fn on_fixed_ports(&self, name: &str) -> BTreeSet<String> {
+        let Some(project) = self.projects.get(name) else { return BTreeSet::new() };
+        let ignores = |id: &ReplicaId| {
+            let listens =
+                project.observed.replica(id).and_then(|replica| replica.addr).map(|addr| addr.port());
+            let note = project.meta.get(id).map(|meta| &meta.note);
+            listens.is_some() && note.is_some_and(|note| note.port != listens && note.fallback == listens)
+        };
+        let replicas = project.observed.replicas().map(|(id, _)| id);
+        replicas.filter(|id| ignores(id)).map(|id| id.service.clone()).collect()
     }
 
     /// Everything that can be found out before anything is started: programs, users, ports. What is wrong is told all
