@@ -18,6 +18,9 @@ use crate::{
     time::Timestamp,
 };
 
+/// A replica that served for so long before it died wasn't part of a row of failures.
+pub const STEADY: Duration = Duration::from_secs(10);
+
 /// The picture of the world.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Observed {
@@ -25,6 +28,8 @@ pub struct Observed {
     slots: BTreeMap<Slot, SlotHistory>,
     proxies: BTreeMap<Generation, Proxy>,
     published: u64,
+    /// The number of the last table of any agent before this one.
+    inherited: u64,
     kept: u64,
     routed: BTreeSet<ReplicaId>,
     last_routed: BTreeMap<ReplicaId, u64>,
@@ -39,12 +44,16 @@ pub struct Replica {
     pub phase: ReplicaPhase,
     /// When its process was started.
     pub started: Timestamp,
+    /// Since when this agent watches it: since its start, or since it was adopted. Its gate counts from here.
+    pub watched_since: Timestamp,
     /// Where it listens, once that is known.
     pub addr: Option<SocketAddr>,
     /// What its probes say.
     pub health: Health,
     /// Since when no proxy can choose it any more; `None` while one can, or if none ever could.
     pub unrouted_since: Option<Timestamp>,
+    /// Since when the proxies are asked to close its tunnels; `None` while they aren't.
+    pub closing_since: Option<Timestamp>,
 }
 
 impl Replica {
@@ -84,17 +93,33 @@ pub struct SlotHistory {
     pub attempt: u32,
     /// How often it died before it was ever ready, in a row.
     pub early_deaths: u32,
-    /// How often it was started again after a death.
+    /// How often in a row it was started again after a death. A replica that served for [`STEADY`] ends the row.
     pub restarts: u32,
     /// How the last replica ended.
     pub last_exit: Option<ExitStatus>,
+    /// Whether that end says nothing about the service: we asked for it, or a human gave the slot another chance.
+    pub excused: bool,
     /// The last start that failed, until one succeeds.
     pub start_error: Option<StartError>,
-    /// Deaths that weren't ours nor a kill from outside.
+    /// Deaths by the program's own doing, and those of sick replicas that we took away.
     pub own_deaths: u32,
     /// All deaths that weren't ours.
     pub deaths: u32,
     highest_dead: u32,
+    died_at: Timestamp,
+}
+
+impl SlotHistory {
+    fn give_another_chance(&mut self) {
+        (self.score, self.early_deaths, self.restarts) = (Score::default(), 0, 0);
+        (self.start_error, self.excused) = (None, true);
+    }
+
+    fn bury(&mut self, attempt: u32, now: Timestamp) {
+        self.highest_dead = self.highest_dead.max(attempt);
+        self.attempt = self.attempt.max(attempt);
+        (self.excused, self.died_at) = (false, now);
+    }
 }
 
 /// Why a replica could not be started.
@@ -258,6 +283,8 @@ pub enum Event {
         number: u64,
         /// The replicas that it routes to.
         routed: BTreeSet<ReplicaId>,
+        /// The replicas whose tunnels it asks to be closed.
+        closing: BTreeSet<ReplicaId>,
     },
     /// The keeper has this table: every proxy generation of which the agent doesn't know yet starts with it.
     Kept {
@@ -284,7 +311,13 @@ impl Observed {
     /// and `attempt_floor` is not below any attempt ever made.
     #[must_use]
     pub fn new(last_table: u64, attempt_floor: u32) -> Self {
-        Self { published: last_table, kept: last_table, attempt_floor, ..Self::default() }
+        Self {
+            published: last_table,
+            inherited: last_table,
+            kept: last_table,
+            attempt_floor,
+            ..Self::default()
+        }
     }
 
     /// The replicas that aren't gone.
@@ -367,22 +400,21 @@ impl Observed {
     /// Remembers a death that an earlier agent recorded, so that a crash of the agent forgives nothing.
     pub fn recall_death(&mut self, id: &ReplicaId, ready_for: Option<Duration>, at: Timestamp) {
         let history = self.slots.entry(id.slot()).or_default();
-        history.highest_dead = history.highest_dead.max(id.attempt);
-        history.attempt = history.attempt.max(id.attempt);
+        history.bury(id.attempt, at);
         history.score.add_death(ready_for, at);
     }
 
     /// Forgets the score of a service's slots: a human, or a new release, gives it another chance.
     pub fn forgive(&mut self, service: &str) {
         for (_, history) in self.slots.iter_mut().filter(|(slot, _)| slot.service == service) {
-            (history.score, history.early_deaths, history.start_error) = (Score::default(), 0, None);
+            history.give_another_chance();
         }
     }
 
     /// A release begins its gate: what its slots went through before doesn't count.
     pub fn begin_gate(&mut self, release: ReleaseId) {
         for (_, history) in self.slots.iter_mut().filter(|(slot, _)| slot.release == release) {
-            (history.score, history.early_deaths, history.start_error) = (Score::default(), 0, None);
+            history.give_another_chance();
             history.last_exit = None;
         }
     }
@@ -432,7 +464,7 @@ impl Observed {
                 }
             }
             Event::Listed { replicas, as_of } => self.listed(&replicas, as_of, now),
-            Event::Published { number, routed } => self.publish(number, routed, now),
+            Event::Published { number, routed, closing } => self.publish(number, routed, &closing, now),
             Event::Kept { number } => self.kept = self.kept.max(number),
             Event::ProxyUp(generation) => {
                 self.proxies.entry(generation).or_insert_with(|| Proxy { up_since: now, ..Proxy::default() });
@@ -447,16 +479,18 @@ impl Observed {
 
     fn start_sent(&mut self, id: ReplicaId, now: Timestamp) {
         let history = self.slots.entry(id.slot()).or_default();
-        if history.highest_dead > 0 {
+        if history.highest_dead > 0 && !history.excused {
             history.restarts += 1;
         }
         history.attempt = history.attempt.max(id.attempt);
         self.replicas.entry(id).or_insert(Replica {
             phase: ReplicaPhase::Starting,
             started: now,
+            watched_since: now,
             addr: None,
             health: Health::default(),
             unrouted_since: None,
+            closing_since: None,
         });
     }
 
@@ -471,13 +505,14 @@ impl Observed {
 
     fn started(&mut self, id: ReplicaId, at: Timestamp, origin: Origin, now: Timestamp) {
         let history = self.slots.entry(id.slot()).or_default();
-        if history.highest_dead >= id.attempt {
+        if origin == Origin::Ours && history.highest_dead >= id.attempt {
             return; // late news of one that is known to be dead
         }
         history.attempt = history.attempt.max(id.attempt);
         let was_routed = origin == Origin::Adopted { routed: true };
         if origin != Origin::Ours {
-            self.last_routed.insert(id.clone(), self.published);
+            // No table of this agent had it, but one of an earlier agent may have.
+            self.last_routed.entry(id.clone()).or_insert(self.inherited);
         }
         if was_routed {
             self.routed.insert(id.clone());
@@ -486,12 +521,15 @@ impl Observed {
         let replica = self.replicas.entry(id).or_insert(Replica {
             phase: ReplicaPhase::Running,
             started: at,
+            watched_since: now,
             addr: None,
             health,
             unrouted_since: None,
+            closing_since: None,
         });
         if replica.phase == ReplicaPhase::Starting {
             (replica.phase, replica.started) = (ReplicaPhase::Running, at);
+            replica.watched_since = now;
         }
     }
 
@@ -500,7 +538,7 @@ impl Observed {
             return;
         }
         let history = self.slots.entry(id.slot()).or_default();
-        history.highest_dead = history.highest_dead.max(id.attempt);
+        history.bury(id.attempt, now);
         history.start_error = Some(error);
         history.early_deaths += 1;
         history.deaths += 1;
@@ -508,27 +546,45 @@ impl Observed {
     }
 
     fn exited(&mut self, id: &ReplicaId, status: ExitStatus, now: Timestamp) {
-        let Some(replica) = self.replicas.remove(id) else { return };
+        let Some(replica) = self.replicas.remove(id) else { return self.ended_unwatched(id, status, now) };
         self.routed.remove(id);
-        self.last_routed.remove(id);
         let history = self.slots.entry(id.slot()).or_default();
-        history.highest_dead = history.highest_dead.max(id.attempt);
+        history.bury(id.attempt, now);
         history.last_exit = Some(status);
         let ready_for = replica.health.ready_since().map(|since| now.since(since));
-        let asked = match replica.phase {
-            // A stop that we asked for is no failure, and a replica killed for being sick is one.
+        let is_sick = matches!(replica.health.verdict(), Verdict::Failed { .. });
+        let is_stopping = matches!(replica.phase, ReplicaPhase::Stopping { .. });
+        history.excused = match replica.phase {
+            // A stop that we asked for is no failure, and a replica taken away for being sick is one.
             ReplicaPhase::Stopping { killed, .. } => {
-                !(killed && (ready_for.is_none() || !replica.health.is_ready()))
+                !is_sick && !(killed && (ready_for.is_none() || !replica.health.is_ready()))
             }
             ReplicaPhase::Starting | ReplicaPhase::Running => false,
         };
-        if asked {
+        if history.excused {
             return;
+        }
+        if ready_for.is_some_and(|served| served >= STEADY) {
+            history.restarts = 0;
         }
         history.score.add_death(ready_for, now);
         history.deaths += 1;
-        history.own_deaths += u32::from(status.is_own_doing());
+        history.own_deaths += u32::from(is_stopping || status.is_own_doing());
         history.early_deaths = if ready_for.is_none() { history.early_deaths + 1 } else { 0 };
+    }
+
+    /// One that this agent never saw running has ended: while no agent lived. What it was is unknown, how it ended
+    /// isn't: a job that is done must not run again.
+    fn ended_unwatched(&mut self, id: &ReplicaId, status: ExitStatus, now: Timestamp) {
+        let history = self.slots.entry(id.slot()).or_default();
+        if history.highest_dead >= id.attempt {
+            return; // told twice
+        }
+        history.bury(id.attempt, now);
+        history.last_exit = Some(status);
+        history.score.add_death(Some(Duration::ZERO), now);
+        history.deaths += 1;
+        history.own_deaths += u32::from(status.is_own_doing());
     }
 
     fn listed(&mut self, listed: &BTreeMap<ReplicaId, Timestamp>, as_of: Timestamp, now: Timestamp) {
@@ -543,11 +599,28 @@ impl Observed {
             self.exited(&id, ExitStatus::Unknown, now);
         }
         for (id, at) in listed {
-            self.started(id.clone(), *at, Origin::Ours, now);
+            let died_at =
+                self.slots.get(&id.slot()).filter(|h| h.highest_dead >= id.attempt).map(|h| h.died_at);
+            // One that was taken for lost and lives is taken in again, unless the list is older than its death.
+            let origin = match died_at {
+                _ if self.replicas.contains_key(id) => Origin::Ours,
+                Some(died_at) if as_of <= died_at => continue,
+                _ => Origin::Adopted { routed: false },
+            };
+            self.started(id.clone(), *at, origin, now);
         }
     }
 
-    fn publish(&mut self, number: u64, routed: BTreeSet<ReplicaId>, now: Timestamp) {
+    fn publish(
+        &mut self,
+        number: u64,
+        routed: BTreeSet<ReplicaId>,
+        closing: &BTreeSet<ReplicaId>,
+        now: Timestamp,
+    ) {
+        for (id, replica) in &mut self.replicas {
+            replica.closing_since = replica.closing_since.or(Some(now)).filter(|_| closing.contains(id));
+        }
         for id in &routed {
             self.last_routed.insert(id.clone(), number);
             if let Some(replica) = self.replicas.get_mut(id) {
@@ -581,6 +654,16 @@ impl Observed {
     }
 
     fn mark_unrouted(&mut self, now: Timestamp) {
+        // What is gone is remembered until no proxy can choose it: it may only have been taken for lost.
+        let done: Vec<ReplicaId> = self
+            .last_routed
+            .keys()
+            .filter(|id| !self.replicas.contains_key(id) && self.is_unrouted(id))
+            .cloned()
+            .collect();
+        for id in done {
+            self.last_routed.remove(&id);
+        }
         let unrouted: Vec<ReplicaId> = self
             .replicas
             .iter()

@@ -6,13 +6,15 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    Decision, ExitStatus, Load,
-    desired::{Change, Deployment, Desired, Kind, Outcome, Phase, ReleaseState, bake_time},
-    observed::Observed,
-    wanted::{Want, has_takeover},
+    Decision, ExitStatus, Load, PROXY_SILENCE_MAX, RESEND,
+    desired::{Change, Deployment, Desired, Kind, Outcome, Phase, Release, ReleaseState, bake_time},
+    observed::{Observed, Replica},
+    table::TUNNEL_CLOSE_MARGIN,
+    wanted::{Want, awaiting_takeover},
 };
 use crate::{
-    ids::{ReleaseId, Slot},
+    health::Verdict,
+    ids::{ReleaseId, ReplicaId, Slot},
     spec::{Restart, Role, Service},
     time::Timestamp,
 };
@@ -63,7 +65,8 @@ fn gate(
 ) -> Option<Change> {
     let candidate = desired.releases.get(&deployment.candidate)?;
     let mut all_passed = true;
-    for service in candidate.spec.services.values() {
+    let awaiting = awaiting_takeover(desired);
+    for service in candidate.spec.services.values().filter(|s| !awaiting.contains(s.name.as_str())) {
         match stand(desired, observed, wanted, deployment, service) {
             Standing::Passed => {}
             Standing::Waiting => all_passed = false,
@@ -74,7 +77,7 @@ fn gate(
         }
     }
     if !all_passed {
-        let deadline = deployment.started + longest_gate(candidate.spec.services.values());
+        let deadline = deployment.started + longest_gate(desired, candidate);
         if deadline <= now {
             let reason = "its services were not all healthy within the sum of their gates".to_owned();
             return Some(give_up(deployment, reason, now));
@@ -85,12 +88,19 @@ fn gate(
     if deployment.kind == Kind::First {
         return Some(Change::Finish { outcome: Outcome::Deployed, reason: String::new(), at: now });
     }
-    Some(if has_takeover(desired) { Change::StopFirst { at: now } } else { Change::Switch { at: now } })
+    Some(if awaiting.is_empty() { Change::Switch { at: now } } else { Change::StopFirst { at: now } })
 }
 
-/// The longest that a whole gate may take: services may wait for one another, so it is the sum.
-fn longest_gate<'a>(services: impl Iterator<Item = &'a Service>) -> Duration {
-    services.map(|service| service.gate_timeout).sum::<Duration>() + Duration::from_secs(10)
+/// The longest that a whole gate may take: services may wait for one another, so it is the sum; and the candidate may
+/// have to wait twice for others to leave: for the oldest release to make room, and for what is `stop_first`.
+fn longest_gate(desired: &Desired, candidate: &Release) -> Duration {
+    let leaves = |service: &Service| {
+        service.drain.requests.max(service.drain.stagger + TUNNEL_CLOSE_MARGIN) + service.stop_grace
+    };
+    let others = desired.releases.values().flat_map(|release| release.spec.services.values());
+    let longest_leave = others.map(leaves).max().unwrap_or_default() + PROXY_SILENCE_MAX + RESEND;
+    let gates = candidate.spec.services.values().map(|service| service.gate_timeout);
+    gates.sum::<Duration>() + longest_leave * 2
 }
 
 fn give_up(deployment: &Deployment, reason: String, at: Timestamp) -> Change {
@@ -121,10 +131,7 @@ fn stand(
         wanted.keys().filter(|slot| slot.release == release && slot.service == *name).collect();
     let is_ready = |slot: &Slot| observed.in_slot(slot).any(|(_, replica)| replica.serves(service));
     let wanted_now = u32::try_from(slots.len()).unwrap_or(u32::MAX);
-    let awaits_takeover = deployment.phase == Phase::Gate
-        && service.handover == crate::spec::Handover::StopFirst
-        && has_takeover(desired);
-    if wanted_now < desired.replicas(service) && !awaits_takeover {
+    if wanted_now < desired.replicas(service) {
         return Standing::Waiting; // there is no room for the candidate yet
     }
     if slots.into_iter().all(is_ready) {
@@ -182,10 +189,14 @@ fn overdue(
         return None; // a job may take as long as it takes, within the sum of the gates
     }
     let release = if service.role == Role::Shared { ReleaseId(0) } else { deployment.candidate };
+    // One that was ready and fails its probes now has passed its gate; it is replaced as any other.
     let unready = observed.replicas().filter(|(id, replica)| {
-        id.release == release && id.service == service.name && !replica.serves(service)
+        id.release == release
+            && id.service == service.name
+            && !replica.serves(service)
+            && !matches!(replica.health.verdict(), Verdict::Suspect | Verdict::Failed { .. })
     });
-    let first = unready.map(|(_, replica)| replica.started).min()?;
+    let first = unready.map(|(_, replica)| replica.watched_since).min()?;
     let since = first.max(deployment.started);
     let ready = observed
         .replicas()
@@ -248,10 +259,12 @@ fn badness(
     if own >= BAKE_OWN_DEATHS_MAX || all >= BAKE_DEATHS_MAX {
         return Some(format!("{all} replicas of `{name}` died after the switch"));
     }
-    let serves = observed
-        .replicas()
-        .any(|(id, replica)| id.release == release && id.service == *name && replica.serves(service));
-    if !serves && service.role == Role::App && all > 0 {
+    let of = |(id, _): &(&ReplicaId, &Replica)| id.release == release && id.service == *name;
+    let serves = observed.replicas().filter(of).any(|(_, replica)| replica.serves(service));
+    let fails = |replica: &Replica| matches!(replica.health.verdict(), Verdict::Failed { .. });
+    // A kill from outside says nothing about the release: requests are held until the next replica is ready.
+    let by_itself = own > 0 || observed.replicas().filter(of).any(|(_, replica)| fails(replica));
+    if !serves && service.role == Role::App && by_itself {
         return Some(format!("no replica of `{name}` was healthy any more after the switch"));
     }
     let new = total(observed, release, name);
@@ -308,7 +321,8 @@ pub(super) fn retire(desired: &Desired, observed: &Observed, now: Timestamp, dec
         }
     }
     // The live release, the candidate if there is one, and so many warm ones as `keep.releases` leaves room for.
-    let keep = desired.live().map_or(2, |(_, live)| live.spec.keep.releases.max(2)) as usize;
+    let newest = desired.candidate().or_else(|| desired.live());
+    let keep = newest.map_or(2, |(_, release)| release.spec.keep.releases.max(2)) as usize;
     let taken = 1 + usize::from(desired.candidate().is_some());
     warm.sort_unstable();
     let surplus = warm.len().saturating_sub(keep.saturating_sub(taken));
@@ -324,7 +338,7 @@ pub(super) fn jobs(desired: &Desired, observed: &Observed, decision: &mut Decisi
             let slot = Slot { release: id, service: service.name.clone(), ordinal: 1 };
             let is_running = observed.in_slot(&slot).next().is_some();
             let Some(history) = observed.slot(&slot).filter(|_| !is_running) else { continue };
-            let Some(exit) = history.last_exit else { continue };
+            let Some(exit) = history.last_exit.filter(|_| !history.excused) else { continue };
             let tries_again = match service.restart {
                 Restart::No => false,
                 Restart::OnFailure(max) => max.is_none_or(|max| history.restarts < max),

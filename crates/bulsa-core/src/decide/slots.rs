@@ -9,14 +9,15 @@ use std::{
 };
 
 use super::{
-    Action, Decision, Eagerness, KillCause, RESEND, StartCause,
+    Action, Decision, Eagerness, ExitStatus, KillCause, RESEND, StartCause,
     desired::Desired,
     observed::{Observed, Replica, ReplicaPhase, SlotHistory},
+    table::TUNNEL_CLOSE_MARGIN,
     wanted::Want,
 };
 use crate::{
     health::Verdict,
-    ids::{ReplicaId, Slot},
+    ids::{ReleaseId, ReplicaId, Slot},
     spec::{Check, Condition, MIN_UP, Restart, Role},
     time::Timestamp,
 };
@@ -65,15 +66,39 @@ pub(super) fn classify(
         classify_slot(want, replicas, now, &mut verdicts, decision);
     }
     for slot in wanted.keys().filter(|slot| !slots.contains_key(slot)) {
-        let cause = if observed.slot(slot).is_some_and(|h| h.last_exit.is_some()) {
+        let cause = if observed.slot(slot).is_some_and(|h| h.last_exit.is_some() && !h.excused) {
             StartCause::Died
         } else {
             StartCause::New
         };
         verdicts.needs.insert(slot.clone(), cause);
     }
+    keep_the_last(wanted, &slots, &mut verdicts);
     restart_in_turn(wanted, &slots, &mut verdicts);
     verdicts
+}
+
+/// Of the replicas that a scale-down makes superfluous one stays while none of those that should stay serves.
+fn keep_the_last(
+    wanted: &BTreeMap<Slot, Want<'_>>,
+    slots: &BTreeMap<Slot, Vec<(&ReplicaId, &Replica)>>,
+    verdicts: &mut Verdicts,
+) {
+    let of = |slot: &Slot| (slot.release, slot.service.clone());
+    let mut unserved: BTreeMap<_, &Want<'_>> = wanted.iter().map(|(slot, want)| (of(slot), want)).collect();
+    for (slot, want) in wanted {
+        let mut replicas = slots.get(slot).into_iter().flatten();
+        if replicas.any(|(id, r)| r.serves(want.service) && !verdicts.leaving.contains_key(id)) {
+            unserved.remove(&of(slot));
+        }
+    }
+    for (slot, replicas) in slots.iter().filter(|(slot, _)| !wanted.contains_key(slot)) {
+        let Some(want) = unserved.get(&of(slot)) else { continue };
+        if let Some((id, _)) = replicas.iter().rev().find(|(_, r)| r.serves(want.service)) {
+            verdicts.leaving.remove(*id);
+            unserved.remove(&of(slot));
+        }
+    }
 }
 
 fn classify_slot(
@@ -141,7 +166,7 @@ fn sickness(
         Verdict::Failed { hung: true } => Some(KillCause::Hung),
         Verdict::Unknown if want.service.role != Role::Job => {
             // A deployment gives up at the gate's end and shows what was seen until then; only after that it is killed.
-            let deadline = replica.started + want.service.gate_timeout + NOT_READY_MARGIN;
+            let deadline = replica.watched_since + want.service.gate_timeout + NOT_READY_MARGIN;
             let proven_at = replica.started + MIN_UP;
             if want.service.probe.check == Check::Up && now < proven_at {
                 decision.wake(proven_at);
@@ -213,7 +238,7 @@ pub(super) fn start(
             continue; // one that was killed isn't gone yet
         }
         let history = observed.slot(slot);
-        if *cause != StartCause::Wish && history.is_some_and(|h| is_given_up(want, h)) {
+        if *cause != StartCause::Wish && history.is_some_and(|h| is_given_up(want, h, *cause)) {
             continue;
         }
         if let Some(at) = history.map(|h| h.score.next_start(slot, h.attempt)).filter(|at| now < *at) {
@@ -241,20 +266,16 @@ fn has_rival(slot: &Slot, observed: &Observed) -> bool {
     })
 }
 
-/// Whether the file's `restart` (or a job's end) says that a slot stays empty.
-fn is_given_up(want: &Want<'_>, history: &SlotHistory) -> bool {
-    let Some(exit) = history.last_exit else {
-        return history.start_error.as_ref().is_some_and(|error| error.permanent);
-    };
-    // A job that has succeeded is done, whatever its `restart` says: the note of it is on its way to the disk.
-    if want.service.role == Role::Job && exit == super::ExitStatus::Code(0) {
-        return true;
-    }
+/// Whether the file's `restart` (or a job's end) says that a slot stays as it is.
+fn is_given_up(want: &Want<'_>, history: &SlotHistory, cause: StartCause) -> bool {
+    let exit = history.last_exit.filter(|_| !history.excused);
+    let succeeded = exit == Some(ExitStatus::Code(0));
     match want.service.restart {
+        _ if want.service.role == Role::Job && succeeded => true,
         Restart::Always => false,
-        Restart::No => true,
+        Restart::No => cause != StartCause::New,
         Restart::OnFailure(max) => {
-            exit == super::ExitStatus::Code(0) || max.is_some_and(|max| history.restarts >= max)
+            succeeded || exit.is_some() && max.is_some_and(|max| history.restarts >= max)
         }
     }
 }
@@ -262,9 +283,21 @@ fn is_given_up(want: &Want<'_>, history: &SlotHistory) -> bool {
 /// Whether everything that the service waits for holds.
 pub(super) fn may_start(desired: &Desired, slot: &Slot, want: &Want<'_>, observed: &Observed) -> bool {
     want.service.depends_on.iter().all(|(name, dependency)| {
-        let holds = holds(desired, slot, name, dependency.condition, observed);
-        holds || (!dependency.required && dependency.condition != Condition::Started)
+        holds(desired, slot, name, dependency.condition, observed)
+            || (!dependency.required && has_failed(desired, slot, name, observed))
     })
+}
+
+/// Whether it is no use to wait for a dependency that isn't required: it isn't there, or has died already.
+fn has_failed(desired: &Desired, slot: &Slot, name: &str, observed: &Observed) -> bool {
+    let is_absent = desired.service(slot.release, name).is_none_or(|service| desired.replicas(service) == 0);
+    let job_failed = desired.jobs.get(&(slot.release, name.to_owned())) == Some(&false);
+    let has_died = [slot.release, ReleaseId(0)].into_iter().any(|release| {
+        observed
+            .histories(release, name)
+            .any(|(_, history)| history.start_error.is_some() || history.deaths > 0)
+    });
+    is_absent || job_failed || has_died
 }
 
 fn holds(desired: &Desired, slot: &Slot, name: &str, condition: Condition, observed: &Observed) -> bool {
@@ -276,7 +309,8 @@ fn holds(desired: &Desired, slot: &Slot, name: &str, condition: Condition, obser
         Condition::Started => replicas.any(|(_, r)| r.phase == ReplicaPhase::Running),
         Condition::Healthy => replicas.any(|(_, r)| r.health.is_ready() && r.phase == ReplicaPhase::Running),
         Condition::Completed => {
-            desired.jobs.iter().any(|((of, job), success)| job == name && *of == slot.release && *success)
+            let is_ours = |of: ReleaseId| of == slot.release || slot.release.0 == 0;
+            desired.jobs.iter().any(|((of, job), success)| job == name && is_ours(*of) && *success)
         }
     }
 }
@@ -343,15 +377,16 @@ fn is_drained(
     let load = observed.load(id);
     let drain = desired.service(id.release, &id.service).map(|service| service.drain).unwrap_or_default();
     let requests_end = unrouted + drain.requests;
-    let tunnels_end = unrouted + drain.stagger + super::table::TUNNEL_CLOSE_MARGIN;
-    let is_waiting = |count: u64, end: Timestamp, decision: &mut Decision| {
-        let waits = count > 0 && now < end;
-        if waits {
+    // Counted from when they were asked to close, which may be long after it was un-routed: a warm release.
+    let tunnels_end = replica.closing_since.map(|since| since + drain.stagger + TUNNEL_CLOSE_MARGIN);
+    let is_waiting = |count: u64, end: Option<Timestamp>, decision: &mut Decision| {
+        let waits = count > 0 && end.is_none_or(|end| now < end);
+        if let Some(end) = end.filter(|_| waits) {
             decision.wake(end);
         }
         waits
     };
-    let waits_for_requests = is_waiting(load.in_flight, requests_end, decision);
+    let waits_for_requests = is_waiting(load.in_flight, Some(requests_end), decision);
     let waits_for_tunnels = is_waiting(load.tunnels, tunnels_end, decision);
     !waits_for_requests && !waits_for_tunnels
 }

@@ -70,7 +70,10 @@ fn runs(
                 }
         }
         // A worker of a release that isn't live must not go on taking work, and what is `stop_first` can't run twice.
-        ReleaseState::Warm { .. } => service.role == Role::App && !is_exclusive,
+        // A `shared` service that the live release doesn't have any more is still needed.
+        ReleaseState::Warm { .. } => {
+            service.role == Role::Shared || service.role == Role::App && !is_exclusive
+        }
         ReleaseState::Retired | ReleaseState::Failed => false,
     }
 }
@@ -80,8 +83,11 @@ fn is_new(desired: &Desired, service: &str) -> bool {
     desired.live().is_none_or(|(_, live)| !live.spec.services.contains_key(service))
 }
 
-/// Whether so few other releases have replicas that the candidate may start its own.
+/// Whether so few other releases have replicas that the candidate may start its own, or it has some already.
 fn has_room(desired: &Desired, observed: &Observed, candidate: ReleaseId) -> bool {
+    if observed.replicas().any(|(id, _)| id.release == candidate) {
+        return true;
+    }
     let others: BTreeSet<ReleaseId> = observed
         .replicas()
         .map(|(id, _)| id.release)
@@ -107,15 +113,26 @@ fn want<'a>(desired: &Desired, id: ReleaseId, service: &'a Service, wanted: &mut
     }
 }
 
-/// Whether the running deployment has the `stop_first` services still before it.
-pub(super) fn has_takeover(desired: &Desired) -> bool {
-    let Some(deployment) = desired.running() else { return false };
-    let Some(candidate) = desired.releases.get(&deployment.candidate) else { return false };
-    deployment.phase == Phase::Gate
-        && candidate.spec.services.values().any(|service| {
-            service.handover == Handover::StopFirst
-                && matches!(service.role, Role::App | Role::Worker)
-                && !is_new(desired, &service.name)
-                && desired.replicas(service) > 0
-        })
+/// The candidate's services that can't pass their gate before the exchange of what is `stop_first`: those that are to
+/// be exchanged, and those that wait for them. None once the exchange has begun.
+pub(super) fn awaiting_takeover(desired: &Desired) -> BTreeSet<&str> {
+    let mut awaiting = BTreeSet::new();
+    let Some(deployment) = desired.running().filter(|d| d.phase == Phase::Gate) else { return awaiting };
+    let Some(candidate) = desired.releases.get(&deployment.candidate) else { return awaiting };
+    let services = &candidate.spec.services;
+    let is_exchanged = |service: &&Service| {
+        service.handover == Handover::StopFirst
+            && matches!(service.role, Role::App | Role::Worker)
+            && !is_new(desired, &service.name)
+            && desired.replicas(service) > 0
+    };
+    awaiting.extend(services.values().filter(is_exchanged).map(|service| service.name.as_str()));
+    // Each round adds those one link further away, so there are no more rounds than services.
+    for _ in 0..services.len() {
+        let waits =
+            |service: &&Service| service.depends_on.keys().any(|name| awaiting.contains(name.as_str()));
+        let more: Vec<&str> = services.values().filter(waits).map(|service| service.name.as_str()).collect();
+        awaiting.extend(more);
+    }
+    awaiting
 }

@@ -8,7 +8,10 @@ use bulsa_core::{
     ids::{Generation, ReleaseId, ReplicaId},
 };
 
-use crate::world::{Due, World};
+use crate::{
+    tally::What,
+    world::{Due, World},
+};
 
 /// More decisions in a row without waiting mean that it runs in a circle.
 const ROUNDS_MAX: u32 = 30;
@@ -46,6 +49,10 @@ impl Agent {
                 observed.apply(Event::Listening { id: id.clone(), addr }, world.now);
             }
         }
+        // What the keeper has of those that ended while no agent lived, before anything is decided.
+        for (id, status) in &world.exits {
+            observed.apply(Event::Exited { id: id.clone(), status: *status }, world.now);
+        }
         Self {
             desired: world.store.clone(),
             observed,
@@ -57,9 +64,7 @@ impl Agent {
     }
 
     pub(crate) fn take_in(&mut self, event: Event, world: &mut World) {
-        if let Event::Exited { id, .. } = &event {
-            world.exits.remove(id); // acknowledged
-        }
+        let ended = if let Event::Exited { id, .. } = &event { Some(id.clone()) } else { None };
         if let Event::ProxyUp(generation) = &event {
             // It may have started with an older table than the last.
             let (number, routed) = (self.observed.published(), self.observed.routed().clone());
@@ -68,6 +73,10 @@ impl Agent {
         }
         self.observed.apply(event, world.now);
         self.step(world);
+        // Acknowledged only when what follows from it is committed: a job that is done must not run again.
+        if let Some(id) = ended.filter(|_| !self.killed) {
+            world.exits.remove(&id);
+        }
     }
 
     /// Whether it is killed before its next step.
@@ -83,6 +92,7 @@ impl Agent {
     pub(crate) fn commit(&mut self, changes: &[Change], world: &mut World) {
         for change in changes {
             world.check_commit(change);
+            world.tally.commit(change, &world.store);
             world.note(|| format!("commit {}", short(change)));
             world.store.apply(change);
             if self.dies() {
@@ -143,7 +153,7 @@ impl Agent {
     fn publish(&mut self, table: Table, world: &mut World) -> bool {
         let number = self.observed.published() + 1;
         let routed: BTreeSet<ReplicaId> = table.targets().cloned().collect();
-        let close: BTreeSet<ReplicaId> =
+        let closing: BTreeSet<ReplicaId> =
             table.close_tunnels.iter().map(|close| close.replica.clone()).collect();
         world.check_publish(self, &routed);
         world.note(|| format!("table {number}: {}", list(&routed)));
@@ -155,13 +165,13 @@ impl Agent {
         let known: Vec<Generation> = self.observed.proxies().map(|(generation, _)| generation).collect();
         for generation in known {
             let delay = world.rng.between(1, 40);
-            let (routed, close) = (routed.clone(), close.clone());
+            let (routed, close) = (routed.clone(), closing.clone());
             world.after(delay, Due::Table { generation, number, routed, close });
             if self.dies() {
                 return false;
             }
         }
-        self.observed.apply(Event::Published { number, routed }, world.now);
+        self.observed.apply(Event::Published { number, routed, closing }, world.now);
         if world.sabotage {
             // It takes every table for acknowledged at once.
             let known: Vec<Generation> = self.observed.proxies().map(|(generation, _)| generation).collect();
@@ -190,6 +200,7 @@ impl Agent {
             }
             Action::Kill { id, cause } => {
                 world.note(|| format!("kill {id}: {cause:?}"));
+                world.check_kill(id, *cause);
                 let verdict = self.observed.replica(id).map(|replica| replica.health.verdict());
                 if *cause == KillCause::Hung {
                     assert_eq!(verdict, Some(Verdict::Failed { hung: true }), "{id} isn't proven hung");
@@ -198,6 +209,7 @@ impl Agent {
                 self.observed.apply(Event::StopSent { id: id.clone(), kill: true }, world.now);
             }
             Action::KillProxy { generation } => {
+                world.tally.count(What::ProxyKill);
                 world.note(|| format!("kill proxy {generation}"));
                 world.check_kill_proxy(*generation);
                 world.proxy_dies(*generation);

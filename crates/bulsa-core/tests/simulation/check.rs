@@ -6,12 +6,15 @@ use std::{
 };
 
 use bulsa_core::{
-    decide::{Change, Outcome, Phase, ReleaseState, ReplicaPhase},
+    decide::{Change, KillCause, Outcome, Phase, ReleaseState, ReplicaPhase},
     ids::{Generation, ReleaseId, ReplicaId},
     spec::{Handover, Role},
 };
 
 use crate::{agent::Agent, world::World};
+
+/// Probes that are lost or late delay a verdict, but not for so long.
+const LONG_HEALTHY: Duration = Duration::from_secs(10);
 
 impl World {
     /// Invariant 1: no table of ours takes the last ready replica of a live service away.
@@ -31,7 +34,6 @@ impl World {
             let serves = agent.observed.replicas().find(|(id, replica)| {
                 id.release == live
                     && id.service == *name
-                    && id.ordinal <= agent.desired.replicas(service)
                     && replica.phase == ReplicaPhase::Running
                     && replica.health.is_ready()
                     && replica.addr.is_some()
@@ -59,6 +61,14 @@ impl World {
             assert!(
                 unfinished == 0 || waited >= drain,
                 "invariant 2: {id} is stopped after {waited:?} with {unfinished} requests in flight on {generation}"
+            );
+            let tunnels = proxy.tunnels.get(id).into_iter().flatten().filter(|end| self.now < **end).count();
+            let asked = agent.observed.replica(id).and_then(|replica| replica.closing_since);
+            let waited = asked.map(|since| self.now.since(since));
+            let stagger = self.store.service(id.release, &id.service).map(|s| s.drain.stagger);
+            assert!(
+                tunnels == 0 || waited >= stagger,
+                "invariant 2: {id} is stopped with {tunnels} tunnels on {generation}, asked to close for {waited:?}"
             );
         }
         // Invariant 4: before the switch nothing that users see changes.
@@ -89,6 +99,16 @@ impl World {
             self.processes.keys().filter(|other| other.slot() == id.slot()).collect();
         assert!(others.len() < 2, "invariant 5: {id} is started beside {others:?}");
         assert!(id.attempt > 0 && !self.processes.contains_key(id), "{id} is started twice");
+        let job = (id.release, id.service.clone());
+        assert!(!self.jobs_done.contains(&job), "{id} is started and its job is done");
+    }
+
+    /// Nothing that has long been healthy is killed for not having become ready: a new agent looks first.
+    pub(crate) fn check_kill(&mut self, id: &ReplicaId, cause: KillCause) {
+        self.tally.kill(cause);
+        let Some(process) = self.processes.get(id) else { return };
+        let is_long_healthy = self.is_healthy(process) && self.now.since(process.ready_at) > LONG_HEALTHY;
+        assert!(cause != KillCause::NotReady || !is_long_healthy, "{id} is healthy and killed as not ready");
     }
 
     /// A proxy generation is killed for its silence only.
@@ -103,7 +123,7 @@ impl World {
     }
 
     /// Invariant 4: what a deployment says of itself is true.
-    pub(crate) fn check_commit(&self, change: &Change) {
+    pub(crate) fn check_commit(&mut self, change: &Change) {
         let running = self.store.running();
         match change {
             Change::Switch { .. } => {
@@ -116,6 +136,10 @@ impl World {
             }
             Change::Begin { deployment, .. } => {
                 assert!(running.is_none(), "invariant 6: {} begins while another runs", deployment.id);
+            }
+            Change::JobDone { release, service, success: false } => {
+                // Its exit was lost and it is taken for failed: a later try of the release may run it again.
+                self.jobs_done.remove(&(*release, service.clone()));
             }
             Change::Retire { release } => {
                 assert_ne!(self.store.live, Some(*release), "the live release is retired");

@@ -5,16 +5,24 @@
 //! all. After every step the invariants 1 to 6 of the design are checked, and at the end, when the world has gone
 //! quiet, that everything is as it should be.
 //!
+//! Each part also counts what happened in it ([`tally`]) and fails where too little did, so that the simulation can't
+//! silently stop exercising something.
+//!
 //! A failure prints its seed. `BULSA_SIM_SEED=N` replays one seed with its log, `BULSA_SIM_SEEDS=N` runs more of
 //! them than [`SEEDS`].
+
+#![expect(clippy::expect_used, reason = "a world that isn't as it must be ends the run")]
+#![expect(clippy::print_stdout, reason = "a replay shows its log, and each part what it counted")]
 
 mod agent;
 mod check;
 mod rng;
+mod tally;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use tally::Tally;
 use world::World;
 
 /// How many seeds a normal test run tries.
@@ -22,21 +30,30 @@ const SEEDS: u64 = 600;
 /// The seeds are split over so many tests, so that they run side by side.
 const PARTS: u64 = 6;
 
+#[expect(clippy::disallowed_methods, reason = "the seeds are given to the test, not to the core")]
+fn number_from_environment(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
 fn seeds() -> u64 {
-    std::env::var("BULSA_SIM_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(SEEDS)
+    number_from_environment("BULSA_SIM_SEEDS").unwrap_or(SEEDS)
 }
 
 fn run_part(part: u64) {
-    if std::env::var("BULSA_SIM_SEED").is_ok() {
+    if number_from_environment("BULSA_SIM_SEED").is_some() {
         return; // `replay` runs it
     }
+    let mut tally = Tally::default();
     for seed in (0..seeds()).filter(|seed| seed % PARTS == part) {
-        let world = AssertUnwindSafe(|| World::new(seed).run());
-        if let Err(panic) = catch_unwind(world) {
+        let mut world = World::new(seed);
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| world.run())) {
             let text = panic.downcast_ref::<String>().map_or("a panic", String::as_str);
             panic!("seed {seed}: {text}\nreplay it with BULSA_SIM_SEED={seed} cargo nextest run replay");
         }
+        tally.add(&world.tally);
     }
+    println!("{tally}");
+    tally.check();
 }
 
 #[test]
@@ -90,7 +107,7 @@ fn a_broken_agent_is_found_out() {
 
 #[test]
 fn replay() {
-    let Some(seed) = std::env::var("BULSA_SIM_SEED").ok().and_then(|n| n.parse().ok()) else { return };
+    let Some(seed) = number_from_environment("BULSA_SIM_SEED") else { return };
     let mut world = World::new(seed);
     world.verbose = true;
     world.run();

@@ -1,7 +1,7 @@
 //! The fake world: an engine, a keeper with its proxies, a store, a user, and faults.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::Duration,
 };
@@ -17,7 +17,11 @@ use bulsa_core::{
     time::Timestamp,
 };
 
-use crate::{agent::Agent, rng::Rng};
+use crate::{
+    agent::Agent,
+    rng::Rng,
+    tally::{Tally, What},
+};
 
 /// How long faults and wishes come, and how long the world then has to settle.
 const TROUBLE: Duration = Duration::from_secs(90);
@@ -116,10 +120,11 @@ pub(crate) struct World {
     pub(crate) sabotage: bool,
     pub(crate) verbose: bool,
     pub(crate) log: Vec<String>,
+    pub(crate) tally: Tally,
+    pub(crate) jobs_done: BTreeSet<(ReleaseId, String)>,
     queue: BTreeMap<(Timestamp, u64), Due>,
     counter: u64,
     generations: u64,
-    requested: VecDeque<Request>,
     begun: u32,
 }
 
@@ -139,10 +144,11 @@ impl World {
             sabotage: false,
             verbose: false,
             log: Vec::new(),
+            tally: Tally::default(),
+            jobs_done: BTreeSet::new(),
             queue: BTreeMap::new(),
             counter: 0,
             generations: 0,
-            requested: VecDeque::new(),
             begun: 0,
         };
         world.proxy_up();
@@ -212,7 +218,7 @@ impl World {
                 self.with_agent(|agent, world| agent.take_in(*event, world));
             }
             Due::Table { generation, number, routed, close } => {
-                self.table_arrives(generation, number, routed, &close)
+                self.table_arrives(generation, number, routed, &close);
             }
             Due::Exit(id, status) => self.process_ends(&id, status),
             Due::ProbeAll => self.probe_all(),
@@ -231,6 +237,7 @@ impl World {
         f(&mut agent, self);
         if agent.killed {
             self.note(|| "the agent is dead".to_owned());
+            self.tally.count(What::AgentDeath);
             let down = self.rng.between(5, 3000);
             self.after(down, Due::AgentBack);
         } else {
@@ -301,6 +308,9 @@ impl World {
     fn process_ends(&mut self, id: &ReplicaId, status: ExitStatus) {
         if self.processes.remove(id).is_none() {
             return;
+        }
+        if id.service == "migrate" && status == ExitStatus::Code(0) {
+            self.jobs_done.insert((id.release, id.service.clone()));
         }
         self.note(|| format!("{id} ended: {status:?}"));
         for proxy in self.proxies.values_mut() {

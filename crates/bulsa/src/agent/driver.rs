@@ -184,6 +184,8 @@ pub(super) struct Driver {
     events: broadcast::Sender<Event>,
     warnings: Vec<String>,
     bad_gateways_of_gone: u64,
+    /// Ends of replicas that the keeper may forget.
+    acks: Vec<String>,
     waiting: VecDeque<Asked>,
     inbox: mpsc::Sender<Input>,
     tasks: JoinSet<()>,
@@ -254,6 +256,7 @@ impl Driver {
             events,
             warnings: Vec::new(),
             bad_gateways_of_gone: 0,
+            acks: Vec::new(),
             waiting: VecDeque::new(),
             inbox,
             tasks: JoinSet::new(),
@@ -275,6 +278,7 @@ impl Driver {
         housekeeping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let wake = self.settle().await;
+            self.send_acks().await;
             self.publish_snapshot();
             if self.is_over().await {
                 return;

@@ -89,9 +89,12 @@ impl Driver {
                 }
             }
             Change::Wish { service, .. } => project.observed.forgive(service),
+            Change::JobDone { service, .. } => self.acknowledge_job(name, service),
             _ => {}
         }
-        project.consider(now, false);
+        if let Some(project) = self.projects.get_mut(name) {
+            project.consider(now, false);
+        }
         self.narrate(name, &before, change);
     }
 

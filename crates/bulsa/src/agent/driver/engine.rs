@@ -82,6 +82,9 @@ impl Driver {
         let Some(project) = self.projects.get_mut(name) else { return };
         let Some(service) = project.desired.service(id.release, &id.service).cloned() else { return };
         project.apply(Event::StartSent(id.clone()), now);
+        // A job that is tried again: its earlier ends need no more be told to a successor.
+        self.acknowledge_job(name, &id.service);
+        let Some(project) = self.projects.get_mut(name) else { return };
         project.meta.insert(id.clone(), Meta::default());
         if let AppPort::Isolated(_) = service.app_port {
             return self.start_namespace(name, id);

@@ -8,12 +8,18 @@ use std::{collections::BTreeMap, time::Duration};
 use bulsa_core::{
     decide::{Event, ExitStatus, Load, ReplicaPhase},
     ids::{Generation, ReplicaId},
+    spec::Role,
     wire::api::ProgressKind,
 };
 use bulsa_proxy::Report as ProxyReport;
 use tokio::{sync::watch, task::JoinSet};
 
-use super::{Driver, Input, ProxyHandle, persist::human, project::parse_task, view::exit_text};
+use super::{
+    Driver, Input, ProxyHandle,
+    persist::human,
+    project::{Project, parse_task},
+    view::exit_text,
+};
 use crate::{
     agent::{
         keeper_client::{KeeperEvent, ProxyHandle as NewProxy},
@@ -72,7 +78,7 @@ impl Driver {
                     self.spawn_failed(name, &id, error);
                 }
             }
-            KeeperEvent::Exited(record) => self.exited(record).await,
+            KeeperEvent::Exited(record) => self.exited(record),
             KeeperEvent::ProxyUp(proxy) => self.proxy_up(proxy),
             KeeperEvent::ProxyDown { generation, .. } => self.proxy_down(generation),
             KeeperEvent::TableKept { number } => {
@@ -105,21 +111,59 @@ impl Driver {
         }
     }
 
-    /// A replica ended.
-    pub(super) async fn exited(&mut self, record: ExitRecord) {
-        if let Err(error) = self.keeper.ack_exit(&record.id).await {
-            self.lose_keeper(&error);
+    /// A replica ended. The keeper may forget it once nothing more has to be learnt from it: a job's end is news until
+    /// it is on the disk.
+    pub(super) fn exited(&mut self, record: ExitRecord) {
+        let Some((name, id)) = parse_task(&record.id) else {
+            self.acks.push(record.id);
+            return;
+        };
+        let (name, status) = (name.to_owned(), core_status(record.status));
+        let project = self.projects.get_mut(&name);
+        let is_job = |project: &Project| {
+            let service = project.desired.service(id.release, &id.service);
+            service.is_some_and(|service| service.role == Role::Job)
+        };
+        match project {
+            Some(project) if is_job(project) => project.unacknowledged.push((id.service.clone(), record.id)),
+            _ => self.acks.push(record.id),
         }
-        let Some((name, id)) = parse_task(&record.id) else { return };
-        let name = name.to_owned();
-        self.replica_gone(&name, &id, core_status(record.status));
+        self.replica_gone(&name, &id, status);
+    }
+
+    /// What was to be learnt from the ends of a service's jobs is learnt.
+    pub(super) fn acknowledge_job(&mut self, name: &str, service: &str) {
+        let Some(project) = self.projects.get_mut(name) else { return };
+        let ended = project.unacknowledged.extract_if(.., |(of, _)| of == service);
+        self.acks.extend(ended.map(|(_, task)| task));
+    }
+
+    /// Lets the keeper forget what it need not keep any more.
+    pub(super) async fn send_acks(&mut self) {
+        for task in std::mem::take(&mut self.acks) {
+            if let Err(error) = self.keeper.ack_exit(&task).await {
+                self.lose_keeper(&error);
+            }
+        }
     }
 
     /// A replica is gone: told, remembered, and taken out of the picture.
     pub(super) fn replica_gone(&mut self, name: &str, id: &ReplicaId, status: ExitStatus) {
         let now = self.clock.now();
         let Some(project) = self.projects.get_mut(name) else { return };
-        let Some(replica) = project.observed.replica(id).cloned() else { return };
+        let Some(replica) = project.observed.replica(id).cloned() else {
+            // It ended while no agent lived, or this is old news.
+            let deaths = |project: &Project| project.observed.slot(&id.slot()).map_or(0, |history| history.deaths);
+            let before = deaths(project);
+            project.apply(Event::Exited { id: id.clone(), status }, now);
+            if before < deaths(project) {
+                *project.restarts.entry(id.service.clone()).or_default() += 1;
+                let text = format!("{} died while no agent watched: {}", id.name(), exit_text(status));
+                self.tell(name, "replica.died", Some(id), text);
+                self.record_death(name, id, status, None, "unwatched");
+            }
+            return;
+        };
         let ready_for = replica.health.ready_since().map(|since| now.since(since));
         let was_asked = matches!(replica.phase, ReplicaPhase::Stopping { killed: false, .. });
         let was_killed = matches!(replica.phase, ReplicaPhase::Stopping { killed: true, .. });

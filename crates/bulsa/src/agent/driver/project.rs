@@ -38,6 +38,8 @@ pub(super) struct Project {
     pub(super) committing: Option<Committing>,
     /// After a commit that failed, the next is tried at this time.
     pub(super) commit_again: Timestamp,
+    /// Jobs that ended, by service, whose end isn't on the disk yet.
+    pub(super) unacknowledged: Vec<(String, String)>,
     /// The incidents that aren't over.
     pub(super) incidents: super::incidents::Open,
     /// Deaths by service, for people.
@@ -107,6 +109,7 @@ impl Project {
             created: BTreeMap::new(),
             committing: None,
             commit_again: Timestamp(0),
+            unacknowledged: Vec::new(),
             incidents: super::incidents::Open::default(),
             restarts: BTreeMap::new(),
         }

@@ -56,9 +56,11 @@ impl Driver {
         }
         let now = self.clock.now();
         for project in self.projects.values_mut() {
-            let routed = project.decision.table.targets().cloned().collect();
+            let table = &project.decision.table;
+            let routed = table.targets().cloned().collect();
+            let closing = table.close_tunnels.iter().map(|close| close.replica.clone()).collect();
             project.published = Some(project.decision.table.clone());
-            project.apply(Event::Published { number, routed }, now);
+            project.apply(Event::Published { number, routed, closing }, now);
         }
         self.drop_unneeded_sockets().await;
         true

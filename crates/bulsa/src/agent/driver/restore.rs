@@ -82,7 +82,7 @@ impl Driver {
         self.recall(stored);
         self.adopt(welcome.replicas, &routed.unwrap_or_default());
         for record in welcome.exits {
-            self.exited(record).await;
+            self.exited(record);
         }
         for problem in problems {
             self.warn("", "store.unreadable", problem);

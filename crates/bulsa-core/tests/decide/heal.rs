@@ -1,0 +1,177 @@
+//! What dies, hangs or sickens, and what takes its place.
+
+use bulsa_core::{decide::Route, health::ProbeResult};
+
+use crate::{
+    build::{AGES, GATE, app, secs, shared, v, worker},
+    world::{EXIT_0, EXIT_1, KILLED, World},
+};
+
+#[test]
+fn a_dead_replica_is_unrouted_and_replaced_at_once() {
+    let mut w = World::up(&v(1, [app("web").replicas(2)]));
+    w.slow = vec!["web"];
+    w.dies("web-r1-1.1", KILLED);
+    assert_eq!(w.log(), ["table: web-r1-2.1", "start web-r1-1.2 (Died)"]);
+}
+
+#[test]
+fn a_hung_replica_is_killed_and_replaced_at_once() {
+    let mut w = World::up(&v(1, [app("web").replicas(2)]));
+    w.slow = vec!["web"];
+    w.stubborn = vec!["web"];
+    w.hangs("web-r1-1.1");
+    let expected = ["table: web-r1-2.1", "start web-r1-1.2 (Died)", "kill web-r1-1.1 (Hung)"];
+    assert_eq!(w.log(), expected, "the replacement waits for no kill, the kill for no grace");
+}
+
+#[test]
+fn a_kill_without_effect_is_sent_again() {
+    let mut w = World::up(&v(1, [app("web").replicas(2)]));
+    w.stubborn = vec!["web-r1-1.1"];
+    w.hangs("web-r1-1.1");
+    w.log();
+    w.pass(secs(5));
+    assert_eq!(w.log(), ["kill web-r1-1.1 (Grace)"]);
+}
+
+#[test]
+fn a_sick_replica_that_answers_is_replaced_first_and_then_stopped() {
+    let mut w = World::up(&v(1, [app("web").replicas(2)]));
+    w.slow = vec!["web-r1-1.2"];
+    w.sickens("web-r1-1.1");
+    assert_eq!(w.log(), ["table: web-r1-2.1", "start web-r1-1.2 (Replace)"]);
+    w.starts("web-r1-1.2");
+    w.pass(secs(3));
+    assert!(w.runs("web-r1-1.1"), "its replacement isn't proven yet");
+    w.gets_ready("web-r1-1.2");
+    assert_eq!(w.log(), ["table: web-r1-1.2 web-r1-2.1", "stop web-r1-1.1"]);
+}
+
+#[test]
+fn a_suspect_replica_is_unrouted_while_there_is_another() {
+    let mut w = World::up(&v(1, [app("web").replicas(2)]));
+    w.probed("web-r1-1.1", ProbeResult::BadAnswer, 1);
+    assert_eq!(w.routed(), "web-r1-2.1");
+    w.probed("web-r1-1.1", ProbeResult::Pass, 2);
+    assert_eq!(w.routed(), "web-r1-1.1 web-r1-2.1");
+    assert_eq!(w.log_of(&["start", "stop", "kill"]), Vec::<String>::new());
+}
+
+#[test]
+fn the_last_target_stays_routed_while_it_is_only_suspect() {
+    let mut w = World::up(&v(1, [app("web")]));
+    w.probed("web-r1-1.1", ProbeResult::NoAnswer, 2);
+    assert_eq!(w.routed(), "web-r1-1.1");
+}
+
+#[test]
+fn suspects_are_all_routed_when_there_is_nothing_better() {
+    let mut w = World::up(&v(1, [app("web").replicas(2)]));
+    w.probed("web-r1-1.1", ProbeResult::BadAnswer, 2);
+    w.probed("web-r1-2.1", ProbeResult::BadAnswer, 2);
+    assert_eq!(w.routed(), "web-r1-1.1 web-r1-2.1");
+}
+
+#[test]
+fn the_last_target_goes_and_requests_are_held_when_it_failed_or_died() {
+    for end in [|w: &mut World| w.sickens("web-r1-1.1"), |w: &mut World| w.dies("web-r1-1.1", EXIT_1)] {
+        let mut w = World::up(&v(1, [app("web")]));
+        w.slow = vec!["web"];
+        end(&mut w);
+        assert_eq!(w.table.as_ref().unwrap().routes["web"], Route { targets: vec![], stopped: false });
+    }
+}
+
+#[test]
+fn a_probe_that_cannot_run_restarts_nothing() {
+    let mut w = World::up(&v(1, [app("web")]));
+    w.probed("web-r1-1.1", ProbeResult::CouldNotRun, 100);
+    assert_eq!(w.log().len(), 0);
+}
+
+#[test]
+fn a_replacement_that_is_not_ready_in_time_is_killed_and_tried_again() {
+    let mut w = World::up(&v(1, [app("web").replicas(2)]));
+    w.slow = vec!["web-r1-1.2"];
+    w.dies("web-r1-1.1", EXIT_1);
+    w.starts("web-r1-1.2");
+    w.log();
+    // A second longer than its gate: a deployment would show it first.
+    w.pass(GATE + secs(1));
+    assert_eq!(w.log()[..2], ["start web-r1-1.3 (Died)", "kill web-r1-1.2 (NotReady)"]);
+}
+
+#[test]
+fn twenty_kills_of_a_good_replica_delay_nothing() {
+    let mut w = World::up(&v(1, [app("web").replicas(2)]));
+    for attempt in 1..=20 {
+        w.pass(secs(3));
+        w.dies(&format!("web-r1-1.{attempt}"), KILLED);
+        assert!(w.runs(&format!("web-r1-1.{}", attempt + 1)), "at once");
+    }
+}
+
+#[test]
+fn a_crash_loop_is_slowed_down_and_never_given_up() {
+    let mut w = World::up(&v(1, [app("web")]));
+    w.slow = vec!["web"];
+    let mut attempt = 1;
+    w.dies("web-r1-1.1", EXIT_1);
+    for _ in 0..3600 {
+        let next = format!("web-r1-1.{}", attempt + 1);
+        if w.runs(&next) {
+            attempt += 1;
+            w.dies(&next, EXIT_1);
+        }
+        w.pass(secs(1));
+    }
+    assert!((60..180).contains(&attempt), "{attempt} starts in an hour");
+}
+
+#[test]
+fn one_that_sickens_again_and_again_is_slowed_down_like_one_that_dies() {
+    let mut w = World::up(&v(1, [app("web")]));
+    let mut attempt = 1;
+    for _ in 0..3600 {
+        let name = format!("web-r1-1.{attempt}");
+        if w.runs(&name) && w.observed.replica(&crate::world::id(&name)).unwrap().health.is_ready() {
+            w.sickens(&name);
+            attempt += 1;
+        }
+        w.pass(secs(1));
+    }
+    assert!(attempt < 1200, "{attempt} replacements in an hour; unslowed it would be 3,600");
+}
+
+#[test]
+fn a_shared_service_makes_room_before_its_replacement() {
+    let mut w = World::up(&v(1, [app("web"), shared("cache")]));
+    w.stubborn = vec!["cache"];
+    w.sickens("cache-r0-1.1");
+    assert_eq!(w.log(), ["stop cache-r0-1.1"], "two must never share its volume");
+    w.dies("cache-r0-1.1", EXIT_0);
+    assert_eq!(w.log(), ["start cache-r0-1.2 (Died)"]);
+}
+
+#[test]
+fn a_worker_is_ready_when_it_stays_up() {
+    let mut w = World::empty();
+    w.deploy(&v(1, [worker("queue")]));
+    assert_eq!(w.outcome(), None);
+    w.pass(secs(1));
+    assert!(w.outcome().is_some());
+    w.pass(AGES);
+    assert_eq!(w.running(), "queue-r1-1.1");
+}
+
+#[test]
+fn replicas_without_a_verdict_are_probed_eagerly_and_the_others_at_leisure() {
+    use bulsa_core::decide::Eagerness::{Gate, Watch};
+    let mut w = World::up(&v(1, [app("web").replicas(2), worker("queue")]));
+    w.slow = vec!["web"];
+    w.dies("web-r1-1.1", EXIT_1);
+    w.starts("web-r1-1.2");
+    let probes: Vec<_> = w.probes.iter().map(|(id, eager)| (id.to_string(), *eager)).collect();
+    assert_eq!(probes, [("web-r1-1.2".to_owned(), Gate), ("web-r1-2.1".to_owned(), Watch)]);
+}
