@@ -1,2 +1,52 @@
-//! Generated files and the long runs.
-fn main() {}
+//! The project's chores: `cargo xtask COMMAND`.
+//!
+//! Owns: the test run with what it needs on this machine, style as a test, generated documentation, the long runs.
+//! Never: is part of the product, or changes a file outside of this repository (but for the packages that
+//! `cargo xtask test` installs, and says so).
+
+mod docs;
+mod run;
+mod soak;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+use run::{Trouble, say};
+
+const HELP: &str = "\
+Usage: cargo xtask COMMAND
+
+  test [ARG]...     install what the tests need, then run all of them; ARGs go to nextest
+  tidy              style as a test: file lengths, module docs, the changelog, generated files
+  docs [--check]    write docs/cli.md, docs/exit-codes.md and docs/compose-support.md, or compare them
+  soak [--minutes N] [--seed S]
+                    load against a real daemon with random kills and deploys, and what became of it
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let result = match args.as_slice() {
+        ["test", rest @ ..] => test::run_all(rest),
+        ["tidy"] => tidy::run(),
+        ["docs"] => docs::write(),
+        ["docs", "--check"] => docs::check(),
+        ["soak", rest @ ..] => soak::run(rest),
+        ["help" | "--help" | "-h"] => {
+            say(HELP);
+            Ok(())
+        }
+        _ => Err(Trouble::Usage(HELP.to_owned())),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(trouble) => {
+            // A command that failed has said why itself.
+            if !matches!(trouble, Trouble::Exit(_)) {
+                say(&format!("error: {trouble}"));
+            }
+            trouble.exit_code()
+        }
+    }
+}

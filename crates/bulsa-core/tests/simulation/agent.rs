@@ -13,6 +13,8 @@ use crate::{
     world::{Due, World},
 };
 
+/// How many of the commits take a while.
+const SLOW_DISK_PERCENT: u64 = 40;
 /// More decisions in a row without waiting mean that it runs in a circle.
 const ROUNDS_MAX: u32 = 30;
 
@@ -22,6 +24,8 @@ pub(crate) struct Agent {
     pub(crate) probes: BTreeMap<ReplicaId, Eagerness>,
     pub(crate) published: Table,
     pub(crate) killed: bool,
+    /// A commit is on its way to a slow disk.
+    pub(crate) committing: bool,
     /// It is killed after so many more steps.
     pub(crate) steps_to_live: Option<u64>,
 }
@@ -59,6 +63,7 @@ impl Agent {
             probes: BTreeMap::new(),
             published: Table { release: Some(ReleaseId(u32::MAX)), ..Table::default() },
             killed: false,
+            committing: false,
             steps_to_live: None,
         }
     }
@@ -74,7 +79,7 @@ impl Agent {
         self.observed.apply(event, world.now);
         self.step(world);
         // Acknowledged only when what follows from it is committed: a job that is done must not run again.
-        if let Some(id) = ended.filter(|_| !self.killed) {
+        if let Some(id) = ended.filter(|_| !self.killed && !self.committing) {
             world.exits.remove(&id);
         }
     }
@@ -122,9 +127,14 @@ impl Agent {
             let decision = decide(&self.desired, &self.observed, world.now);
             let again = decide(&self.desired, &self.observed, world.now);
             assert_eq!(decision, again, "decide is not pure");
-            if !decision.commits.is_empty() {
-                self.commit(&decision.commits, world);
-                continue;
+            if !decision.commits.is_empty() && !self.committing {
+                if !world.rng.chance(SLOW_DISK_PERCENT) {
+                    self.commit(&decision.commits, world);
+                    continue;
+                }
+                // A slow disk: it goes on with what is committed, and acts on the change once it is told of it.
+                self.committing = true;
+                world.commits_to_disk(decision.commits.clone());
             }
             self.probes = decision.probes;
             if decision.table != self.published && self.publish(decision.table, world) {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bulsa_core::{
-    decide::{Desired, Event, ExitStatus, Load, Origin, Request, StartError, admit},
+    decide::{Change, Desired, Event, ExitStatus, Load, Origin, Request, StartError, admit},
     health::ProbeResult,
     ids::{Generation, ReleaseId, ReplicaId},
     spec::{
@@ -103,6 +103,8 @@ pub(crate) enum Due {
     Fault,
     User,
     AgentBack,
+    /// A slow commit is on the disk, asked for by the agent of this number.
+    Committed(u64, Vec<Change>),
     Wake,
 }
 
@@ -125,6 +127,7 @@ pub(crate) struct World {
     queue: BTreeMap<(Timestamp, u64), Due>,
     counter: u64,
     generations: u64,
+    agents: u64,
     begun: u32,
 }
 
@@ -149,6 +152,7 @@ impl World {
             queue: BTreeMap::new(),
             counter: 0,
             generations: 0,
+            agents: 0,
             begun: 0,
         };
         world.proxy_up();
@@ -227,6 +231,7 @@ impl World {
             Due::Fault => self.fault(),
             Due::User => self.user(),
             Due::AgentBack => self.agent_starts(),
+            Due::Committed(agent, changes) => self.committed(agent, &changes),
             Due::Wake => self.with_agent(Agent::step),
         }
     }
@@ -245,7 +250,26 @@ impl World {
         }
     }
 
+    /// An agent's changes are on their way to a slow disk.
+    pub(crate) fn commits_to_disk(&mut self, changes: Vec<Change>) {
+        let after = self.rng.between(1, 1500);
+        self.after(after, Due::Committed(self.agents, changes));
+    }
+
+    /// They are there. The agent that asked may be dead: then they were written, or they weren't.
+    fn committed(&mut self, agent: u64, changes: &[Change]) {
+        if agent == self.agents && self.agent.is_some() {
+            return self.with_agent(|agent, world| {
+                agent.committing = false;
+                agent.commit(changes, world);
+                agent.step(world);
+            });
+        }
+        self.note(|| "a commit of a dead agent is lost".to_owned());
+    }
+
     fn agent_starts(&mut self) {
+        self.agents += 1;
         self.note(|| "the agent starts".to_owned());
         let mut agent = Agent::new(self);
         agent.step(self);
@@ -510,7 +534,7 @@ impl World {
         let next = self.rng.between(1500, 15_000);
         self.after(next, Due::User);
         let request = self.any_request();
-        let Some(agent) = self.agent.as_mut() else { return };
+        let Some(agent) = self.agent.as_mut().filter(|agent| !agent.committing) else { return };
         let before = agent.desired.clone();
         match admit::admit(&before, request.clone(), self.now) {
             Ok(admit::Admission::Accepted { changes, .. }) => {

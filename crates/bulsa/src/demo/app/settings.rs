@@ -73,7 +73,7 @@ impl Settings {
         format!("{} {}", self.version, self.worker)
     }
 
-    /// When this worker crashes, counted from its first request: the second one [`CRASH_STAGGER`] after the first.
+    /// When this worker crashes, counted from its first request: the second one `CRASH_STAGGER` after the first.
     #[must_use]
     pub fn crash_after(&self) -> Option<Duration> {
         let ordinal = self.worker.rsplit('-').next().and_then(|last| last.parse::<u32>().ok()).unwrap_or(1);
