@@ -42,7 +42,7 @@ use crate::{
     time::Timestamp,
 };
 
-/// A proxy generation that hasn't acknowledged a table for this long is killed (DESIGN.md, invariant 2).
+/// A proxy generation that hasn't acknowledged a table for this long is killed (ARCHITECTURE.md, invariant 2).
 pub const PROXY_SILENCE_MAX: Duration = Duration::from_secs(5);
 /// A start that the engine hasn't confirmed after this long is taken for lost.
 pub const START_CONFIRM_MAX: Duration = Duration::from_secs(10);

@@ -11,7 +11,7 @@
 //!
 //! A replica that is `Unknown` can't fail by its probes: its gate has a deadline instead. `Assumed` is a replica that
 //! an earlier agent had routed: it goes on serving until a probe says otherwise ("come back serving, then verify").
-//! A probe that could not run says nothing about the service and changes nothing (DESIGN.md, invariant 9).
+//! A probe that could not run says nothing about the service and changes nothing (ARCHITECTURE.md, invariant 9).
 
 use crate::{spec::Probe, time::Timestamp};
 

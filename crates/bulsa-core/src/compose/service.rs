@@ -23,7 +23,7 @@ use crate::spec;
 pub(super) use super::model::{Dependency, Deploy, Service};
 
 /// At most this many replicas of one service.
-pub const MAX_REPLICAS: u32 = 1000;
+pub const MAX_REPLICAS: u32 = 256;
 
 /// Why a file that a service names can't be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

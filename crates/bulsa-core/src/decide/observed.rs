@@ -9,17 +9,22 @@ use std::{
     time::Duration,
 };
 
+mod event;
+mod history;
+mod proxies;
+
+pub use self::{
+    event::{Event, Origin},
+    history::{ExitStatus, STEADY, SlotHistory, StartError},
+    proxies::{Load, Proxy},
+};
 use super::desired::Desired;
 use crate::{
-    backoff::Score,
-    health::{Health, ProbeResult, Verdict},
+    health::{Health, Verdict},
     ids::{Generation, ReleaseId, ReplicaId, Slot},
-    spec::{Check, MIN_UP, Probe, Role, Service},
+    spec::{Check, MIN_UP, Role, Service},
     time::Timestamp,
 };
-
-/// A replica that served for so long before it died wasn't part of a row of failures.
-pub const STEADY: Duration = Duration::from_secs(10);
 
 /// The picture of the world.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -81,228 +86,6 @@ pub enum ReplicaPhase {
         sent: Timestamp,
         /// Whether it was killed.
         killed: bool,
-    },
-}
-
-/// What is remembered of a slot.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct SlotHistory {
-    /// The failure score.
-    pub score: Score,
-    /// The highest attempt seen.
-    pub attempt: u32,
-    /// How often it died before it was ever ready, in a row.
-    pub early_deaths: u32,
-    /// How often in a row it was started again after a death. A replica that served for [`STEADY`] ends the row.
-    pub restarts: u32,
-    /// How the last replica ended.
-    pub last_exit: Option<ExitStatus>,
-    /// Whether that end says nothing about the service: we asked for it, or a human gave the slot another chance.
-    pub excused: bool,
-    /// The last start that failed, until one succeeds.
-    pub start_error: Option<StartError>,
-    /// Deaths by the program's own doing, and those of sick replicas that we took away.
-    pub own_deaths: u32,
-    /// All deaths that weren't ours.
-    pub deaths: u32,
-    highest_dead: u32,
-    died_at: Timestamp,
-}
-
-impl SlotHistory {
-    fn give_another_chance(&mut self) {
-        (self.score, self.early_deaths, self.restarts) = (Score::default(), 0, 0);
-        (self.start_error, self.excused) = (None, true);
-    }
-
-    fn bury(&mut self, attempt: u32, now: Timestamp) {
-        self.highest_dead = self.highest_dead.max(attempt);
-        self.attempt = self.attempt.max(attempt);
-        (self.excused, self.died_at) = (false, now);
-    }
-}
-
-/// Why a replica could not be started.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StartError {
-    /// What is wrong, for people.
-    pub message: String,
-    /// Whether it can't get better by itself: the program isn't there.
-    pub permanent: bool,
-}
-
-/// How a replica ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ExitStatus {
-    /// It exited with this code.
-    Code(i32),
-    /// It was ended by this signal.
-    Signal(i32),
-    /// Nobody saw it: an adopted replica, or a lost event.
-    Unknown,
-}
-
-impl ExitStatus {
-    /// Whether the program itself ended: neither a kill from outside nor an end that nobody saw.
-    #[must_use]
-    pub const fn is_own_doing(self) -> bool {
-        const SIGINT: i32 = 2;
-        const SIGKILL: i32 = 9;
-        const SIGTERM: i32 = 15;
-        match self {
-            Self::Code(_) => true,
-            Self::Signal(signal) => !matches!(signal, SIGINT | SIGKILL | SIGTERM),
-            Self::Unknown => false,
-        }
-    }
-}
-
-/// One proxy generation.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Proxy {
-    table: u64,
-    up_since: Timestamp,
-    asked_since: Option<Timestamp>,
-    load: BTreeMap<ReplicaId, Load>,
-}
-
-impl Proxy {
-    /// The number of the table that all of its threads run on.
-    #[must_use]
-    pub const fn table(&self) -> u64 {
-        self.table
-    }
-
-    /// Since when it owes an acknowledgement of table `published`; `None` if it owes none.
-    #[must_use]
-    pub fn behind_since(&self, published: u64) -> Option<Timestamp> {
-        if self.table >= published { None } else { Some(self.asked_since.unwrap_or(self.up_since)) }
-    }
-}
-
-/// What one proxy generation has, and had, to do with a replica. The last three only ever grow.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Load {
-    /// Requests under way.
-    pub in_flight: u64,
-    /// Tunnels open.
-    pub tunnels: u64,
-    /// Requests ever sent to it.
-    pub requests: u64,
-    /// 5xx answers, and connections that broke before the answer's end.
-    pub errors: u64,
-    /// Refused connections.
-    pub refused: u64,
-}
-
-impl Load {
-    fn plus(self, other: &Self) -> Self {
-        Self {
-            in_flight: self.in_flight + other.in_flight,
-            tunnels: self.tunnels + other.tunnels,
-            requests: self.requests + other.requests,
-            errors: self.errors + other.errors,
-            refused: self.refused + other.refused,
-        }
-    }
-}
-
-/// Where a replica that runs comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// This agent had it started.
-    Ours,
-    /// It ran when this agent began. A proxy may still choose it, whatever the last table says: some may be behind.
-    Adopted {
-        /// Whether the last table of the earlier agent routes to it: it goes on serving until a probe says otherwise.
-        routed: bool,
-    },
-}
-
-/// Something that happened. Events may come late, twice, or (except the shell's own) not at all.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Event {
-    /// The shell asked the engine to start a replica.
-    StartSent(ReplicaId),
-    /// The shell asked the engine to stop, or kill, a replica.
-    StopSent {
-        /// Which.
-        id: ReplicaId,
-        /// Whether it was a kill.
-        kill: bool,
-    },
-    /// A replica runs.
-    Started {
-        /// Which.
-        id: ReplicaId,
-        /// When its process started.
-        at: Timestamp,
-        /// Where it comes from.
-        origin: Origin,
-    },
-    /// A replica could not be started.
-    StartFailed {
-        /// Which.
-        id: ReplicaId,
-        /// Why.
-        error: StartError,
-    },
-    /// A replica is gone.
-    Exited {
-        /// Which.
-        id: ReplicaId,
-        /// How.
-        status: ExitStatus,
-    },
-    /// Where a replica listens, or that it doesn't any more.
-    Listening {
-        /// Which.
-        id: ReplicaId,
-        /// Its address.
-        addr: Option<SocketAddr>,
-    },
-    /// One run of a replica's probe.
-    Probed {
-        /// Which.
-        id: ReplicaId,
-        /// What it found.
-        result: ProbeResult,
-        /// The thresholds of its service.
-        probe: Probe,
-    },
-    /// All replicas that the engine has. What it doesn't have is gone.
-    Listed {
-        /// With the times at which their processes started.
-        replicas: BTreeMap<ReplicaId, Timestamp>,
-        /// When the engine was asked.
-        as_of: Timestamp,
-    },
-    /// The shell gave this table to the keeper and to every proxy.
-    Published {
-        /// Its number.
-        number: u64,
-        /// The replicas that it routes to.
-        routed: BTreeSet<ReplicaId>,
-        /// The replicas whose tunnels it asks to be closed.
-        closing: BTreeSet<ReplicaId>,
-    },
-    /// The keeper has this table: every proxy generation of which the agent doesn't know yet starts with it.
-    Kept {
-        /// Its number.
-        number: u64,
-    },
-    /// A proxy generation runs.
-    ProxyUp(Generation),
-    /// A proxy generation is gone.
-    ProxyDown(Generation),
-    /// A proxy generation reports.
-    ProxyReport {
-        /// Which.
-        generation: Generation,
-        /// The table that all of its threads run on.
-        table: u64,
-        /// Its load by replica; a replica that isn't named has none.
-        load: BTreeMap<ReplicaId, Load>,
     },
 }
 

@@ -331,7 +331,7 @@ impl fmt::Display for ReleaseState {
     }
 }
 
-/// One deployment: a run of the pipeline of DESIGN.md's section 5.
+/// One deployment: a run of the pipeline of ARCHITECTURE.md.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeploymentView {
     /// Counted from 1 within the project.

@@ -95,7 +95,12 @@ pub(crate) struct FakeProxy {
 #[derive(Clone, Debug)]
 pub(crate) enum Due {
     ToAgent(Box<Event>),
-    Table { generation: Generation, number: u64, routed: BTreeSet<ReplicaId>, close: BTreeSet<ReplicaId> },
+    Table {
+        generation: Generation,
+        number: u64,
+        routed: BTreeSet<ReplicaId>,
+        close: BTreeSet<ReplicaId>,
+    },
     Exit(ReplicaId, ExitStatus),
     ProbeAll,
     List,

@@ -153,7 +153,8 @@ impl Driver {
         let Some(project) = self.projects.get_mut(name) else { return };
         let Some(replica) = project.observed.replica(id).cloned() else {
             // It ended while no agent lived, or this is old news.
-            let deaths = |project: &Project| project.observed.slot(&id.slot()).map_or(0, |history| history.deaths);
+            let deaths =
+                |project: &Project| project.observed.slot(&id.slot()).map_or(0, |history| history.deaths);
             let before = deaths(project);
             project.apply(Event::Exited { id: id.clone(), status }, now);
             if before < deaths(project) {

@@ -1,0 +1,115 @@
+//! What happens, as [`super::Observed`] takes it in.
+//!
+//! Owns: the closed list of events. Never: changes anything.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
+
+use super::{ExitStatus, Load, StartError};
+use crate::{
+    health::ProbeResult,
+    ids::{Generation, ReplicaId},
+    spec::Probe,
+    time::Timestamp,
+};
+
+/// Where a replica that runs comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// This agent had it started.
+    Ours,
+    /// It ran when this agent began. A proxy may still choose it, whatever the last table says: some may be behind.
+    Adopted {
+        /// Whether the last table of the earlier agent routes to it: it goes on serving until a probe says otherwise.
+        routed: bool,
+    },
+}
+
+/// Something that happened. Events may come late, twice, or (except the shell's own) not at all.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// The shell asked the engine to start a replica.
+    StartSent(ReplicaId),
+    /// The shell asked the engine to stop, or kill, a replica.
+    StopSent {
+        /// Which.
+        id: ReplicaId,
+        /// Whether it was a kill.
+        kill: bool,
+    },
+    /// A replica runs.
+    Started {
+        /// Which.
+        id: ReplicaId,
+        /// When its process started.
+        at: Timestamp,
+        /// Where it comes from.
+        origin: Origin,
+    },
+    /// A replica could not be started.
+    StartFailed {
+        /// Which.
+        id: ReplicaId,
+        /// Why.
+        error: StartError,
+    },
+    /// A replica is gone.
+    Exited {
+        /// Which.
+        id: ReplicaId,
+        /// How.
+        status: ExitStatus,
+    },
+    /// Where a replica listens, or that it doesn't any more.
+    Listening {
+        /// Which.
+        id: ReplicaId,
+        /// Its address.
+        addr: Option<SocketAddr>,
+    },
+    /// One run of a replica's probe.
+    Probed {
+        /// Which.
+        id: ReplicaId,
+        /// What it found.
+        result: ProbeResult,
+        /// The thresholds of its service.
+        probe: Probe,
+    },
+    /// All replicas that the engine has. What it doesn't have is gone.
+    Listed {
+        /// With the times at which their processes started.
+        replicas: BTreeMap<ReplicaId, Timestamp>,
+        /// When the engine was asked.
+        as_of: Timestamp,
+    },
+    /// The shell gave this table to the keeper and to every proxy.
+    Published {
+        /// Its number.
+        number: u64,
+        /// The replicas that it routes to.
+        routed: BTreeSet<ReplicaId>,
+        /// The replicas whose tunnels it asks to be closed.
+        closing: BTreeSet<ReplicaId>,
+    },
+    /// The keeper has this table: every proxy generation of which the agent doesn't know yet starts with it.
+    Kept {
+        /// Its number.
+        number: u64,
+    },
+    /// A proxy generation runs.
+    ProxyUp(Generation),
+    /// A proxy generation is gone.
+    ProxyDown(Generation),
+    /// A proxy generation reports.
+    ProxyReport {
+        /// Which.
+        generation: Generation,
+        /// The table that all of its threads run on.
+        table: u64,
+        /// Its load by replica; a replica that isn't named has none.
+        load: BTreeMap<ReplicaId, Load>,
+    },
+}
