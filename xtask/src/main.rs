@@ -5,6 +5,7 @@
 //! `cargo xtask test` installs, and says so).
 
 mod docs;
+mod measure;
 mod run;
 mod soak;
 mod test;
@@ -22,6 +23,8 @@ Usage: cargo xtask COMMAND
   docs [--check]    write docs/cli.md, docs/exit-codes.md and docs/compose-support.md, or compare them
   soak [--minutes N] [--seed S]
                     load against a real daemon with random kills and deploys, and what became of it
+  measure idle|kills|throws [--json]
+                    what the idle daemon costs, how long a killed worker is away, what a crash loop costs
 ";
 
 fn main() -> ExitCode {
@@ -33,6 +36,7 @@ fn main() -> ExitCode {
         ["docs"] => docs::write(),
         ["docs", "--check"] => docs::check(),
         ["soak", rest @ ..] => soak::run(rest),
+        ["measure", rest @ ..] => measure(rest),
         ["help" | "--help" | "-h"] => {
             say(HELP);
             Ok(())
@@ -49,4 +53,13 @@ fn main() -> ExitCode {
             trouble.exit_code()
         }
     }
+}
+
+/// `measure` has options enough for a parser of its own.
+fn measure(rest: &[&str]) -> Result<(), Trouble> {
+    use clap::Parser;
+    let words = std::iter::once("cargo xtask measure").chain(rest.iter().copied());
+    let args =
+        measure::MeasureLine::try_parse_from(words).map_err(|error| Trouble::Other(error.to_string()))?;
+    measure::run(&args.args).map_err(|error| Trouble::Other(error.to_string()))
 }

@@ -11,6 +11,7 @@
 
 mod act;
 mod args;
+mod attend;
 mod completions;
 mod config;
 mod context;
@@ -54,8 +55,10 @@ use crate::{
 /// The programs inside this one that aren't clients of the daemon. `main` gives them.
 #[derive(Clone, Copy)]
 pub struct Entries {
-    /// `bulsa serve`: the keeper, until it is told to end. Called with one thread and no async runtime.
+    /// `bulsa serve`: becomes `bulsa __keeper`. Called with one thread and no async runtime.
     pub serve: fn(&ServeOptions) -> Result<ExitCode, CommandError>,
+    /// `bulsa __keeper`: the keeper, until it is told to end. Called with one thread and no async runtime.
+    pub keeper: fn(&ServeOptions) -> Result<ExitCode, CommandError>,
     /// `bulsa __agent`: started by the keeper, its link is standard input. Called without an async runtime.
     pub agent: fn(&ServeOptions) -> Result<ExitCode, CommandError>,
     /// `bulsa __proxy`: started by the keeper, its link is standard input. Called without an async runtime.
@@ -161,18 +164,15 @@ enum Command {
     Token(LaterArgs),
     #[command(hide = true)]
     Notify(LaterArgs),
-
-    #[command(name = "__agent", hide = true)]
-    Agent(serve::ServeArgs),
-    #[command(name = "__proxy", hide = true)]
-    Proxy,
-    #[command(name = "__demo-app", hide = true)]
-    DemoApp(LaterArgs),
 }
 
 /// Runs the command line; returns the process's exit code.
 #[must_use]
 pub fn main(args: impl IntoIterator<Item = OsString>, entries: Entries) -> ExitCode {
+    let args: Vec<OsString> = args.into_iter().collect();
+    if let Some(part) = part(&args, entries) {
+        return guarded(&mut Printer::stdio(Manner::default()), |_| part());
+    }
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => {
@@ -184,8 +184,16 @@ pub fn main(args: impl IntoIterator<Item = OsString>, entries: Entries) -> ExitC
     };
     let manner = Manner { json: cli.global.json, quiet: cli.global.quiet, no_color: cli.global.no_color };
     let mut printer = Printer::stdio(manner);
+    guarded(&mut printer, |printer| dispatch(cli, entries, printer))
+}
+
+/// Runs `work`; says what went wrong.
+fn guarded(
+    printer: &mut Printer,
+    work: impl FnOnce(&mut Printer) -> Result<ExitCode, CommandError>,
+) -> ExitCode {
     // A panic has printed itself; what is left is to give it its exit code instead of Rust's own.
-    let result = catch_unwind(AssertUnwindSafe(|| dispatch(cli, entries, &mut printer)))
+    let result = catch_unwind(AssertUnwindSafe(|| work(printer)))
         .unwrap_or_else(|_| Err(CommandError::bug("bulsa failed in a way that it should not")));
     result.unwrap_or_else(|error| {
         let code = error.kind.exit_code();
@@ -196,15 +204,28 @@ pub fn main(args: impl IntoIterator<Item = OsString>, entries: Entries) -> ExitC
     })
 }
 
+/// One of the processes that this program starts itself. They are told apart before the command line is read: the code
+/// and memory that it takes would stay with each of them for good.
+fn part(args: &[OsString], entries: Entries) -> Option<Box<dyn FnOnce() -> Result<ExitCode, CommandError>>> {
+    let (name, rest) = args.get(1..)?.split_first()?;
+    let rest = rest.to_vec();
+    let with_options = move |part: fn(&ServeOptions) -> Result<ExitCode, CommandError>| {
+        let options = ServeOptions::from_args(&rest);
+        let options = options.ok_or_else(|| CommandError::bug("a part of the daemon takes two paths"));
+        part(&options?)
+    };
+    Some(match name.to_str()? {
+        "__keeper" => Box::new(move || with_options(entries.keeper)),
+        "__agent" => Box::new(move || with_options(entries.agent)),
+        "__proxy" => Box::new(move || (entries.proxy)()),
+        "__demo-app" => Box::new(move || (entries.demo_app)(&[])),
+        _ => return None,
+    })
+}
+
 fn dispatch(cli: Cli, entries: Entries, printer: &mut Printer) -> Result<ExitCode, CommandError> {
     match cli.command {
         Command::Demo(args) => (entries.demo)(&args, printer),
-        Command::Agent(args) => {
-            let context = Context::new(cli.global, cli.files, printer)?;
-            (entries.agent)(&serve::options(&args, &context))
-        }
-        Command::Proxy => (entries.proxy)(),
-        Command::DemoApp(args) => (entries.demo_app)(&args.rest),
         Command::Serve(args) => {
             let context = Context::new(cli.global, cli.files, printer)?;
             (entries.serve)(&serve::options(&args, &context))
@@ -253,13 +274,9 @@ async fn client_command(command: Command, context: &mut Context<'_>) -> Result<E
         Command::Uninstall(_) => later::refuse("uninstall"),
         Command::Token(_) => later::refuse("token"),
         Command::Notify(_) => later::refuse("notify"),
-        Command::Demo(_)
-        | Command::Serve(_)
-        | Command::Completions(_)
-        | Command::Man
-        | Command::Agent(_)
-        | Command::Proxy
-        | Command::DemoApp(_) => Err(CommandError::bug("this command has an entry of its own")),
+        Command::Demo(_) | Command::Serve(_) | Command::Completions(_) | Command::Man => {
+            Err(CommandError::bug("this command has an entry of its own"))
+        }
     }
 }
 

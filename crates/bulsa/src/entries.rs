@@ -2,7 +2,7 @@
 //!
 //! Owns: the join between the command line and the three processes. Never: holds a rule of any of them.
 
-use std::{ffi::OsString, sync::Mutex};
+use std::{ffi::OsString, os::unix::process::CommandExt, process::Command, sync::Mutex};
 
 use crate::{
     agent,
@@ -17,10 +17,16 @@ use crate::{
 /// The entries of the real binary.
 #[must_use]
 pub fn all() -> Entries {
-    Entries { serve, agent: run_agent, proxy: run_proxy, demo_app, demo }
+    Entries { serve, keeper: run_keeper, agent: run_agent, proxy: run_proxy, demo_app, demo }
 }
 
+/// Starts over in this same process, without what reading the command line has left in its memory.
 fn serve(options: &ServeOptions) -> Result<ExitCode, CommandError> {
+    let error = Command::new("/proc/self/exe").arg0("bulsa").args(options.keeper_args()).exec();
+    Err(CommandError::user("the daemon can't start").cause(error))
+}
+
+fn run_keeper(options: &ServeOptions) -> Result<ExitCode, CommandError> {
     let mut config = keeper::Config::new(options.state_dir.clone());
     config.agent = [OsString::from("/proc/self/exe")].into_iter().chain(options.agent_args()).collect();
     match keeper::run(config) {
@@ -28,6 +34,10 @@ fn serve(options: &ServeOptions) -> Result<ExitCode, CommandError> {
         Ok(_) => Err(CommandError::user("the daemon ended badly")),
         Err(error @ KeeperError::AlreadyRunning { .. }) => Err(CommandError::user(error.to_string())
             .hint("`bulsa status` shows what it runs; `bulsa serve --state-dir DIR` starts one of its own")),
+        Err(error @ KeeperError::StateDir { .. }) => {
+            Err(CommandError::user(format!("the daemon can't start: {error}"))
+                .hint("name another directory with `--state-dir DIR`, or make this one writable"))
+        }
         Err(error) => Err(CommandError::user(format!("the daemon can't start: {error}"))),
     }
 }
@@ -82,10 +92,11 @@ fn demo(args: &DemoArgs, printer: &mut Printer) -> Result<ExitCode, CommandError
 
 /// The daemon's log is its standard error: the journal under systemd, `daemon.log` in the background.
 fn log_to_stderr() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("BULSA_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let logged =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
+    let level = std::env::var("BULSA_LOG").ok().and_then(|level| level.parse().ok());
+    let logged = tracing_subscriber::fmt()
+        .with_max_level(level.unwrap_or(tracing_subscriber::filter::LevelFilter::INFO))
+        .with_writer(std::io::stderr)
+        .with_ansi(false);
     if let Err(error) = logged.try_init() {
         // Somebody set a logger before: then that one is used.
         tracing::debug!(%error, "the logger stands already");

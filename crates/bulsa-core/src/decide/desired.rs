@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::{
     ids::ReleaseId,
-    spec::{Handover, Service, Spec},
+    spec::{Handover, Role, Service, Spec},
     time::Timestamp,
 };
 
@@ -343,8 +343,9 @@ impl Desired {
     }
 }
 
-/// How long a release is watched: the longest of its services' bakes.
+/// How long a release is watched: the longest bake of the services that are watched in it.
 #[must_use]
 pub fn bake_time(spec: &Spec) -> Duration {
-    spec.services.values().map(|service| service.bake.time).max().unwrap_or_default()
+    let watched = spec.services.values().filter(|service| matches!(service.role, Role::App | Role::Worker));
+    watched.map(|service| service.bake.time).max().unwrap_or_default()
 }

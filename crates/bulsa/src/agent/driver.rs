@@ -124,6 +124,8 @@ pub(super) enum Input {
     Keeper(Result<KeeperEvent, String>),
     /// From a proxy generation; `Err` when the link is gone.
     Proxy(u64, Result<ProxyEvent, String>),
+    /// A proxy generation answers no more.
+    ProxySilent(u64),
     /// A commit came to its end.
     Committed {
         /// Whose.
@@ -189,7 +191,11 @@ pub(super) struct Driver {
     waiting: VecDeque<Asked>,
     inbox: mpsc::Sender<Input>,
     tasks: JoinSet<()>,
+    /// What is being removed after replicas that are gone; a shutdown waits for it.
+    removals: JoinSet<()>,
     shutdown: Option<Shutdown>,
+    /// Another keeper's agent takes over: this one ends and leaves everything as it is.
+    handed_over: bool,
 }
 
 /// The ends at which the driver listens.
@@ -260,7 +266,9 @@ impl Driver {
             waiting: VecDeque::new(),
             inbox,
             tasks: JoinSet::new(),
+            removals: JoinSet::new(),
             shutdown: None,
+            handed_over: false,
         };
         (driver, Ears { inbox: inputs, requests, reports }, handle)
     }
@@ -299,7 +307,7 @@ impl Driver {
                     break;
                 }
             }
-            while self.tasks.try_join_next().is_some() {}
+            while self.tasks.try_join_next().is_some() || self.removals.try_join_next().is_some() {}
             self.ask_again().await;
         }
     }
@@ -310,6 +318,7 @@ impl Driver {
         for _ in 0..ROUNDS_MAX {
             let now = self.clock.now();
             look = self.look_for_listeners();
+            self.judge_listeners().await;
             let leaving = self.shutdown.is_some();
             for project in self.projects.values_mut() {
                 project.consider(now, leaving);

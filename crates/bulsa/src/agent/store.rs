@@ -51,6 +51,8 @@ pub const FILE_NAME: &str = "bulsa.db";
 pub const GROUP_WITHIN: Duration = Duration::from_secs(1);
 /// At most this many notes wait in the queue; further ones are dropped and counted.
 pub const NOTE_QUEUE_MAX: usize = 4096;
+/// Ids that an agent may have given away and not have written when it was killed: those in the queue, and those in hand.
+const IDS_UNSEEN_MAX: u64 = 2 * NOTE_QUEUE_MAX as u64;
 /// At most this many commits and reads wait in the queue; whoever brings a further one waits for room.
 pub const COMMIT_QUEUE_MAX: usize = 64;
 /// How long a statement waits for another process's lock on the file (a person with `sqlite3`).
@@ -149,7 +151,11 @@ impl Store {
             StoreError::Sqlite(source) => StoreError::Unusable { path: state_dir.join(FILE_NAME), source },
             other => other,
         })?;
-        let shared = Arc::new(Shared { next_id: AtomicU64::new(stored.next_id), ..Shared::default() });
+        // An agent that was killed had told of more than it had written: none of those ids is given again. A store without
+        // any value was never used.
+        let unseen = if stored.values.is_empty() { 0 } else { IDS_UNSEEN_MAX };
+        let next_id = AtomicU64::new(stored.next_id + unseen);
+        let shared = Arc::new(Shared { next_id, ..Shared::default() });
         let (commits, commits_rx) = mpsc::channel(COMMIT_QUEUE_MAX);
         let (notes, notes_rx) = mpsc::channel(NOTE_QUEUE_MAX);
         worker::start(connection, commits_rx, notes_rx, Arc::clone(&shared))

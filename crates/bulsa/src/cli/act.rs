@@ -67,7 +67,14 @@ pub(super) async fn start(args: ServiceArgs, context: &mut Context<'_>) -> Resul
 
 pub(super) async fn restart(args: ServiceArgs, context: &mut Context<'_>) -> Result<ExitCode, CommandError> {
     let (client, project, before) = find(&args.service, context).await?;
-    let old: BTreeSet<String> = before.replicas.into_iter().map(|replica| replica.id).collect();
+    // Those of a warm release stay: the service is restarted where users see it. Live ones come first.
+    let live = before.replicas.first().map(|replica| replica.release);
+    let old: BTreeSet<String> = before
+        .replicas
+        .into_iter()
+        .filter(|replica| Some(replica.release) == live)
+        .map(|replica| replica.id)
+        .collect();
     let request = Request::Restart { project: project.clone(), service: args.service.clone() };
     let reached = move |service: &ServiceView| {
         service.state == ServiceState::Healthy

@@ -46,7 +46,7 @@ pub(super) async fn run(args: &LogsArgs, context: &mut Context<'_>) -> Result<Ex
 }
 
 /// Shows lines as they come, across the agent's deaths, until the project is gone.
-pub(super) async fn follow(
+async fn follow(
     client: &Client,
     printer: &mut Printer,
     mut query: LogsQuery,
@@ -72,6 +72,6 @@ pub(super) async fn follow(
     }
 }
 
-fn show(line: &LogLine, printer: &mut Printer) -> Result<(), CommandError> {
+pub(super) fn show(line: &LogLine, printer: &mut Printer) -> Result<(), CommandError> {
     printer.data(line, |_| format!("{} {}", Tone::Dim.paint(&format!("{} |", line.replica)), line.text))
 }

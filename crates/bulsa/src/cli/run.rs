@@ -18,6 +18,9 @@ use crate::report::{CommandError, ExitCode};
 /// What messages call the file that the flags become.
 const SOURCE_NAME: &str = "bulsa run";
 
+/// Where a lone program that ignores PORT is looked for when no `--app-port` says where it listens.
+const USUAL_PORT: u16 = 3000;
+
 /// Variables of the shell that started us, which say nothing to a program and differ from run to run.
 const NOT_PASSED_ON: &[&str] = &["_", "SHLVL", "OLDPWD", "PWD", "PORT", "COLUMNS", "LINES", "BULSA_SOCKET"];
 
@@ -29,7 +32,7 @@ pub(super) struct RunArgs {
     #[arg(short, long, value_name = "N", default_value = "1")]
     workers: Workers,
     /// The port that users connect to; 0 lets the system choose
-    #[arg(long, default_value_t = 3000)]
+    #[arg(long, default_value_t = USUAL_PORT)]
     port: u16,
     /// The port that the program listens on whatever PORT says; several workers then need root
     #[arg(long, value_name = "PORT")]
@@ -61,7 +64,8 @@ pub(super) async fn run(args: RunArgs, context: &mut Context<'_>) -> Result<Exit
     let source = SourceFile { path: SOURCE_NAME.to_owned(), text };
     let spec = load(&source, &context.directory)?;
     let wanted = Wanted { spec, sources: vec![source], services: Vec::new(), up: true };
-    up::bring_up(wanted, args.detach, context).await
+    let stay = up::Stay { detached: args.detach, patient: true };
+    up::bring_up(wanted, stay, context).await
 }
 
 /// `--name`, `-p`, or the program's name as far as it can be one.
@@ -91,7 +95,7 @@ fn compose_text(
     service.insert("deploy".to_owned(), json!({ "replicas": workers }));
     service.insert("restart".to_owned(), "always".into());
     if !args.no_port {
-        let target = args.app_port.unwrap_or(if args.port == 0 { 3000 } else { args.port });
+        let target = args.app_port.unwrap_or(USUAL_PORT);
         let published = if args.port == 0 { String::new() } else { format!("{}:", args.port) };
         service.insert("ports".to_owned(), json!([format!("{published}{target}")]));
     }
@@ -133,7 +137,11 @@ fn load(source: &SourceFile, directory: &Path) -> Result<bulsa_core::spec::Spec,
         read: &mut read,
     });
     let mistakes = &loaded.diagnostics;
-    loaded.spec.ok_or_else(|| CommandError::user("these flags don't make a service").cause(mistakes))
+    let mut spec =
+        loaded.spec.ok_or_else(|| CommandError::user("these flags don't make a service").cause(mistakes))?;
+    // There is no file in which somebody could look at a line.
+    spec.services.values_mut().for_each(|service| service.position.clear());
+    Ok(spec)
 }
 
 #[cfg(test)]

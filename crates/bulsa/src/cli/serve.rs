@@ -1,6 +1,6 @@
 //! `bulsa serve`: the daemon itself, in the foreground.
 
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
 use clap::Args;
 
@@ -28,14 +28,25 @@ pub struct ServeOptions {
 impl ServeOptions {
     /// The arguments of the agent's process, behind the program: the keeper starts agents with these.
     #[must_use]
-    pub fn agent_args(&self) -> Vec<std::ffi::OsString> {
-        vec![
-            "__agent".into(),
-            "--state-dir".into(),
-            self.state_dir.clone().into_os_string(),
-            "--socket".into(),
-            self.socket.clone().into_os_string(),
-        ]
+    pub fn agent_args(&self) -> Vec<OsString> {
+        self.args("__agent")
+    }
+
+    /// The arguments of the keeper's process, behind the program: `bulsa serve` becomes it.
+    #[must_use]
+    pub fn keeper_args(&self) -> Vec<OsString> {
+        self.args("__keeper")
+    }
+
+    fn args(&self, part: &str) -> Vec<OsString> {
+        let (state_dir, socket) = (self.state_dir.clone(), self.socket.clone());
+        vec![part.into(), state_dir.into_os_string(), socket.into_os_string()]
+    }
+
+    /// Reads back what stands behind the part's name.
+    pub(super) fn from_args(args: &[OsString]) -> Option<Self> {
+        let [state_dir, socket] = args else { return None };
+        Some(Self { state_dir: state_dir.into(), socket: socket.into(), background: false })
     }
 }
 

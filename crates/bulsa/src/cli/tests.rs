@@ -472,6 +472,13 @@ fn a_wrong_command_line_exits_2_help_0_and_a_panic_70() {
             );
             Ok(ExitCode::Degraded)
         },
+        keeper: |options| {
+            assert_eq!(
+                options,
+                &ServeOptions { state_dir: "/y".into(), socket: "/y/s".into(), background: false }
+            );
+            Ok(ExitCode::Denied)
+        },
         agent: |_| Ok(ExitCode::Bug),
         proxy: || panic!("a bug"),
         demo_app: |_| Ok(ExitCode::Bug),
@@ -484,5 +491,7 @@ fn a_wrong_command_line_exits_2_help_0_and_a_panic_70() {
     assert_eq!(code(&["--version"]), 0);
     assert_eq!(code(&["demo", "--keep"]), 0);
     assert_eq!(code(&["--state-dir", "/x", "--socket", "/x/s", "serve"]), 6);
+    assert_eq!(code(&["__keeper", "/y", "/y/s"]), 4);
+    assert_eq!(code(&["__keeper", "/y"]), 70);
     assert_eq!(code(&["__proxy"]), 70);
 }

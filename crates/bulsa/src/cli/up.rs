@@ -2,23 +2,28 @@
 
 use std::time::Duration;
 
-use bulsa_core::wire::api::Request;
+use bulsa_core::wire::api::{Request, ServiceState, Snapshot};
 use clap::Args;
 
 use super::{
     args::FileArgs,
+    attend::attend,
     context::{Accepted, Context, accepted},
     daemon::{self, Reached},
     deploy::{self, Wanted},
-    follow, logs, project,
+    follow, project,
 };
 use crate::{
-    client::LogsQuery,
+    client::Client,
     report::{CommandError, ExitCode},
 };
 
 /// The longest that one look at a daemon that goes down waits for something new.
 const SHUTDOWN_POLL: Duration = Duration::from_secs(20);
+
+/// For a program that finds the port taken that it insists on, very likely by us.
+const PORT_HINT: &str = "hint: if the program listens on a port of its own whatever $PORT says, give bulsa another one and \
+                         name the program's, as in `--port 8080 --app-port 3000`";
 
 /// Run a compose project; on a running one, deploy it
 #[derive(Debug, Args)]
@@ -37,18 +42,27 @@ pub(super) async fn run(args: UpArgs, context: &mut Context<'_>) -> Result<ExitC
     let files = args.files.over(&context.files);
     let project = project::load(&files, context)?;
     let wanted = Wanted { spec: project.spec, sources: project.sources, services: args.services, up: true };
-    bring_up(wanted, args.detach, context).await
+    bring_up(wanted, Stay { detached: args.detach, patient: false }, context).await
+}
+
+/// What a command does once what it brought up runs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stay {
+    /// It returns.
+    pub(super) detached: bool,
+    /// It stays also with programs that die before they are ready, as long as they are tried again.
+    pub(super) patient: bool,
 }
 
 /// Starts a daemon where none runs, deploys, and stays with the logs unless detached.
 pub(super) async fn bring_up(
     wanted: Wanted,
-    detach: bool,
+    stay: Stay,
     context: &mut Context<'_>,
 ) -> Result<ExitCode, CommandError> {
     let reached = daemon::reach_or_start(context).await?;
     let name = wanted.spec.project.clone();
-    match follow::unless_interrupted(deploy_and_stay(wanted, detach, &reached, context)).await {
+    match follow::unless_interrupted(deploy_and_stay(wanted, stay, &reached, context)).await {
         Some(result) => result,
         None => interrupted(&reached, &name, context).await,
     }
@@ -56,18 +70,22 @@ pub(super) async fn bring_up(
 
 async fn deploy_and_stay(
     wanted: Wanted,
-    detach: bool,
+    stay: Stay,
     reached: &Reached,
     context: &mut Context<'_>,
 ) -> Result<ExitCode, CommandError> {
     let client = &reached.client;
     let name = wanted.spec.project.clone();
-    match deploy::send(client, wanted).await? {
+    let sent = match deploy::send(client, wanted).await {
+        Ok(sent) => sent,
+        Err(error) => return Err(leave_nothing(reached, error).await),
+    };
+    match sent {
         Accepted::Begun { deploy: Some(id), text } => {
             context.printer.remark(&text)?;
             let code = follow::deployment(client, context.printer, &name, id).await?;
-            if code != ExitCode::Done {
-                if !detach && reached.started {
+            if code != ExitCode::Done && !goes_on(client, stay, &name, context).await? {
+                if !stay.detached && reached.started {
                     context.printer.remark("stopping the daemon that this command started")?;
                     stop_all(reached).await?;
                 }
@@ -76,13 +94,58 @@ async fn deploy_and_stay(
         }
         other => deploy::said(context, &other)?,
     }
-    if detach {
+    if stay.detached {
         return Ok(ExitCode::Done);
     }
     let what = if reached.started { "stops everything" } else { "leaves it running" };
     context.printer.remark(&format!("showing logs; Ctrl-C {what}"))?;
-    let which = LogsQuery { project: name, follow: true, ..LogsQuery::default() };
-    logs::follow(client, context.printer, which).await
+    attend(client, context.printer, name).await
+}
+
+/// Whether to stay with a project whose deploy failed: its programs die, and are tried again.
+async fn goes_on(
+    client: &Client,
+    stay: Stay,
+    name: &str,
+    context: &mut Context<'_>,
+) -> Result<bool, CommandError> {
+    let snapshot = client.snapshot().await?;
+    if stay.patient && is_port_taken(&snapshot, name) {
+        context.printer.remark(PORT_HINT)?;
+    }
+    let goes_on = stay.patient && !stay.detached && is_crash_looping(&snapshot, name);
+    if goes_on {
+        let text =
+            format!("`{name}` is crash-looping: it is tried again more and more slowly, until it runs");
+        context.printer.warning(&text)?;
+    }
+    Ok(goes_on)
+}
+
+/// Whether the last deploy's lines show that the program found its port taken.
+fn is_port_taken(snapshot: &Snapshot, project: &str) -> bool {
+    let last = snapshot.project(project).and_then(|project| project.deployments.last());
+    let mut lines = last.into_iter().flat_map(|deployment| &deployment.progress);
+    lines.any(|line| line.text.contains("EADDRINUSE") || line.text.contains("ddress already in use"))
+}
+
+fn is_crash_looping(snapshot: &Snapshot, project: &str) -> bool {
+    let services = snapshot.project(project).into_iter().flat_map(|project| &project.services);
+    services.into_iter().any(|service| service.state == ServiceState::CrashLooping)
+}
+
+/// A deploy that was not begun: a daemon that was started for it alone ends again.
+async fn leave_nothing(reached: &Reached, error: CommandError) -> CommandError {
+    let is_idle = async { Ok::<_, CommandError>(reached.client.snapshot().await?.projects.is_empty()) };
+    let stopped = match is_idle.await {
+        Ok(true) if reached.started => stop_all(reached).await,
+        Ok(_) => Ok(()),
+        Err(error) => Err(error),
+    };
+    match stopped {
+        Ok(()) => error,
+        Err(trouble) => error.cause(format!("the daemon that was started goes on: {}", trouble.message)),
+    }
 }
 
 /// Ctrl-C: what this command brought up goes down with it; what ran before stays.

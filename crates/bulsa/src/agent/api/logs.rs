@@ -151,7 +151,8 @@ impl Lines for LogStream {
             if !lines.is_empty() {
                 return Some(lines);
             }
-            if self.published.has_changed().is_err() {
+            let is_gone = self.published.borrow().project(&self.wanted.project).is_none();
+            if is_gone || self.published.has_changed().is_err() {
                 return None;
             }
         }

@@ -115,7 +115,16 @@ impl Driver {
                 let text = format!("baking for {}", persist::human(bake.unwrap_or_default()));
                 self.progress(name, ProgressKind::Step, text);
             }
-            Change::Finish { outcome, reason, .. } => self.finished(name, *outcome, reason),
+            Change::Finish { outcome: decide::Outcome::Deployed, reason, .. } => {
+                self.finished(name, decide::Outcome::Deployed, reason);
+            }
+            Change::Finish { outcome, reason, .. } => {
+                self.explain(name, before);
+                let text = "it stays, and starting it goes on; mend the file or the program, then `bulsa deploy`, \
+                            or give it up with `bulsa down`";
+                self.progress(name, ProgressKind::Line, text.to_owned());
+                self.finished(name, *outcome, reason);
+            }
             Change::Undo { reason, .. } => {
                 let outcome = if before.running().is_some_and(Deployment::is_before_switch) {
                     decide::Outcome::Failed

@@ -17,6 +17,7 @@ use bulsa_core::{
     ids::ReplicaId,
     spec::{AppPort, Role, Service},
     time::Timestamp,
+    wire::api::ProgressKind,
 };
 use rustix::process::Signal;
 
@@ -40,9 +41,11 @@ use crate::{
 };
 
 /// While a gate is young its listener is looked for this often; then less and less.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// The longest from one look for a listener to the next.
 const LOOK_EVERY_MAX: Duration = Duration::from_millis(250);
+/// A replica that listens elsewhere may still come to its own port; after this long those who wait are told.
+const OTHER_PORT_TOLD: Duration = Duration::from_secs(2);
 
 /// Checks that a service could be started here: its user, directory and program.
 pub(super) fn preflight(service: &Service) -> Result<(Option<Account>, PathBuf), StartProblem> {
@@ -67,14 +70,17 @@ impl Driver {
             Action::Start { id, .. } => self.start(name, id).await,
             Action::Stop { id } => self.stop(name, &id).await,
             Action::Kill { id, cause } => self.kill(name, &id, cause).await,
-            Action::KillProxy { generation } => {
-                self.warn(name, "proxy.silent", format!("proxy {generation} fell silent and is replaced"));
-                if let Err(error) = self.keeper.kill_proxy(generation.0).await {
-                    self.lose_keeper(&error);
-                }
-                self.proxy_down(generation.0);
-            }
+            Action::KillProxy { generation } => self.kill_silent_proxy(name, generation.0).await,
         }
+    }
+
+    /// A proxy generation that answers no more is killed, and its successor serves on the same sockets.
+    pub(super) async fn kill_silent_proxy(&mut self, name: &str, generation: u64) {
+        self.warn(name, "proxy.silent", format!("proxy g{generation} fell silent and is replaced"));
+        if let Err(error) = self.keeper.kill_proxy(generation).await {
+            self.lose_keeper(&error);
+        }
+        self.proxy_down(generation);
     }
 
     async fn start(&mut self, name: &str, id: ReplicaId) {
@@ -292,6 +298,36 @@ impl Driver {
         next
     }
 
+    /// Kills replicas that can't come to their own port, and tells of those that seem not to.
+    pub(super) async fn judge_listeners(&mut self) {
+        let now = self.clock.now();
+        let (mut hopeless, mut late) = (Vec::new(), Vec::new());
+        for project in self.projects.values_mut() {
+            for (id, meta) in &mut project.meta {
+                let Some(replica) = project.observed.replica(id) else { continue };
+                let is_new = replica.phase == ReplicaPhase::Running && replica.addr.is_none();
+                if !is_new || meta.other_ports.is_empty() {
+                    continue;
+                }
+                if let Some(message) = meta.hopeless.take() {
+                    hopeless.push((project.name.clone(), id.clone(), message));
+                } else if !meta.told && now.since(replica.started) >= OTHER_PORT_TOLD {
+                    meta.told = true;
+                    let text = meta.listening.clone().unwrap_or_default();
+                    late.push((project.name.clone(), format!("{}: {text}", id.name())));
+                }
+            }
+        }
+        for (name, id, message) in hopeless {
+            self.signal(&name, &id, Signal::KILL).await;
+            // Its slot isn't filled again while it dies.
+            self.start_failed(&name, &id, StartError { message, permanent: true });
+        }
+        for (name, text) in late {
+            self.progress(&name, ProgressKind::Line, text);
+        }
+    }
+
     /// Drops what is known of a replica that is gone, and its namespace.
     pub(super) fn forget(&mut self, name: &str, id: &ReplicaId) {
         let Some(meta) = self.projects.get_mut(name).and_then(|project| project.meta.remove(id)) else {
@@ -299,7 +335,7 @@ impl Driver {
         };
         let Some(namespace) = meta.note.namespace else { return };
         let (inbox, project) = (self.inbox.clone(), name.to_owned());
-        self.tasks.spawn(async move {
+        self.removals.spawn(async move {
             if let Err(error) = netns::remove(&namespace).await {
                 let text = format!("a network namespace could not be removed: {error}");
                 inbox.send(Input::Warning { project, text }).await.ok();
@@ -312,6 +348,7 @@ impl Driver {
 pub(super) fn look(project: &mut Project, id: &ReplicaId, now: Timestamp) -> Option<Timestamp> {
     let task = project.task(id);
     let started = project.observed.replica(id)?.started;
+    let shared = shared_target(project, id);
     let meta = project.meta.get_mut(id)?;
     let (pid, port) = (meta.pid?, meta.note.port?);
     if now < meta.look_at {
@@ -323,11 +360,19 @@ pub(super) fn look(project: &mut Project, id: &ReplicaId, now: Timestamp) -> Opt
     let expected =
         Expected { pid, task: Some(&task), port, fallback: meta.note.fallback, isolated: meta.note.isolated };
     let again = Some(meta.look_at);
+    meta.other_ports.clear();
     let (found, problem) = match listener::check(&expected) {
         Ok(Listening::At(addr)) => (Some(addr), None),
         Ok(Listening::NotYet) => (None, Some(format!("nothing listens on its port {port} yet"))),
         Ok(Listening::Stranger { pid, name, .. }) => (None, Some(stranger(port, pid, name.as_deref()))),
-        Ok(Listening::OtherPort { ports }) => (None, Some(other_port(port, &ports))),
+        Ok(Listening::OtherPort { ports }) => {
+            let problem = other_port(port, &ports);
+            if shared.is_some_and(|shared| ports.contains(&shared)) {
+                meta.hopeless = Some(problem.clone());
+            }
+            meta.other_ports = ports;
+            (None, Some(problem))
+        }
         Ok(Listening::Unreachable(addr)) => (None, Some(unreachable(addr))),
         Err(error) => (None, Some(format!("the kernel's socket tables can't be read: {error}"))),
     };
@@ -337,6 +382,15 @@ pub(super) fn look(project: &mut Project, id: &ReplicaId, now: Timestamp) -> Opt
         return None;
     }
     again
+}
+
+/// The target half of `ports` if several replicas would have to share it: one that listens there ignores PORT for
+/// good, and the others can't listen at all.
+fn shared_target(project: &Project, id: &ReplicaId) -> Option<u16> {
+    let service = project.desired.service(id.release, &id.service)?;
+    let alone = service.role != Role::App || project.desired.replicas(service) <= 1;
+    let target = service.ports.first()?.target;
+    (service.app_port == AppPort::Env && !alone).then_some(target)
 }
 
 fn stranger(port: u16, pid: Option<u32>, name: Option<&str>) -> String {
@@ -349,11 +403,12 @@ fn stranger(port: u16, pid: Option<u32>, name: Option<&str>) -> String {
 
 fn other_port(port: u16, ports: &[u16]) -> String {
     let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
+    let own = ports.first().map_or("N", String::as_str);
     format!(
-        "it listens on {} and not on its PORT {port}: make the program read PORT, or run one replica and name its \
-         port in `ports` (or `--app-port {}`)",
+        "it listens on {} and not on its PORT {port}: let the program listen on $PORT; or run one replica of it, with \
+         `--app-port {own}`; or several as root with `--app-port {own}`, each in a network namespace of its own (in a \
+         file: `x-bulsa: {{app_port: {{port: {own}, isolate: true}}}}`)",
         ports.join(", "),
-        ports.first().map_or("N", String::as_str)
     )
 }
 

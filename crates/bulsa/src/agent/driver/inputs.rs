@@ -9,6 +9,7 @@ use bulsa_core::{
     decide::{Event, ExitStatus, Load, ReplicaPhase},
     ids::{Generation, ReplicaId},
     spec::Role,
+    time::Timestamp,
     wire::api::ProgressKind,
 };
 use bulsa_proxy::Report as ProxyReport;
@@ -31,6 +32,10 @@ use crate::{
 
 /// How long a link's task waits before it tries again to give a proxy a table that it didn't take.
 const TABLE_RETRY: Duration = Duration::from_millis(100);
+/// How often a proxy is asked how it stands.
+const ASK_EVERY: Duration = Duration::from_secs(1);
+/// A proxy that was asked so often in a row without an answer is silent (with [`ASK_EVERY`]: about 5 s).
+const ASKED_IN_VAIN_MAX: u32 = 4;
 
 impl Driver {
     /// Has the keeper's news delivered to the inbox.
@@ -62,8 +67,17 @@ impl Driver {
             Input::Committed { project, result } => self.committed(&project, result),
             Input::Namespace { project, id, made } => self.namespace_made(&project, &id, made).await,
             Input::Warning { project, text } => self.warn(&project, "warning", text),
+            Input::ProxySilent(generation) => self.kill_silent_proxy("", generation).await,
+            Input::Stop if self.is_orphaned() => self.handed_over = true,
             Input::Stop => self.begin_shutdown(),
         }
+    }
+
+    /// Whether the keeper that started this agent is dead. Then a request to end comes from the keeper's successor,
+    /// whose own agent takes over everything as it is: stopping it would be wrong.
+    fn is_orphaned(&self) -> bool {
+        let parent = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get().unsigned_abs());
+        self.keeper_lost || parent != self.keeper_pid
     }
 
     async fn keeper_says(&mut self, event: KeeperEvent) {
@@ -168,16 +182,23 @@ impl Driver {
         let ready_for = replica.health.ready_since().map(|since| now.since(since));
         let was_asked = matches!(replica.phase, ReplicaPhase::Stopping { killed: false, .. });
         let was_killed = matches!(replica.phase, ReplicaPhase::Stopping { killed: true, .. });
+        let is_job =
+            project.desired.service(id.release, &id.service).is_some_and(|service| service.role == Role::Job);
         project.apply(Event::Exited { id: id.clone(), status }, now);
         if was_asked {
             self.tell(name, "replica.stopped", Some(id), format!("{} stopped", id.name()));
+        } else if is_job && status == ExitStatus::Code(0) {
+            self.tell(name, "replica.done", Some(id), format!("{} is done", id.name()));
         } else {
             *project.restarts.entry(id.service.clone()).or_default() += 1;
             let served = ready_for.map_or_else(
                 || "before it was ready".to_owned(),
-                |served| format!("after {} of service", human(Duration::from_secs(served.as_secs()))),
+                |served| format!("after {} of service", human(rounded(served))),
             );
-            let text = format!("{} died {served}: {}", id.name(), exit_text(status));
+            let wait = next_start(project, id, now)
+                .map(|wait| format!("; it is crash-looping, the next start is in {}", human(wait)))
+                .unwrap_or_default();
+            let text = format!("{} died {served}: {}{wait}", id.name(), exit_text(status));
             self.tell(name, "replica.died", Some(id), text.clone());
             self.progress(name, ProgressKind::Line, text);
             let cause = match status {
@@ -230,7 +251,9 @@ impl Driver {
         };
         let (tables, wanted) = watch::channel(self.sealed.clone());
         let mut tasks = JoinSet::new();
-        tasks.spawn(read_proxy(generation, std::sync::Arc::clone(&link), self.inbox.clone()));
+        let (heard, hearing) = watch::channel(());
+        tasks.spawn(read_proxy(generation, std::sync::Arc::clone(&link), self.inbox.clone(), heard));
+        tasks.spawn(ask_proxy(generation, std::sync::Arc::clone(&link), self.inbox.clone(), hearing));
         tasks.spawn(give_tables(link, wanted));
         self.proxies.insert(generation, ProxyHandle { pid: proxy.pid, report: None, tables, tasks });
         self.everywhere(&Event::ProxyUp(Generation(generation)));
@@ -295,18 +318,50 @@ impl Driver {
     }
 }
 
+/// How long the next start in a replica's slot is put off, if it is.
+fn next_start(project: &Project, id: &ReplicaId, now: Timestamp) -> Option<Duration> {
+    let (slot, history) = (id.slot(), project.observed.slot(&id.slot())?);
+    let at = history.score.next_start(&slot, history.attempt);
+    (now < at).then(|| at.since(now))
+}
+
 /// Passes on what a proxy says.
 async fn read_proxy(
     generation: u64,
     link: std::sync::Arc<ProxyLink>,
     inbox: tokio::sync::mpsc::Sender<Input>,
+    heard: watch::Sender<()>,
 ) {
     loop {
         let event = link.next().await.map_err(|error| error.to_string());
+        heard.send_replace(());
         let is_over = event.is_err();
         if inbox.send(Input::Proxy(generation, event)).await.is_err() || is_over {
             return;
         }
+    }
+}
+
+/// Asks a proxy now and then how it stands: its counts are what a bake and a drain look at, and one that doesn't answer
+/// serves nobody. Rounds without an answer are counted, not time: an agent that was itself held up blames nobody.
+async fn ask_proxy(
+    generation: u64,
+    link: std::sync::Arc<ProxyLink>,
+    inbox: tokio::sync::mpsc::Sender<Input>,
+    mut heard: watch::Receiver<()>,
+) {
+    let mut unanswered = 0;
+    loop {
+        tokio::time::sleep(ASK_EVERY).await;
+        unanswered = if heard.has_changed().unwrap_or(false) { 0 } else { unanswered + 1 };
+        heard.mark_unchanged();
+        if unanswered > ASKED_IN_VAIN_MAX {
+            inbox.send(Input::ProxySilent(generation)).await.ok();
+            return;
+        }
+        // A link that takes nothing more has the same cause as one that answers nothing; one that is gone is told of
+        // by its reader.
+        drop(tokio::time::timeout(ASK_EVERY, link.ping(u64::from(unanswered))).await);
     }
 }
 
@@ -325,6 +380,11 @@ async fn give_tables(link: std::sync::Arc<ProxyLink>, mut wanted: watch::Receive
             return;
         }
     }
+}
+
+/// Whole seconds from the first one on.
+fn rounded(time: Duration) -> Duration {
+    if time.as_secs() == 0 { time } else { Duration::from_secs(time.as_secs()) }
 }
 
 const fn core_status(status: LinkStatus) -> ExitStatus {

@@ -69,6 +69,12 @@ pub(super) struct Meta {
     pub(super) listening: Option<String>,
     /// Errors and refused connections that the proxies had counted when it was probed last for their sake.
     pub(super) trouble_seen: u64,
+    /// Where it listens, when that is not where it should.
+    pub(super) other_ports: Vec<u16>,
+    /// Why it can't ever be reached: it is killed for it, and not started again by itself.
+    pub(super) hopeless: Option<String>,
+    /// Whether those who wait were told where it listens.
+    pub(super) told: bool,
     /// When its listener is looked for next.
     pub(super) look_at: Timestamp,
 }

@@ -31,6 +31,11 @@ const PROJECTS_MAX: usize = 256;
 impl Driver {
     /// Answers a request, or keeps it until the project's commit under way is done.
     pub(super) async fn asked(&mut self, request: Request, answer: oneshot::Sender<Answer>) {
+        if self.keeper_lost && !matches!(&request, Request::Deploy(deploy) if deploy.plan) {
+            let text = "the keeper is gone: nothing can be started or stopped until `bulsa serve` runs again";
+            answer.send(Answer::Refused { errors: vec![text.to_owned()] }).ok();
+            return;
+        }
         let busy = request
             .project()
             .and_then(|name| self.projects.get(name))

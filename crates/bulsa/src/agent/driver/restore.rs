@@ -5,7 +5,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use bulsa_core::{
-    decide::{Event, Observed, Origin},
+    decide::{self, Event, Kind, Observed, Origin, Phase},
     ids::ReplicaId,
     time::Timestamp,
     wire::api::{DeployKind, DeploymentRow, DeploymentView, Finished, Outcome},
@@ -110,6 +110,7 @@ impl Driver {
 
     fn adopt(&mut self, replicas: Vec<ReplicaInfo>, routed: &BTreeSet<String>) {
         let now = self.clock.now();
+        let proven = self.proven_and_not_routed_yet(&replicas, routed);
         for info in replicas {
             let Some((name, id)) = parse_task(&info.id) else {
                 self.warn(
@@ -128,10 +129,41 @@ impl Driver {
             let exec = None;
             let pid = u32::try_from(info.pid).ok();
             project.meta.insert(id.clone(), Meta { pid, note, exec, ..Meta::default() });
-            let origin = Origin::Adopted { routed: routed.contains(&info.id) };
+            let routed = routed.contains(&info.id) || proven.contains(&info.id);
+            let origin = Origin::Adopted { routed };
             project.apply(Event::Started { id: id.clone(), at, origin }, now);
             look(project, &id, now);
         }
+    }
+
+    /// An agent that was killed between committing a switch and giving out its table leaves a live release that was
+    /// proven healthy right before, and to which nothing is routed: it is assumed healthy until its probes say otherwise,
+    /// or there would be a moment without any route.
+    fn proven_and_not_routed_yet(
+        &self,
+        replicas: &[ReplicaInfo],
+        routed: &BTreeSet<String>,
+    ) -> BTreeSet<String> {
+        let tasks = || replicas.iter().filter_map(|info| Some((parse_task(&info.id)?, &info.id)));
+        let of_live = |name: &str, id: &ReplicaId| {
+            let desired = &self.projects.get(name)?.desired;
+            let deployment =
+                desired.deployment.as_ref().filter(|deployment| deployment.kind != Kind::First)?;
+            let is_switched = match deployment.phase {
+                Phase::Bake { .. } => true,
+                Phase::Done { outcome, .. } => outcome == decide::Outcome::RolledBack,
+                Phase::Gate | Phase::StopFirst { .. } => false,
+            };
+            (is_switched && desired.live == Some(id.release)).then(|| (name.to_owned(), id.service.clone()))
+        };
+        let has_route: BTreeSet<(String, String)> = tasks()
+            .filter(|(_, task)| routed.contains(*task))
+            .filter_map(|((name, id), _)| of_live(name, &id))
+            .collect();
+        tasks()
+            .filter(|((name, id), _)| of_live(name, id).is_some_and(|service| !has_route.contains(&service)))
+            .map(|(_, task)| task.clone())
+            .collect()
     }
 
     /// Network namespaces of replicas that are gone.

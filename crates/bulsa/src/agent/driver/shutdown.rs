@@ -13,6 +13,9 @@ use crate::agent::process::logs;
 /// The longest that a shutdown waits for drains and graces.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(90);
 
+/// The longest that it then waits for what its replicas leave to be removed.
+const REMOVALS_MAX: Duration = Duration::from_secs(5);
+
 /// A shutdown under way.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shutdown {
@@ -39,10 +42,20 @@ impl Driver {
 
     /// Whether the daemon is to end now; if so, the keeper has been told.
     pub(super) async fn is_over(&mut self) -> bool {
+        if self.handed_over {
+            if let Err(error) = self.store.close().await {
+                tracing::error!(%error, "the store could not be closed cleanly");
+            }
+            return true;
+        }
         let Some(shutdown) = self.shutdown else { return false };
         let all_gone = self.projects.values().all(super::project::Project::is_empty);
         if !all_gone && self.clock.now() < shutdown.deadline {
             return false;
+        }
+        let removed = async { while self.removals.join_next().await.is_some() {} };
+        if tokio::time::timeout(REMOVALS_MAX, removed).await.is_err() {
+            tracing::warn!("network namespaces are left over; the next start removes them");
         }
         if let Err(error) = self.store.close().await {
             tracing::error!(%error, "the store could not be closed cleanly");

@@ -157,7 +157,13 @@ fn state(project: &Project, release: ReleaseId, service: &Service, wanted: u32, 
         return ServiceState::Degraded;
     }
     let was_up = histories.iter().any(|history| history.last_exit.is_some() || history.start_error.is_some());
-    if was_up { ServiceState::Down } else { ServiceState::Starting }
+    let is_sick = project.observed.replicas().any(|(id, replica)| {
+        let verdict = replica.health.verdict();
+        id.release == release
+            && id.service == service.name
+            && matches!(verdict, Verdict::Suspect | Verdict::Failed { .. })
+    });
+    if was_up || is_sick { ServiceState::Down } else { ServiceState::Starting }
 }
 
 fn reason(project: &Project, release: ReleaseId, service: &Service, state: ServiceState) -> Option<String> {
@@ -172,14 +178,14 @@ fn reason(project: &Project, release: ReleaseId, service: &Service, state: Servi
     }
     let listening =
         || project.meta.iter().find_map(|(id, m)| m.listening.clone().filter(|_| id.service == service.name));
-    let exit = exit_text(history.last_exit?);
+    let Some(last_exit) = history.last_exit else { return listening() };
+    let exit = exit_text(last_exit);
     let parked = if history.score.ceiling() >= backoff::PARKED { ", retried slowly" } else { "" };
     match history.early_deaths {
         0 => Some(format!("the last one ended: {exit}{parked}")),
         1 => Some(format!("it died before it was ready: {exit}")),
         times => Some(format!("it died {times} times in a row before it was ready: {exit}{parked}")),
     }
-    .or_else(listening)
 }
 
 /// How a replica ended, in words.

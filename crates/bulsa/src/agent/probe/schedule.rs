@@ -24,6 +24,7 @@ pub(super) struct Schedule {
     started: Option<Instant>,
     failures: u32,
     could_not_run: bool,
+    passed: bool,
 }
 
 impl Schedule {
@@ -36,6 +37,7 @@ impl Schedule {
     pub(super) fn end(&mut self, result: &ProbeResult) {
         self.failures =
             if matches!(result, ProbeResult::Fail { .. }) { self.failures.saturating_add(1) } else { 0 };
+        self.passed = matches!(result, ProbeResult::Pass { .. });
         self.could_not_run = matches!(result, ProbeResult::CouldNotRun { .. });
     }
 
@@ -43,7 +45,10 @@ impl Schedule {
     pub(super) fn due(&self, plan: &ProbePlan, first: Instant) -> Instant {
         let Some(started) = self.started else { return first };
         let quick = self.failures > 0 && !plan.fast && self.failures <= QUICK_RETRIES_MAX;
-        let after = if quick {
+        let after = if plan.fast && self.passed {
+            // It answers: what is left of the gate is the next pass.
+            plan.interval.min(MIN_GAP)
+        } else if quick {
             plan.interval.min(RETRY_AFTER)
         } else if self.could_not_run {
             // Whatever is short here is not helped by trying a hundred times a second.
@@ -57,5 +62,36 @@ impl Schedule {
     /// The earliest time at which a run that was asked for may start.
     pub(super) fn earliest(&self, now: Instant) -> Instant {
         self.started.map_or(now, |started| now.max(started + MIN_GAP))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bulsa_core::spec::{Accept, Check};
+
+    use super::*;
+    use crate::agent::probe::ProbeTarget;
+
+    #[test]
+    fn what_answers_in_its_gate_is_asked_again_at_once_and_what_does_not_at_its_interval() {
+        let plan = |fast| ProbePlan {
+            check: Check::Http { port: None, path: "/".to_owned(), host: None, accept: Accept::Success },
+            target: ProbeTarget::default(),
+            interval: Duration::from_secs(1),
+            timeout: Duration::from_secs(1),
+            offset: Duration::ZERO,
+            fast,
+        };
+        let now = Instant::now();
+        let after = |result: &ProbeResult, fast| {
+            let mut schedule = Schedule::default();
+            schedule.start(now);
+            schedule.end(result);
+            schedule.due(&plan(fast), now) - now
+        };
+        let pass = ProbeResult::Pass { took: Duration::ZERO };
+        assert_eq!(after(&pass, true), MIN_GAP);
+        assert_eq!(after(&pass, false), Duration::from_secs(1));
+        assert_eq!(after(&ProbeResult::fail("500"), true), Duration::from_secs(1));
     }
 }
