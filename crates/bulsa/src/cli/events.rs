@@ -30,7 +30,15 @@ pub(super) async fn run(args: &EventsArgs, context: &mut Context<'_>) -> Result<
     let last = args.after.is_none().then_some(args.last);
     let mut query = EventsQuery { project, after: args.after, last, follow: args.follow };
     loop {
-        let mut stream = client.events(&query).await?;
+        let mut stream = match client.events(&query).await {
+            Ok(stream) => stream,
+            // The agent may be replaced right after it answered.
+            Err(error) if error.may_pass() => {
+                follow::back(&client).await?;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
         let ended = loop {
             match stream.next().await {
                 Ok(Some(event)) => {

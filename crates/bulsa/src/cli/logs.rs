@@ -52,7 +52,15 @@ async fn follow(
     mut query: LogsQuery,
 ) -> Result<ExitCode, CommandError> {
     loop {
-        let mut stream = client.logs(&query).await?;
+        let mut stream = match client.logs(&query).await {
+            Ok(stream) => stream,
+            // The agent may be replaced right after it answered.
+            Err(error) if error.may_pass() => {
+                following::back(client).await?;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
         let ended = loop {
             match stream.next().await {
                 Ok(Some(line)) => show(&line, printer)?,

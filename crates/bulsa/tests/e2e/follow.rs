@@ -56,8 +56,14 @@ impl Followed {
         timeout(LIMIT, found).await.unwrap_or_else(|_| panic!("it never says `{text}`"));
     }
 
-    async fn ends(mut self) -> Option<i32> {
-        timeout(LIMIT, self.child.wait()).await.expect("it ends").unwrap().code()
+    /// Fails the test where it does not end, or with another exit code.
+    async fn ends(mut self, code: i32) {
+        let status = timeout(LIMIT, self.child.wait()).await.expect("it ends").unwrap();
+        let mut said = Vec::new();
+        while let Some(line) = self.err.next_line().await.unwrap() {
+            said.push(line);
+        }
+        assert_eq!(status.code(), Some(code), "{said:#?}");
     }
 }
 
@@ -87,7 +93,7 @@ async fn logs_and_events_are_followed_over_deaths_of_the_agent_until_the_project
 
     world.run(&["down"]).await.exits(0);
     events.says("project.gone").await;
-    assert_eq!(logs.ends().await, Some(0));
+    logs.ends(0).await;
 }
 
 #[tokio::test]
@@ -97,7 +103,7 @@ async fn an_attached_up_that_started_the_daemon_ends_it_at_ctrl_c() {
     up.remarks("Ctrl-C stops everything").await;
     let before = world.well("web").await;
     kill(pid(up.child.id().unwrap()), Signal::INT);
-    assert_eq!(up.ends().await, Some(0));
+    up.ends(0).await;
     ended(pid(before.keeper_pid)).await;
     assert!(is_closed(world.target()));
     world.run(&["status"]).await.exits(5);
@@ -110,7 +116,7 @@ async fn an_attached_up_on_a_running_daemon_only_detaches_at_ctrl_c() {
     let mut up = Followed::start(&world, &["up"]);
     up.remarks("Ctrl-C leaves it running").await;
     kill(pid(up.child.id().unwrap()), Signal::INT);
-    assert_eq!(up.ends().await, Some(0));
+    up.ends(0).await;
     assert_eq!(world.well("web").await.projects, before.projects);
     // Long enough for a daemon that was wrongly told to end.
     let gone = timeout(Duration::from_millis(300), ended(pid(before.keeper_pid))).await;

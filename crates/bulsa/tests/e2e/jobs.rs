@@ -46,7 +46,6 @@ async fn a_job_that_ends_while_no_agent_lives_is_not_run_again() {
     world.set("WAIT_FOR", gate.to_str().unwrap());
     let up = world.start(&["up", "-d"]);
     world.event(0, "the job's start", |event| event.kind == "replica.started").await;
-    world.mark().await;
     let agent = pid(world.snapshot().await.agent.pid);
     let job = world.replica_processes()[0];
     // Stopped first: the next agent has to find the job's end in what the keeper has kept.

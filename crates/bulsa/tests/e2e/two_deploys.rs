@@ -13,13 +13,7 @@ async fn the_second_of_two_deploys_is_denied_and_told_which_one_runs_and_since_w
         .await;
     world.set("VERSION", "v3");
     let second = world.run(&["deploy"]).await.exits(4);
-    let year = 20;
-    second.complains(&[
-        &format!("deployment {running}"),
-        "is running",
-        &format!("since {year}"),
-        "bulsa wait",
-    ]);
+    second.complains(&[&format!("deployment {running}"), "is running", "since 20", "bulsa wait"]);
     let json = world.run(&["deploy", "--json"]).await.exits(4);
     assert_eq!(error_of(&json.err)["kind"], "denied");
     let wait = world.start(&["wait"]);

@@ -1,11 +1,10 @@
 //! A state directory, the daemon on it, and the command line that talks to it.
 
 use std::{
-    cell::RefCell,
     collections::BTreeMap,
     fs,
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
-    os::fd::OwnedFd,
+    os::{fd::OwnedFd, unix::ffi::OsStrExt},
     path::{Path, PathBuf},
     process::Stdio,
     sync::atomic::{AtomicU16, Ordering},
@@ -15,6 +14,7 @@ use std::{
 use bulsa::client::Client;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use tokio::{
     process::{Child, Command},
@@ -33,8 +33,6 @@ pub(crate) struct World {
     dir: TempDir,
     /// The keeper, where it is our own child.
     serve: Option<Child>,
-    /// The mark of this daemon's processes, once one was seen.
-    marker: RefCell<Option<String>>,
     /// What the compose file is filled in with.
     variables: BTreeMap<&'static str, String>,
     fixture: &'static str,
@@ -61,7 +59,7 @@ impl World {
         let port = free_port().to_string();
         let variables = BTreeMap::from([("BULSA", BULSA.to_owned()), ("PORT", port)]);
         let dir = tempfile::tempdir().unwrap();
-        Self { dir, serve: None, marker: RefCell::default(), variables, fixture }
+        Self { dir, serve: None, variables, fixture }
     }
 
     /// The demo's app as one service, brought up with [`World::up`].
@@ -125,7 +123,7 @@ impl World {
     /// Starts the daemon in the background and brings the project up.
     pub(crate) async fn up(&self) {
         self.run(&["up", "-d"]).await.exits(0);
-        self.mark().await;
+        self.answers().await;
     }
 
     /// Starts the daemon as our own child, and waits until it answers.
@@ -135,7 +133,7 @@ impl World {
         let mut command = self.command(&["serve"]);
         command.stdout(log.try_clone().unwrap()).stderr(log);
         self.serve = Some(command.spawn().unwrap());
-        self.mark().await;
+        self.answers().await;
     }
 
     /// The daemon's client; waits until there is one.
@@ -156,16 +154,24 @@ impl World {
         timeout(LIMIT, child.wait()).await.expect("the daemon ends").unwrap().code()
     }
 
-    /// Looks at the mark of this daemon's processes.
-    pub(crate) async fn mark(&self) {
-        let agent = self.snapshot().await.agent.pid;
-        *self.marker.borrow_mut() = Some(variable(pid(agent), "BULSA_KEEPER").expect("the agent is marked"));
+    /// By what this daemon's processes are known, whoever of them lives: as the keeper makes it.
+    fn marker(&self) -> Option<String> {
+        let path = fs::canonicalize(self.state_dir()).ok()?;
+        let uid = rustix::process::geteuid().as_raw();
+        let digest = Sha256::new().chain_update(path.as_os_str().as_bytes()).chain_update(uid.to_le_bytes());
+        Some(digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect())
+    }
+
+    /// Waits until the daemon answers, and makes sure that its processes are known by their mark: what is left over would
+    /// not be found otherwise.
+    async fn answers(&self) {
+        let agent = pid(self.snapshot().await.agent.pid);
+        assert_eq!(variable(agent, "BULSA_KEEPER"), self.marker(), "the mark of the agent");
     }
 
     /// All living processes of this daemon but the keeper.
     pub(crate) fn processes(&self) -> Vec<i32> {
-        let marker = self.marker.borrow();
-        marker.as_deref().map_or_else(Vec::new, |marker| holding("BULSA_KEEPER", marker))
+        self.marker().map_or_else(Vec::new, |marker| holding("BULSA_KEEPER", &marker))
     }
 
     /// What of them are replicas, or their children.
@@ -200,14 +206,8 @@ impl Drop for World {
         if let Some(keeper) = self.keeper() {
             end_now(keeper);
         }
-        let state_dir = self.state_dir();
-        let ours = || {
-            let mut pids = holding("BULSA_STATE_DIR", &state_dir.to_string_lossy());
-            pids.extend(self.processes());
-            pids
-        };
         for _ in 0..20 {
-            let left = ours();
+            let left = self.processes();
             if left.is_empty() {
                 return;
             }
