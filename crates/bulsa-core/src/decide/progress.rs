@@ -21,8 +21,9 @@ use crate::{
 
 /// A candidate's slot that died this often before it was ever ready is given up before its gate's deadline.
 pub(super) const GATE_DEATHS_MAX: u32 = 3;
-/// A release in its bake is bad when this many replicas of one service ended by their own doing.
-pub(super) const BAKE_OWN_DEATHS_MAX: u32 = 2;
+/// A release in its bake is bad when this many replicas of one service ended by their own doing. One is enough, as with
+/// Swarm's `max_failure_ratio` of 0: the release before is warm and proven, and every further crash costs requests.
+pub(super) const BAKE_OWN_DEATHS_MAX: u32 = 1;
 /// A release in its bake is bad when this many replicas of one service died, for whatever reason.
 pub(super) const BAKE_DEATHS_MAX: u32 = 4;
 /// The error share of a bake counts from this many requests on.
@@ -257,7 +258,8 @@ fn badness(
         all += history.deaths;
     }
     if own >= BAKE_OWN_DEATHS_MAX || all >= BAKE_DEATHS_MAX {
-        return Some(format!("{all} replicas of `{name}` died after the switch"));
+        let noun = if all == 1 { "replica" } else { "replicas" };
+        return Some(format!("{all} {noun} of `{name}` died after the switch"));
     }
     let of = |(id, _): &(&ReplicaId, &Replica)| id.release == release && id.service == *name;
     let serves = observed.replicas().filter(of).any(|(_, replica)| replica.serves(service));

@@ -1,9 +1,13 @@
 //! `bulsa up`: a deploy that starts the daemon where none runs, and stays to watch.
 
-use std::time::Duration;
+use std::{os::fd::OwnedFd, time::Duration};
 
 use bulsa_core::wire::api::{Request, ServiceState, Snapshot};
 use clap::Args;
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{Pid, PidfdFlags, pidfd_open},
+};
 
 use super::{
     args::FileArgs,
@@ -15,11 +19,14 @@ use super::{
 };
 use crate::{
     client::Client,
-    report::{CommandError, ExitCode},
+    report::{CommandError, ErrorKind, ExitCode},
 };
 
 /// The longest that one look at a daemon that goes down waits for something new.
 const SHUTDOWN_POLL: Duration = Duration::from_secs(20);
+
+/// The longest that the keeper may take to end after its agent: above the graces that it gives to the others.
+const KEEPER_END_MAX: Timespec = Timespec { tv_sec: 30, tv_nsec: 0 };
 
 /// For a program that finds the port taken that it insists on, very likely by us.
 const PORT_HINT: &str = "hint: if the program listens on a port of its own whatever $PORT says, give bulsa another one and \
@@ -167,12 +174,28 @@ async fn interrupted(
     }
 }
 
-/// Ends the daemon, and returns when nobody answers any more. The daemon itself bounds how long its replicas may take.
+/// Ends the daemon, and returns when it is gone. The daemon itself bounds how long its replicas may take.
 async fn stop_all(reached: &Reached) -> Result<(), CommandError> {
+    let keeper = keeper_of(&reached.client.snapshot().await?);
     accepted(reached.client.request(&Request::Shutdown).await?)?;
     let mut number = 0;
     while let Ok(snapshot) = reached.client.snapshot_after(number, SHUTDOWN_POLL).await {
         number = snapshot.number;
     }
-    Ok(())
+    // The agent is gone. The keeper ends last, after the proxies; whoever runs us next finds their ports free.
+    let Some(keeper) = keeper else { return Ok(()) };
+    let waited = tokio::task::spawn_blocking(move || {
+        poll(&mut [PollFd::new(&keeper, PollFlags::IN)], Some(&KEEPER_END_MAX)).is_ok_and(|ready| ready > 0)
+    });
+    if waited.await.unwrap_or_default() {
+        return Ok(());
+    }
+    let text = format!("the daemon did not end within {} s", KEEPER_END_MAX.tv_sec);
+    Err(CommandError::new(ErrorKind::Unreachable, text).hint("its log, `daemon.log`, says what it waits for"))
+}
+
+/// A handle to the keeper's process; `None` when it is gone.
+fn keeper_of(snapshot: &Snapshot) -> Option<OwnedFd> {
+    let pid = i32::try_from(snapshot.keeper_pid).ok().and_then(Pid::from_raw)?;
+    pidfd_open(pid, PidfdFlags::empty()).ok()
 }

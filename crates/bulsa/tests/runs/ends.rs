@@ -1,10 +1,10 @@
 //! How many workers, what they inherit, and how everything ends.
 
-use std::{collections::BTreeSet, net::TcpStream, thread::available_parallelism};
+use std::{collections::BTreeSet, net::TcpStream, thread::available_parallelism, time::Duration};
 
 use rustix::process::Signal;
 
-use crate::world::{LIMIT, Run, dead_within, signal, variable};
+use crate::world::{Run, dead_within, signal, variable};
 
 /// The app that the binary brings along; it needs nothing.
 const APP: [&str; 2] = [env!("CARGO_BIN_EXE_bulsa"), "__demo-app"];
@@ -41,7 +41,7 @@ async fn ctrl_c_stops_everything_that_it_started_and_leaves_nothing_over() {
     assert!(run.ended().await.success(), "{}", run.said());
     let left = run.leftovers().await;
     assert!(left.is_empty(), "{left:#?}\n{}", run.said());
-    assert!(dead_within(snapshot.proxies[0].pid, LIMIT).await, "the proxy is left over");
+    assert!(dead_within(snapshot.proxies[0].pid, Duration::ZERO).await, "the proxy is left over");
     assert!(TcpStream::connect(("127.0.0.1", port)).is_err(), "the port is still open");
     assert!(!run.socket().exists(), "the API's socket is still there");
 }

@@ -187,7 +187,7 @@ impl Drop for Run {
         // shows no environment for a moment, so one look that finds nothing is not enough.
         let mut empty = 0;
         while empty < 3 {
-            let left = self.marked();
+            let left = family(self.dir.path());
             empty = if left.is_empty() { empty + 1 } else { 0 };
             left.keys().for_each(|pid| signal(*pid, Signal::KILL));
             if let Some(child) = self.child.as_mut().filter(|_| empty == 0) {
@@ -226,6 +226,20 @@ pub(crate) fn signal(pid: u32, signal: Signal) {
     }
 }
 
+/// The marked processes and their children: a proxy has no environment of ours.
+fn family(dir: &Path) -> BTreeMap<u32, String> {
+    let mut all = marked(dir);
+    for entry in fs::read_dir("/proc").unwrap() {
+        let Ok(pid) = entry.unwrap().file_name().to_string_lossy().parse::<u32>() else { continue };
+        let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else { continue };
+        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")?.trim().parse::<u32>().ok());
+        if parent.is_some_and(|parent| all.contains_key(&parent)) && !all.contains_key(&pid) {
+            all.insert(pid, "a child".to_owned());
+        }
+    }
+    all
+}
+
 fn marked(dir: &Path) -> BTreeMap<u32, String> {
     let wanted = format!("{MARK}={}", dir.display());
     let processes = fs::read_dir("/proc").unwrap().filter_map(|entry| {
@@ -257,11 +271,18 @@ pub(crate) fn free_port() -> u16 {
 
 /// The body of an answer to `GET path` at a port of this host.
 pub(crate) fn get(port: u16, path: &str) -> String {
-    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
-    stream.set_read_timeout(Some(LIMIT)).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
+    let answer = ask(port, path, LIMIT);
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     answer.split_once("\r\n\r\n").unwrap().1.to_owned()
+}
+
+/// What comes back for `GET path` within a time, if anything does.
+pub(crate) fn ask(port: u16, path: &str, limit: Duration) -> String {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    stream.set_read_timeout(Some(limit)).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = Vec::new();
+    // What came before a break or the time limit is what came back.
+    stream.read_to_end(&mut answer).ok();
+    String::from_utf8_lossy(&answer).into_owned()
 }
