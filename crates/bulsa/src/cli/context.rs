@@ -1,19 +1,27 @@
 //! What every command works with.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use bulsa_core::wire::api::{Answer, Snapshot};
+use tokio::time::Instant;
 
 use super::{
     args::{FileArgs, Global},
     project,
 };
 use crate::{
-    client::Client,
+    client::{Client, ClientError},
+    keeper::KEEPER_LOCK,
+    link::lock::living_holder,
     output::Printer,
     paths::{Given, Paths, Surroundings},
     report::{CommandError, ErrorKind, ExitCode},
 };
+
+/// How long a command waits for the next agent of a daemon whose keeper lives.
+const NEXT_AGENT_WAIT: Duration = Duration::from_secs(3);
+/// How often it looks meanwhile.
+const NEXT_AGENT_POLL: Duration = Duration::from_millis(10);
 
 /// The surroundings of one command.
 pub(super) struct Context<'a> {
@@ -65,9 +73,21 @@ impl<'a> Context<'a> {
         Ok(Self { printer, paths, project, files, env, directory })
     }
 
-    /// The daemon.
+    /// The daemon. One whose agent is just being replaced is waited for: its keeper lives, and so do its services.
     pub(super) async fn client(&self) -> Result<Client, CommandError> {
-        Ok(Client::find(&self.paths.sockets).await?)
+        let until = Instant::now() + NEXT_AGENT_WAIT;
+        loop {
+            match Client::find(&self.paths.sockets).await {
+                Err(ClientError::NoDaemon { .. }) if self.keeper_lives() && Instant::now() < until => {
+                    tokio::time::sleep(NEXT_AGENT_POLL).await;
+                }
+                found => return Ok(found?),
+            }
+        }
+    }
+
+    fn keeper_lives(&self) -> bool {
+        living_holder(&self.paths.state_dir.join(KEEPER_LOCK)).is_some()
     }
 
     /// The project that a command means which reads no file: `-p`, the only one that the daemon runs, or the one whose

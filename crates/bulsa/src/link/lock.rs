@@ -87,6 +87,13 @@ impl FileLock {
     }
 }
 
+/// The living process that a lock file names, without touching the lock.
+#[must_use]
+pub fn living_holder(path: &Path) -> Option<i32> {
+    let (pid, alive) = holder(&mut File::open(path).ok()?);
+    alive.then_some(pid)
+}
+
 fn record(file: &mut File) -> io::Result<()> {
     let pid = rustix::process::getpid().as_raw_pid();
     let start = crate::keeper::procfs::stat(pid)?.start_time;
@@ -121,8 +128,18 @@ mod tests {
         let error = FileLock::acquire(&path).unwrap_err();
         let own = rustix::process::getpid().as_raw_pid();
         assert!(matches!(error, LockError::Held { pid, .. } if pid == own), "{error}");
+        assert_eq!(living_holder(&path), Some(own));
         drop(held);
         FileLock::acquire(&path).unwrap();
+    }
+
+    #[test]
+    fn nobody_holds_a_lock_that_is_not_there_or_whose_holder_is_dead() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        assert_eq!(living_holder(&path), None);
+        std::fs::write(&path, "999999999 1\n").unwrap();
+        assert_eq!(living_holder(&path), None);
     }
 
     #[test]
