@@ -209,7 +209,7 @@ fn drain(node: &Node, path: &str, diags: &mut Diagnostics) -> Drain {
 fn hold(node: &Node, path: &str, diags: &mut Diagnostics) -> Hold {
     let mut hold = Hold::default();
     read::keys(node, path, &keys::BULSA_HOLD, diags, |entry, path, diags| match entry.key.as_str() {
-        "time" => set(&mut hold.time, read::duration(&entry.value, path, duration::WAIT, diags)),
+        "time" => set(&mut hold.time, read::duration(&entry.value, path, duration::HOLD, diags)),
         _ => set(&mut hold.requests, read::number(&entry.value, path, 0..=MAX_HELD, diags)),
     });
     hold

@@ -250,7 +250,8 @@ impl Driver {
             routes: Routes { number: 0, sockets: BTreeMap::new(), per_address },
             kept: 0,
             sealed: None,
-            republish: false,
+            // An agent that was killed may have dropped a project and not its routes.
+            republish: true,
             attempt_floor: 0,
             proxies: BTreeMap::new(),
             prober,

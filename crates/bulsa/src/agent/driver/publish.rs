@@ -33,6 +33,11 @@ impl Driver {
         self.open_missing_sockets().await;
         let table = self.routes.table(self.projects.values());
         let number = table.number;
+        // Refused by one proxy it would be refused by each of its successors: the last good one stays in force.
+        if let Err(error) = table.check() {
+            self.warn("", "table.failed", format!("{error}; the routes stay as they are"));
+            return false;
+        }
         let sealed = match serde_json::to_vec(&table)
             .map_err(Into::into)
             .and_then(|bytes| memfd::sealed("bulsa-table", &bytes))

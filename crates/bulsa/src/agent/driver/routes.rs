@@ -6,13 +6,17 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
+    time::Duration,
 };
 
 use bulsa_core::{
     ids::ReleaseId,
     spec::{Port, Role, Spec, TrustedProxy},
 };
-use bulsa_proxy::{CloseTunnels, Hold, ListenerRoutes, Route, Service, TABLE_VERSION, Table, Target};
+use bulsa_proxy::{
+    CloseTunnels, HOLD_MS_MAX, Hold, ListenerRoutes, Route, Service, TABLE_VERSION, Table, Target,
+    WITHIN_MS_MAX,
+};
 use ipnet::IpNet;
 
 use super::project::Project;
@@ -131,7 +135,7 @@ impl Routes {
             let wanted = &project.decision.table;
             let close = wanted.close_tunnels.iter().map(|close| CloseTunnels {
                 target: project.task(&close.replica),
-                within_ms: u64::try_from(close.within.as_millis()).unwrap_or(u64::MAX),
+                within_ms: millis(close.within, WITHIN_MS_MAX),
             });
             table.close_tunnels.extend(close);
             let Some(release) = wanted.release else { continue };
@@ -166,7 +170,7 @@ impl Routes {
             let hold = if route.stopped {
                 Hold { time_ms: 0, requests: 0 }
             } else {
-                let time_ms = u64::try_from(service.hold.time.as_millis()).unwrap_or(u64::MAX);
+                let time_ms = millis(service.hold.time, HOLD_MS_MAX);
                 Hold { time_ms, requests: service.hold.requests }
             };
             table.services.push(Service {
@@ -203,5 +207,22 @@ fn blocks(trusted: &TrustedProxy) -> Vec<IpNet> {
             .filter_map(|(base, length)| IpNet::new(IpAddr::V4(*base), *length).ok())
             .collect(),
         TrustedProxy::Block(base, length) => IpNet::new(*base, *length).ok().into_iter().collect(),
+    }
+}
+
+/// Whole milliseconds, at most so many: what the proxy takes is bounded, whatever a file asks for.
+fn millis(time: Duration, max: u64) -> u64 {
+    u64::try_from(time.as_millis()).map_or(max, |ms| ms.min(max))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_file_can_ask_the_proxy_for_more_than_it_takes() {
+        assert_eq!(millis(Duration::from_secs(2), HOLD_MS_MAX), 2000);
+        assert_eq!(millis(Duration::from_secs(100 * 3600), HOLD_MS_MAX), HOLD_MS_MAX);
+        assert_eq!(millis(Duration::MAX, WITHIN_MS_MAX), WITHIN_MS_MAX);
     }
 }
