@@ -164,7 +164,13 @@ impl Run {
     pub(crate) async fn ended(&mut self) -> ExitStatus {
         let mut child = self.child.take().unwrap();
         let ended = tokio::task::spawn_blocking(move || child.wait().unwrap());
-        timeout(LIMIT, ended).await.unwrap_or_else(|_| panic!("it does not end:\n{}", self.said())).unwrap()
+        let ended = timeout(LIMIT, ended).await;
+        let status = ended.unwrap_or_else(|_| panic!("it does not end:\n{}", self.said())).unwrap();
+        // Its last words may still be in the pipes.
+        let mut said = self.said.clone();
+        let heard = async { while said.changed().await.is_ok() {} };
+        timeout(LIMIT, heard).await.unwrap_or_else(|_| panic!("its output stays open:\n{}", self.said()));
+        status
     }
 
     /// The processes that this test has started and that are still there.
