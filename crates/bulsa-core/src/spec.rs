@@ -4,10 +4,16 @@
 //! Never: keeps a position in a file, an unresolved value or a default that isn't filled in; is written to a disk or
 //! a socket as it is (that is [`crate::wire::spec`], which is versioned).
 
+pub mod container;
+
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
+use self::container::{Container, Network, Volume};
+
 /// The desired state of one project.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Spec {
     /// The project's name: `[a-z0-9][a-z0-9_-]*`.
     pub project: String,
@@ -17,6 +23,24 @@ pub struct Spec {
     pub keep: Keep,
     /// Peers whose `X-Forwarded-*` fields are kept.
     pub trusted_proxies: Vec<TrustedProxy>,
+    /// The networks that its containers use, by their key in the file.
+    pub networks: BTreeMap<String, Network>,
+    /// The volumes that its containers use, by their key in the file.
+    pub volumes: BTreeMap<String, Volume>,
+    /// The compose files and the directory that relative paths were seen from, for Compose's labels.
+    pub sources: Sources,
+}
+
+/// Where a project was read from. Not part of the content hash.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Sources {
+    /// The project's directory, absolute.
+    pub directory: String,
+    /// The compose files, absolute, in the order of `-f`.
+    pub files: Vec<String>,
+    /// The files of `--env-file`, absolute.
+    pub env_files: Vec<String>,
 }
 
 /// `x-bulsa.keep`.
@@ -54,11 +78,14 @@ pub struct Service {
     pub role: Role,
     /// Why it has this role, for the plan: `it publishes a port`.
     pub role_reason: String,
-    /// The program and its arguments (`entrypoint` + `command`); never empty on the process engine.
+    /// How its replicas are made on the docker engine; `None` is the process engine.
+    pub container: Option<Box<Container>>,
+    /// The program and its arguments (`entrypoint` + `command`); never empty on the process engine, always on the
+    /// docker engine.
     pub argv: Vec<String>,
     /// Its environment, resolved: `environment` over `env_file`. Bulsa's own variables are not in it.
     pub env: BTreeMap<String, String>,
-    /// Absolute; the directory of the compose file where the file gives none.
+    /// Absolute; the directory of the compose file where the file gives none. Empty on the docker engine.
     pub working_dir: String,
     /// `user[:group]`, names or numbers.
     pub user: Option<String>,
@@ -118,6 +145,21 @@ pub struct Port {
     pub route_host: Option<String>,
     /// The route's path prefix, `/` for everything.
     pub route_path: String,
+    /// What is spoken on it.
+    pub protocol: Protocol,
+}
+
+/// What is spoken on a published port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    /// HTTP/1 if a replica answers so, otherwise plain TCP.
+    #[default]
+    Detect,
+    /// HTTP/1.
+    Http,
+    /// Bytes, passed through.
+    Tcp,
 }
 
 /// How a replica on the process engine comes to its port.

@@ -33,6 +33,7 @@ pub(super) fn spec(project: &Project, project_dir: &str) -> Spec {
             .collect(),
         keep: project.keep,
         trusted_proxies: project.trusted_proxies.clone(),
+        ..Spec::default()
     }
 }
 
@@ -44,6 +45,7 @@ fn service(service: &Service, project: &Project, project_dir: &str) -> spec::Ser
         name: service.name.clone(),
         role,
         role_reason,
+        container: None,
         argv: service.entrypoint.iter().chain(&service.command).flatten().cloned().collect(),
         env: environment(service),
         working_dir: paths::join(project_dir, service.working_dir.as_deref().unwrap_or(".")),
@@ -87,6 +89,7 @@ fn ports(service: &Service) -> Vec<spec::Port> {
         target: port.target,
         route_host: service.bulsa.route_host.clone(),
         route_path: service.bulsa.route_path.clone().unwrap_or_else(|| "/".to_owned()),
+        protocol: spec::Protocol::Detect,
     };
     service.ports.iter().map(port).collect()
 }

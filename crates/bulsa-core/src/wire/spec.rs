@@ -15,7 +15,10 @@ use std::{collections::BTreeMap, fmt::Write as _, net::IpAddr};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::spec::Spec;
+use crate::spec::{
+    Protocol, Sources, Spec,
+    container::{Container, Network, Volume},
+};
 
 /// The version that this program writes, and the newest that it reads.
 pub const VERSION: u32 = 1;
@@ -58,6 +61,19 @@ pub struct SpecV1 {
     pub keep: KeepV1,
     /// Peers whose `X-Forwarded-*` fields are kept.
     pub trusted_proxies: Vec<TrustedProxyV1>,
+    /// The networks of its containers.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub networks: BTreeMap<String, Network>,
+    /// The volumes of its containers.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub volumes: BTreeMap<String, Volume>,
+    /// Where it was read from.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub sources: Sources,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// A [`crate::spec::Keep`].
@@ -95,6 +111,9 @@ pub struct ServiceV1 {
     pub role: RoleV1,
     /// Why it has this role.
     pub role_reason: String,
+    /// How its replicas are made on the docker engine. The types of [`crate::spec::container`] are their own wire form.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<Box<Container>>,
     /// The program and its arguments.
     pub argv: Vec<String>,
     /// Its environment.
@@ -157,6 +176,9 @@ pub struct PortV1 {
     pub route_host: Option<String>,
     /// The route's path prefix.
     pub route_path: String,
+    /// What is spoken on it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub protocol: Protocol,
 }
 
 /// A [`crate::spec::AppPort`].
@@ -317,6 +339,7 @@ pub fn decode(json: &str) -> Result<Spec, SpecWireError> {
 #[must_use]
 pub fn content_hash(spec: &Spec) -> String {
     let mut wire = SpecV1::from(spec);
+    wire.sources = Sources::default();
     for service in wire.services.values_mut() {
         service.position.clear();
         service.role_reason.clear();

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bulsa_core::spec::{
-    Accept, AppPort, Bake, Check, Condition, Dependency, Drain, Handover, Hold, Keep, Port, Probe, Restart,
-    Role, Service, Spec,
+    Accept, AppPort, Bake, Check, Condition, Dependency, Drain, Handover, Hold, Keep, Port, Probe, Protocol,
+    Restart, Role, Service, Spec,
 };
 
 pub(crate) const fn secs(seconds: u64) -> Duration {
@@ -63,8 +63,14 @@ impl Svc {
 
 /// A service with a port, probed over HTTP.
 pub(crate) fn app(name: &str) -> Svc {
-    let port =
-        Port { host: None, published: Some(80), target: 3000, route_host: None, route_path: "/".to_owned() };
+    let port = Port {
+        host: None,
+        published: Some(80),
+        target: 3000,
+        route_host: None,
+        route_path: "/".to_owned(),
+        protocol: Protocol::Detect,
+    };
     service(name, Role::App).with(|service| service.ports = vec![port])
 }
 
@@ -88,6 +94,7 @@ fn service(name: &str, role: Role) -> Svc {
         name: name.to_owned(),
         role,
         role_reason: String::new(),
+        container: None,
         argv: vec![name.to_owned()],
         env: BTreeMap::new(),
         working_dir: "/".to_owned(),
@@ -134,5 +141,6 @@ pub(crate) fn keeping<const N: usize>(releases: u32, version: u32, services: [Sv
         services: BTreeMap::from(services),
         keep: Keep { releases, warm: WARM },
         trusted_proxies: Vec::new(),
+        ..Spec::default()
     })
 }

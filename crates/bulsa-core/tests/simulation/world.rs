@@ -12,7 +12,7 @@ use bulsa_core::{
     ids::{Generation, ReleaseId, ReplicaId},
     spec::{
         Accept, AppPort, Bake, Check, Condition, Dependency, Drain, Handover, Hold, Keep, Port, Probe,
-        Restart, Role, Service, Spec,
+        Protocol, Restart, Role, Service, Spec,
     },
     time::Timestamp,
 };
@@ -626,6 +626,7 @@ fn spec(flavour: Flavour, handover: Handover, replicas: u32, with_job: bool, ver
         services: services.into_iter().map(|service| (service.name.clone(), service)).collect(),
         keep: Keep { releases: 2, warm: Duration::from_secs(40) },
         trusted_proxies: Vec::new(),
+        ..Spec::default()
     }
 }
 
@@ -636,12 +637,14 @@ fn service(name: &str, role: Role, flavour: Flavour, replicas: u32) -> Service {
         target: 3000,
         route_host: None,
         route_path: "/".to_owned(),
+        protocol: Protocol::Detect,
     };
     let http = Check::Http { port: None, path: "/".to_owned(), host: None, accept: Accept::Success };
     Service {
         name: name.to_owned(),
         role,
         role_reason: String::new(),
+        container: None,
         argv: vec![name.to_owned()],
         env: BTreeMap::from([("FLAVOUR".to_owned(), flavour.name().to_owned())]),
         working_dir: "/".to_owned(),

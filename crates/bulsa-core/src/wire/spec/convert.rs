@@ -61,6 +61,9 @@ impl From<&Spec> for SpecV1 {
                     TrustedProxy::Block(address, bits) => TrustedProxyV1::Block { address, bits },
                 })
                 .collect(),
+            networks: spec.networks.clone(),
+            volumes: spec.volumes.clone(),
+            sources: spec.sources.clone(),
         }
     }
 }
@@ -71,6 +74,7 @@ impl From<&Service> for ServiceV1 {
             name: service.name.clone(),
             role: service.role.into(),
             role_reason: service.role_reason.clone(),
+            container: service.container.clone(),
             argv: service.argv.clone(),
             env: service.env.clone(),
             working_dir: service.working_dir.clone(),
@@ -118,6 +122,7 @@ fn port_to_wire(port: &Port) -> PortV1 {
         target: port.target,
         route_host: port.route_host.clone(),
         route_path: port.route_path.clone(),
+        protocol: port.protocol,
     }
 }
 
@@ -169,6 +174,9 @@ impl TryFrom<SpecV1> for Spec {
             services,
             keep: Keep { releases: wire.keep.releases, warm: Duration::from_millis(wire.keep.warm_ms) },
             trusted_proxies: wire.trusted_proxies.into_iter().map(trusted_proxy).collect::<Result<_, _>>()?,
+            networks: wire.networks,
+            volumes: wire.volumes,
+            sources: wire.sources,
         })
     }
 }
@@ -193,8 +201,10 @@ impl TryFrom<ServiceV1> for Service {
 
     fn try_from(wire: ServiceV1) -> Result<Self, Self::Error> {
         let name = &wire.name;
-        require(wire.argv.first().is_some_and(|program| !program.is_empty()), || {
-            format!("{name} has no command")
+        let has_program = wire.argv.first().is_some_and(|program| !program.is_empty());
+        require(has_program || wire.container.is_some(), || format!("{name} has no command"))?;
+        require(wire.container.as_ref().is_none_or(|container| !container.image.is_empty()), || {
+            format!("{name} has no image")
         })?;
         let strings = wire.argv.iter().chain(wire.env.iter().flat_map(|(key, value)| [key, value]));
         require(strings.chain([&wire.working_dir]).all(|s| !s.contains('\0')), || {
@@ -212,6 +222,7 @@ impl TryFrom<ServiceV1> for Service {
         Ok(Self {
             role: wire.role.into(),
             role_reason: wire.role_reason,
+            container: wire.container,
             argv: wire.argv,
             env: wire.env,
             working_dir: wire.working_dir,
@@ -263,6 +274,7 @@ fn port_from_wire(wire: PortV1) -> Port {
         target: wire.target,
         route_host: wire.route_host,
         route_path: wire.route_path,
+        protocol: wire.protocol,
     }
 }
 

@@ -7,8 +7,8 @@ use proptest::{collection, option, prelude::*};
 
 use super::*;
 use crate::spec::{
-    Accept, AppPort, Bake, Check, Condition, Dependency, Drain, Handover, Hold, Keep, Port, Probe, Restart,
-    Role, Service, TrustedProxy,
+    Accept, AppPort, Bake, Check, Condition, Dependency, Drain, Handover, Hold, Keep, Port, Probe, Protocol,
+    Restart, Role, Service, TrustedProxy,
 };
 
 fn text() -> impl Strategy<Value = String> {
@@ -38,6 +38,7 @@ fn port() -> impl Strategy<Value = Port> {
             target,
             route_host,
             route_path,
+            protocol: Protocol::Detect,
         },
     )
 }
@@ -101,6 +102,7 @@ fn service() -> impl Strategy<Value = Service> {
             name: String::new(),
             role,
             role_reason: texts.0,
+            container: None,
             argv,
             env,
             working_dir: texts.1,
@@ -135,7 +137,7 @@ fn spec() -> impl Strategy<Value = Spec> {
             for (name, service) in &mut services {
                 service.name.clone_from(name);
             }
-            Spec { project, services, keep: Keep { releases, warm }, trusted_proxies }
+            Spec { project, services, keep: Keep { releases, warm }, trusted_proxies, ..Spec::default() }
         },
     )
 }
@@ -173,6 +175,7 @@ fn example() -> Spec {
         name: "web".to_owned(),
         role: Role::App,
         role_reason: "it publishes a port".to_owned(),
+        container: None,
         argv: vec!["node".to_owned(), "server.js".to_owned()],
         env: BTreeMap::from([("A".to_owned(), "1".to_owned())]),
         working_dir: "/srv/shop".to_owned(),
@@ -184,6 +187,7 @@ fn example() -> Spec {
             target: 3000,
             route_host: None,
             route_path: "/".to_owned(),
+            protocol: Protocol::Detect,
         }],
         app_port: AppPort::Fixed(3000),
         probe: Probe {
@@ -218,6 +222,7 @@ fn example() -> Spec {
             TrustedProxy::Loopback,
             TrustedProxy::Block(IpAddr::V6(Ipv6Addr::LOCALHOST), 128),
         ],
+        ..Spec::default()
     }
 }
 
