@@ -5,7 +5,7 @@
 use std::{fmt::Write as _, fs, path::Path, process::Command};
 
 use bulsa::report::ExitCode;
-use bulsa_core::compose::keys::{self, Keys};
+use bulsa_core::compose::keys::{self, Keys, Support};
 
 use crate::run::{Trouble, built_bulsa, output_of, root, say};
 
@@ -61,15 +61,8 @@ fn exit_codes() -> String {
     page
 }
 
-/// Every mapping of a compose file that is read, and its keys.
+/// Every mapping of `x-bulsa`, and its keys.
 const LEVELS: &[(&str, &str, Keys)] = &[
-    ("The top of the file", "", keys::TOP),
-    ("A service", "services.*", keys::SERVICE),
-    ("Deploy", "services.*.deploy", keys::DEPLOY),
-    ("Health check", "services.*.healthcheck", keys::HEALTHCHECK),
-    ("A port, long form", "services.*.ports[]", keys::PORT),
-    ("A dependency, long form", "services.*.depends_on.*", keys::DEPENDENCY),
-    ("An environment file, long form", "services.*.env_file[]", keys::ENV_FILE),
     ("Bulsa, for the project", "x-bulsa", keys::BULSA_TOP),
     ("Keep", "x-bulsa.keep", keys::BULSA_KEEP),
     ("Bulsa, for a service", "services.*.x-bulsa", keys::BULSA),
@@ -88,8 +81,25 @@ fn compose_support() -> String {
         "{MADE}\n# Which keys of a compose file work\n\n\
          No key is ignored silently. A key that is valid but doesn't work yet is an error that names it and its\n\
          line; a key that isn't known at all is one too, with the nearest name. A key that works may still refuse a\n\
-         value; the error then says which.\n"
+         value; the error then says which.\n\n\
+         A service with `image` or `build` runs in containers, any other directly on this host, on the process\n\
+         engine. `x-` keys of your own are allowed wherever Compose allows them, and mean nothing to Bulsa.\n"
     );
+    for object in keys::matrix() {
+        let place = if object.place.is_empty() { String::new() } else { format!(" (`{}`)", object.place) };
+        line(
+            &mut page,
+            &format!("\n## {}{place}\n\n| key | containers | process engine |\n|---|---|---|", object.title),
+        );
+        for field in object.fields {
+            let (docker, process) = match field.support {
+                Support::Both => ("yes", "yes".to_owned()),
+                Support::Docker => ("yes", "no".to_owned()),
+                Support::Refused(why) => ("no", format!("no: it {}", why.reason())),
+            };
+            line(&mut page, &format!("| `{}` | {docker} | {process} |", field.key));
+        }
+    }
     for (title, path, keys) in LEVELS {
         let place = if path.is_empty() { String::new() } else { format!(" (`{path}`)") };
         line(&mut page, &format!("\n## {title}{place}\n"));

@@ -5,7 +5,9 @@
 //! `cargo xtask test` installs, and says so).
 
 mod docs;
+mod engine;
 mod measure;
+mod parts;
 mod run;
 mod soak;
 mod test;
@@ -19,6 +21,7 @@ const HELP: &str = "\
 Usage: cargo xtask COMMAND
 
   test [ARG]...     install what the tests need, then run all of them; ARGs go to nextest
+  parts             get the real programs that the tests on Docker use (`test` does it too)
   tidy              style as a test: file lengths, module docs, the changelog, generated files
   docs [--check]    write docs/cli.md, docs/exit-codes.md and docs/compose-support.md, or compare them
   soak [--minutes N] [--seed S]
@@ -32,6 +35,7 @@ fn main() -> ExitCode {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let result = match args.as_slice() {
         ["test", rest @ ..] => test::run_all(rest),
+        ["parts"] => parts::get(),
         ["tidy"] => tidy::run(),
         ["docs"] => docs::write(),
         ["docs", "--check"] => docs::check(),

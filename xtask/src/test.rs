@@ -5,7 +5,11 @@
 
 use std::{path::Path, process::Command};
 
-use crate::run::{Trouble, cargo, is_program, run, say, succeeds};
+use crate::{
+    engine::Engine,
+    parts,
+    run::{Trouble, cargo, is_program, run, say, succeeds},
+};
 
 /// How it is seen that a package is there, however it came here.
 #[derive(Clone, Copy, Debug)]
@@ -21,14 +25,30 @@ const PACKAGES: &[(&str, Sign, &str)] = &[
     ("python3", Sign::Program("python3"), "small web apps as replicas"),
     ("nodejs", Sign::Program("node"), "the cluster programs of the posts that Bulsa began with"),
     ("node-express", Sign::File("/usr/share/nodejs/express/package.json"), "a real Express app as replicas"),
+    ("apache2-utils", Sign::Program("htpasswd"), "registries that want a login"),
+    ("busybox-static", Sign::File("/bin/busybox"), "images that need nothing from outside"),
+    ("docker-registry", Sign::Program("docker-registry"), "a registry to pull from"),
     ("iproute2", Sign::Program("ip"), "network namespaces, as root"),
     ("procps", Sign::Program("ps"), "looking at processes"),
+    ("docker.io", Sign::Program("dockerd"), "the Docker Engine"),
+    (
+        "docker-compose",
+        Sign::File("/usr/bin/docker-compose"),
+        "Docker Compose 1.29, as a user of it would be",
+    ),
+    ("docker-registry", Sign::Program("docker-registry"), "a registry on 127.0.0.1"),
+    ("iptables", Sign::Program("iptables"), "networks of the Docker Engine"),
+    ("busybox-static", Sign::Program("busybox"), "a shell in the tests' images"),
+    ("binutils", Sign::Program("strip"), "small images of our own program"),
+    ("curl", Sign::Program("curl"), "health checks of compose files"),
 ];
 
 /// Installs what is missing, then runs the documentation's tests and all others. The runner's summary comes last.
 pub(crate) fn run_all(args: &[&str]) -> Result<(), Trouble> {
     packages();
+    parts::get()?;
     nextest()?;
+    let _engine = Engine::where_none_runs();
     let documentation = run(cargo().args(["test", "--quiet", "--workspace", "--doc"]));
     let mut command = cargo();
     command.args(["nextest", "run", "--workspace"]);

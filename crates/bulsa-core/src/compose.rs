@@ -1,8 +1,8 @@
 //! Compose files: from text to a [`Spec`], with every mistake named at its place.
 //!
 //! ```text
-//! text ─ tree ─ interpolate ─ (extends, merge, include: later) ─ service, bulsa ─ check ─ normalise ─▶ Spec
-//!        └──────── untyped nodes that know their place ───────┘  └── typed ──┘
+//! texts ─ trees ─ variables, canonical forms, include, extends, merge, profiles ─ service, bulsa ─ check ─ normalise ─▶ Spec
+//!         └─────────────── untyped nodes that know their place ───────────────┘  └── typed ──┘
 //! ```
 //!
 //! Owns: that way, from [`load`] to [`Loaded`]. As in Compose, everything that moves values around happens on an
@@ -15,13 +15,18 @@
 //! that gives the text of an `env_file`.
 
 mod bulsa;
+mod canonical;
 mod check;
 mod config;
+mod container;
+mod defaults;
 pub mod diagnostic;
+pub mod doctor;
 pub mod dotenv;
 pub mod duration;
 mod environment;
-mod http_test;
+pub mod files;
+pub(crate) mod http_test;
 pub mod interpolate;
 pub mod keys;
 mod model;
@@ -31,14 +36,15 @@ pub mod paths;
 mod read;
 pub mod scalar;
 mod service;
+mod support;
 #[cfg(test)]
 mod tests;
 pub mod tree;
 pub mod words;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::spec::{Keep, Spec, TrustedProxy};
+use crate::spec::{Keep, Sources, Spec, TrustedProxy};
 
 use self::{
     diagnostic::{Diagnostic, Diagnostics, Pos},
@@ -49,6 +55,7 @@ use self::{
 pub use config::config_json;
 pub use model::Project;
 pub use name::MAX_NAME_BYTES;
+pub(crate) use service::signal_number;
 pub use service::{MAX_REPLICAS, ReadError, ReadFile};
 
 /// At most this many services of one project.
@@ -63,20 +70,50 @@ pub struct SourceFile {
     pub text: String,
 }
 
+impl SourceFile {
+    /// Its path, absolute; standard input stays `-`.
+    fn absolute(&self, here: &str) -> String {
+        if self.path == "-" { self.path.clone() } else { paths::join(here, &self.path) }
+    }
+}
+
 /// Everything that a project is read from.
 pub struct LoadInput<'a> {
-    /// The compose files, in the order of `-f`; more than one is a mistake today.
+    /// The compose files, in the order of `-f`: a later one is merged over the earlier ones.
     pub files: Vec<SourceFile>,
-    /// The directory that relative paths are seen from, absolute.
+    /// The working directory, absolute: the paths of `files` and `dotenvs` are seen from it.
+    pub here: String,
+    /// The directory that relative paths in the files are seen from, absolute.
     pub project_dir: String,
     /// The name given by `-p`.
     pub project_name: Option<String>,
     /// The environment of the caller.
     pub env: BTreeMap<String, String>,
-    /// The `.env` file, or the one of `--env-file`.
-    pub dotenv: Option<SourceFile>,
-    /// Gives the text of an `env_file` by its absolute path.
+    /// `.env`, or the files of `--env-file`; a later one wins over an earlier one.
+    pub dotenvs: Vec<SourceFile>,
+    /// The profiles of `--profile`; with none, COMPOSE_PROFILES says which are active.
+    pub profiles: Vec<String>,
+    /// The services that the command line names; they are on whatever their profiles are.
+    pub services: Vec<String>,
+    /// Gives the text of a file by its absolute path: one of `env_file`, `extends`, `include`, …
     pub read: &'a mut ReadFile<'a>,
+}
+
+impl<'a> LoadInput<'a> {
+    /// These files in the project's directory `project_dir`, with an empty environment and nothing else.
+    pub fn new(files: Vec<SourceFile>, project_dir: &str, read: &'a mut ReadFile<'a>) -> Self {
+        Self {
+            files,
+            here: project_dir.to_owned(),
+            project_dir: project_dir.to_owned(),
+            project_name: None,
+            env: BTreeMap::new(),
+            dotenvs: Vec::new(),
+            profiles: Vec::new(),
+            services: Vec::new(),
+            read,
+        }
+    }
 }
 
 /// What came out.
@@ -86,56 +123,87 @@ pub struct Loaded {
     pub spec: Option<Spec>,
     /// Errors and warnings, in the order of the file.
     pub diagnostics: Diagnostics,
-    /// The file as it was understood, for [`config_json`]; `None` where there was an error.
+    /// The services as they were understood; `None` where there was an error.
     pub project: Option<Project>,
+    /// The whole project in the form that Compose prints, for [`config_json`]; `None` where Compose's own rules are
+    /// broken. What only Bulsa can't do doesn't matter here.
+    pub tree: Option<Node>,
 }
 
 /// Reads a project. Errors are in [`Loaded::diagnostics`]; there is then neither a Spec nor a project.
 #[must_use]
-pub fn load(input: LoadInput<'_>) -> Loaded {
+pub fn load(mut input: LoadInput<'_>) -> Loaded {
     let mut diags = Diagnostics::default();
-    let project =
-        project(&input.files, &input.dotenv, &input.env, &mut diags).and_then(|(root, environment)| {
-            let mut read_project = ReadProject {
-                environment: &environment,
-                project_dir: &input.project_dir,
-                read: input.read,
-                diags: &mut diags,
-            };
-            read_project.read(root, input.project_name.as_deref())
-        });
-    let project = project.filter(|_| !diags.has_errors());
+    let mut tree = None;
+    let project = project(&mut input, &mut tree, &mut diags).filter(|_| !diags.has_errors());
     diags.sort();
-    let spec = project.as_ref().map(|project| normalise::spec(project, &input.project_dir));
-    Loaded { spec, diagnostics: diags, project }
+    let mut spec = project.as_ref().map(|project| normalise::spec(project, &input.project_dir));
+    if let Some(spec) = &mut spec {
+        let absolute = |files: &[SourceFile]| files.iter().map(|file| file.absolute(&input.here)).collect();
+        spec.sources = Sources {
+            directory: input.project_dir.clone(),
+            files: absolute(&input.files),
+            env_files: absolute(&input.dotenvs),
+        };
+    }
+    Loaded { spec, diagnostics: diags, project, tree }
 }
 
-/// The tree of the file and the variables that it may use.
-fn project<'a>(
-    files: &[SourceFile],
-    dotenv: &Option<SourceFile>,
-    env: &'a BTreeMap<String, String>,
-    diags: &mut Diagnostics,
-) -> Option<(Node, Environment<'a>)> {
-    let variables = dotenv.as_ref().map(|file| {
-        let lookup = |name: &str| env.get(name).cloned();
-        dotenv::parse(&file.path, &file.text, dotenv::Format::Compose, &lookup, diags)
-    });
-    let environment = Environment::new(env, variables.unwrap_or_default());
-    let Some(file) = files.first() else {
+/// From the files to the typed project.
+fn project(input: &mut LoadInput<'_>, tree: &mut Option<Node>, diags: &mut Diagnostics) -> Option<Project> {
+    let environment = Environment::new(&input.env, variables(&input.dotenvs, &input.env, diags));
+    if input.files.is_empty() {
         diags.push(
             Diagnostic::error(&Pos::whole(""), "there is no compose file").hint("name one with `-f FILE`"),
         );
         return None;
-    };
-    if let Some(second) = files.get(1) {
-        diags.push(
-            Diagnostic::error(&Pos::whole(&second.path), "merging several -f files comes in a later version")
-                .expected("one compose file")
-                .hint("put everything into one file"),
-        );
     }
-    tree::parse(&file.path, &file.text, diags).map(|root| (root, environment))
+    if input.files.len() > files::MAX_FILES {
+        diags.push(
+            Diagnostic::error(&Pos::whole(""), format!("there are {} compose files", input.files.len()))
+                .expected(format!("at most {}", files::MAX_FILES)),
+        );
+        return None;
+    }
+    let roots: Vec<Node> =
+        input.files.iter().filter_map(|file| tree::parse(&file.path, &file.text, diags)).collect();
+    if roots.is_empty() {
+        return None;
+    }
+    let name = name::find(input.project_name.as_deref(), &roots, &input.project_dir, &environment, diags);
+    // With a mistake in the name the rest is read all the same.
+    let name = name.unwrap_or_default();
+    let scope = files::Scope {
+        environment,
+        directory: input.project_dir.clone(),
+        way: input.files.iter().map(|file| file.absolute(&input.here)).collect(),
+    };
+    let mut root = files::Files::new(&input.here, &name, input.read, diags).assemble(&scope, roots)?;
+    let active =
+        if input.profiles.is_empty() { scope.environment.profiles() } else { input.profiles.clone() };
+    let off = files::switch_profiles(&mut root, &active, &input.services, diags);
+    let mut read_project = ReadProject {
+        environment: &scope.environment,
+        project_dir: &input.project_dir,
+        read: input.read,
+        diags,
+    };
+    Some(read_project.read(root, &name, off, tree))
+}
+
+/// What the `.env` files say; a later one wins.
+fn variables(
+    dotenvs: &[SourceFile],
+    env: &BTreeMap<String, String>,
+    diags: &mut Diagnostics,
+) -> BTreeMap<String, String> {
+    let mut values: BTreeMap<String, String> = BTreeMap::new();
+    for file in dotenvs {
+        let earlier = values.clone();
+        let lookup = |name: &str| env.get(name).or_else(|| earlier.get(name)).cloned();
+        values.extend(dotenv::parse(&file.path, &file.text, dotenv::Format::Compose, &lookup, diags));
+    }
+    values
 }
 
 struct ReadProject<'a, 'r> {
@@ -146,41 +214,49 @@ struct ReadProject<'a, 'r> {
 }
 
 impl ReadProject<'_, '_> {
-    fn read(&mut self, mut root: Node, given_name: Option<&str>) -> Option<Project> {
-        tags(&root, self.diags);
-        if !matches!(root.kind, Kind::Mapping(_)) {
-            self.diags.push(read::wrong(&root, "the file", "a mapping with `services:`"));
-            return None;
-        }
-        let name = name::find(given_name, &root, self.project_dir, self.environment, self.diags);
-        // With a mistake in the name the rest is read all the same.
-        let name = name.unwrap_or_default();
-        let environment = self.environment;
-        let lookup = |variable: &str| environment.lookup(&name, variable);
-        interpolate::interpolate(&mut root, &lookup, self.diags);
-
-        let mut project = Project {
+    /// `off` are the services that the files name but whose profiles aren't active.
+    fn read(
+        &mut self,
+        mut root: Node,
+        name: &str,
+        off: BTreeSet<String>,
+        tree: &mut Option<Node>,
+    ) -> Project {
+        let mut refusals = Diagnostics::default();
+        support::check(&root, &mut refusals);
+        let mut context = defaults::Context {
             name,
+            project_dir: self.project_dir,
+            environment: self.environment,
+            read: &mut *self.read,
+        };
+        defaults::fill(&mut root, &mut context, self.diags);
+        *tree = (!self.diags.has_errors() && has_services(&root)).then(|| root.clone());
+        for refusal in refusals.list() {
+            self.diags.push(refusal.clone());
+        }
+        let mut project = Project {
+            name: name.to_owned(),
             services: BTreeMap::new(),
             names: Vec::new(),
             keep: Keep::default(),
             trusted_proxies: vec![TrustedProxy::Loopback, TrustedProxy::Project],
-            extensions: extensions(&root),
+            networks: BTreeMap::new(),
+            volumes: BTreeMap::new(),
         };
-        self.top(&root, &mut project);
+        self.top(&root, &off, &mut project);
+        // What needs one of them has been named already.
+        project.names.extend(off);
         check::check(&mut project, self.diags);
-        Some(project)
+        project
     }
 
-    fn top(&mut self, root: &Node, project: &mut Project) {
-        read::keys(root, "", &keys::TOP, self.diags, |entry, path, diags| match entry.key.as_str() {
+    fn top(&mut self, root: &Node, off: &BTreeSet<String>, project: &mut Project) {
+        read::entries(root, "", self.diags, |entry, _, diags| match entry.key.as_str() {
             "version" => diags.push(
                 Diagnostic::warning(&entry.key_pos, "`version` says nothing any more and is ignored")
                     .hint("remove the line"),
             ),
-            "name" => {
-                read::text(&entry.value, path, diags);
-            }
             "x-bulsa" => {
                 let (keep, trusted) = bulsa::top(&entry.value, diags);
                 project.keep = keep;
@@ -198,8 +274,16 @@ impl ReadProject<'_, '_> {
             );
             return;
         };
+        if canonical::is_malformed(&entry.value) {
+            return;
+        }
         let services = read::mapping(&entry.value, "services", self.diags).unwrap_or_default();
-        if services.is_empty() && matches!(entry.value.kind, Kind::Mapping(_)) {
+        if services.is_empty() && !off.is_empty() {
+            self.diags.push(
+                Diagnostic::error(&entry.value.pos, "every service is off, because no profile is active")
+                    .hint("activate one with `--profile` or COMPOSE_PROFILES, or name a service"),
+            );
+        } else if services.is_empty() && matches!(entry.value.kind, Kind::Mapping(_)) {
             self.diags.push(
                 Diagnostic::error(&entry.value.pos, "`services` is empty").expected("at least one service"),
             );
@@ -215,25 +299,16 @@ impl ReadProject<'_, '_> {
         for entry in services {
             self.service(entry, project);
         }
+        let mut context = service::Context {
+            environment: self.environment,
+            project_dir: self.project_dir,
+            read: &mut *self.read,
+        };
+        container::top::resolve(root, project, &mut context, self.diags);
     }
 
     fn service(&mut self, entry: &Entry, project: &mut Project) {
-        let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-        if !entry.key.chars().all(good) || !entry.key.starts_with(|c: char| c.is_ascii_alphanumeric()) {
-            self.diags.push(
-                Diagnostic::error(
-                    &entry.key_pos,
-                    format!("services: {:?} can't be a service's name", entry.key),
-                )
-                .expected("letters, digits, `.`, `_` and `-`, starting with a letter or digit"),
-            );
-            return;
-        }
-        if !matches!(entry.value.kind, Kind::Mapping(_)) {
-            let path = format!("services.{}", entry.key);
-            let mut mistake = read::wrong(&entry.value, &path, "a mapping");
-            mistake.pos = entry.key_pos.clone();
-            self.diags.push(mistake.hint("give the service at least a `command`, indented below its name"));
+        if canonical::is_malformed(&entry.value) {
             return;
         }
         let mut context = service::Context {
@@ -246,29 +321,6 @@ impl ReadProject<'_, '_> {
     }
 }
 
-/// The top's `x-…` keys, which are printed as they are.
-fn extensions(root: &Node) -> BTreeMap<String, serde_json::Value> {
-    let Kind::Mapping(entries) = &root.kind else {
-        return BTreeMap::new();
-    };
-    let own = entries.iter().filter(|entry| entry.key.starts_with("x-"));
-    own.map(|entry| (entry.key.clone(), config::verbatim(&entry.value))).collect()
-}
-
-/// `!reset` and `!override` only mean something for several files; no other tag means anything.
-fn tags(node: &Node, diags: &mut Diagnostics) {
-    if let Some(tag) = &node.tag {
-        let mistake = match tag.as_str() {
-            "!reset" | "!override" => {
-                format!("`{tag}` changes what another file says; merging files comes in a later version")
-            }
-            _ => format!("the tag `{tag}` means nothing in a compose file"),
-        };
-        diags.push(Diagnostic::error(&node.pos, mistake).hint("remove the tag"));
-    }
-    match &node.kind {
-        Kind::Scalar(_) => {}
-        Kind::Sequence(items) => items.iter().for_each(|item| tags(item, diags)),
-        Kind::Mapping(entries) => entries.iter().for_each(|entry| tags(&entry.value, diags)),
-    }
+fn has_services(root: &Node) -> bool {
+    root.get("services").is_some_and(|services| !canonical::entries(services).is_empty())
 }

@@ -18,11 +18,12 @@
 //! ```
 //!
 //! The rooms: [`desired`] (what should be, and the changes to it), [`observed`] (what is), [`admit`] (which requests
-//! are let in), `wanted` (which slots should be filled), `slots` (start, replace, stop), `table` (routes),
+//! are let in), `wanted` (which slots should be filled), `humans` (what people did through the Engine), `slots` (start, replace, stop), `table` (routes),
 //! `progress` (a deploy's gate, switch, bake, retire).
 
 pub mod admit;
 pub mod desired;
+mod humans;
 pub mod observed;
 mod progress;
 mod slots;
@@ -46,6 +47,8 @@ use crate::{
 pub const PROXY_SILENCE_MAX: Duration = Duration::from_secs(5);
 /// A start that the engine hasn't confirmed after this long is taken for lost.
 pub const START_CONFIRM_MAX: Duration = Duration::from_secs(10);
+/// The same for a container: on a slow disk it takes long to be made.
+pub const CONTAINER_CONFIRM_MAX: Duration = Duration::from_secs(60);
 /// A stop or kill that had no effect is sent again after this long.
 pub const RESEND: Duration = Duration::from_secs(5);
 
@@ -137,7 +140,8 @@ pub enum KillCause {
 pub fn decide(desired: &Desired, observed: &Observed, now: Timestamp) -> Decision {
     let mut decision = Decision::default();
     let wanted = wanted::wanted(desired, observed);
-    let verdicts = slots::classify(&wanted, observed, now, &mut decision);
+    humans::record(desired, observed, &mut decision);
+    let verdicts = slots::classify(desired, &wanted, observed, now, &mut decision);
     slots::start(desired, &wanted, observed, &verdicts, now, &mut decision);
     decision.table = table::table(desired, observed, &verdicts);
     slots::stop(desired, observed, &verdicts, now, &mut decision);
@@ -145,6 +149,7 @@ pub fn decide(desired: &Desired, observed: &Observed, now: Timestamp) -> Decisio
     progress::deployment(desired, observed, &wanted, now, &mut decision);
     progress::retire(desired, observed, now, &mut decision);
     progress::jobs(desired, observed, &mut decision);
+    progress::prove(desired, observed, &mut decision);
     silent_proxies(observed, now, &mut decision);
     decision
 }

@@ -9,6 +9,9 @@
 //! Assumed ── as Ready ─────────┴───── rise passes ─────┘
 //! ```
 //!
+//! `Failed` is final because what follows is a replacement. One whose container Docker restarts by itself is never
+//! replaced: it [may recover](Health::let_recover), and is ready again after `rise` passes.
+//!
 //! A replica that is `Unknown` can't fail by its probes: its gate has a deadline instead. `Assumed` is a replica that
 //! an earlier agent had routed: it goes on serving until a probe says otherwise ("come back serving, then verify").
 //! A probe that could not run says nothing about the service and changes nothing (ARCHITECTURE.md, invariant 9).
@@ -54,6 +57,7 @@ pub struct Health {
     passes: u32,
     failures: u32,
     answered: bool,
+    recovers: bool,
     ready_since: Option<Timestamp>,
 }
 
@@ -61,7 +65,25 @@ impl Health {
     /// The health of a replica that was already routed when this agent began.
     #[must_use]
     pub const fn assumed(since: Timestamp) -> Self {
-        Self { verdict: Verdict::Assumed, passes: 0, failures: 0, answered: false, ready_since: Some(since) }
+        Self {
+            verdict: Verdict::Assumed,
+            passes: 0,
+            failures: 0,
+            answered: false,
+            recovers: false,
+            ready_since: Some(since),
+        }
+    }
+
+    /// The same replica, to be proven anew: what its probes said so far doesn't count, how long it served does.
+    #[must_use]
+    pub fn unproven(self) -> Self {
+        Self { ready_since: self.ready_since, recovers: self.recovers, ..Self::default() }
+    }
+
+    /// Nobody will replace it when it fails, so passes make it ready again.
+    pub const fn let_recover(&mut self) {
+        self.recovers = true;
     }
 
     /// What is known now.
@@ -113,6 +135,7 @@ impl Health {
                 self.ready_since.get_or_insert(now);
             }
             Verdict::Assumed => self.verdict = Verdict::Ready,
+            Verdict::Failed { .. } if enough && self.recovers => self.verdict = Verdict::Ready,
             Verdict::Unknown | Verdict::Suspect | Verdict::Ready | Verdict::Failed { .. } => {}
         }
     }

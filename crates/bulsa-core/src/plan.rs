@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use crate::{
     decide::Desired,
     ids::ReleaseId,
-    spec::{AppPort, Check, Handover, Restart, Role, Service, Spec},
+    spec::{AppPort, Check, Handover, Restart, Role, Service, Spec, container::Container},
 };
 
 /// What a deploy would do.
@@ -109,10 +109,16 @@ pub fn plan(desired: &Desired, spec: &Spec, hash: &str) -> Plan {
         }
         None => say("route", None, "send traffic to each replica as it becomes healthy".to_owned()),
     }
-    for name in live.into_iter().flat_map(|live| live.services.keys()) {
-        if !spec.services.contains_key(name) {
-            say("remove", Some(name), "no longer in the file; stopped with the old release".to_owned());
+    for service in live.into_iter().flat_map(|live| live.services.values()) {
+        if spec.services.contains_key(&service.name) {
+            continue;
         }
+        let (action, text) = if service.is_kept_by_docker() {
+            ("keep", "no longer in the file; shared: it runs on until the project goes down")
+        } else {
+            ("remove", "no longer in the file; stopped with the old release")
+        };
+        say(action, Some(&service.name), text.to_owned());
     }
     plan.notes = spec.services.values().flat_map(|service| notes(desired, service, live)).collect();
     plan
@@ -157,7 +163,16 @@ fn gate_text(service: &Service) -> String {
 fn notes(desired: &Desired, service: &Service, live: Option<&Spec>) -> Vec<String> {
     let name = &service.name;
     let mut notes = vec![format!("`{name}` is {}: {}", role_name(service.role), service.role_reason)];
-    if !service.probe.declared && service.role == Role::App {
+    if let Some(container) = &service.container {
+        notes.push(image_note(name, container));
+        notes.extend(container.notes.iter().map(|note| format!("`{name}`: {note}")));
+    }
+    if !service.probe.declared && service.role == Role::App && service.probe.check == Check::Up {
+        notes.push(format!(
+            "`{name}` has no healthcheck: it passes its gate once it stayed up for a second, which is weak; add \
+             `healthcheck`"
+        ));
+    } else if !service.probe.declared && service.role == Role::App {
         notes.push(format!(
             "`{name}` has no healthcheck: any HTTP answer below 500 passes its gate, which is weak; add \
              `healthcheck` or `x-bulsa: {{probe: {{path: …}}}}`"
@@ -184,7 +199,7 @@ fn notes(desired: &Desired, service: &Service, live: Option<&Spec>) -> Vec<Strin
         ));
     }
     if service.role == Role::Shared
-        && live.and_then(|live| live.services.get(name)).is_some_and(|old| old != service)
+        && live.and_then(|live| live.services.get(name)).is_some_and(|old| differs(old, service))
     {
         notes.push(format!(
             "`{name}` differs from what runs, and is left as it is: a deploy never touches it"
@@ -194,6 +209,37 @@ fn notes(desired: &Desired, service: &Service, live: Option<&Spec>) -> Vec<Strin
         notes.push(format!("what the job `{name}` changes outside Bulsa is not undone by a rollback"));
     }
     notes
+}
+
+/// Whether two forms of a service say something else to run; where they stand and what is noted of them doesn't count.
+fn differs(old: &Service, new: &Service) -> bool {
+    let bare = |service: &Service, pinned: bool| {
+        let mut it = Service { position: String::new(), role_reason: String::new(), ..service.clone() };
+        if let Some(container) = &mut it.container {
+            container.notes.clear();
+            if !pinned {
+                container.image_id = None;
+            }
+        }
+        it
+    };
+    let id = |service: &Service| service.container.as_ref().and_then(|container| container.image_id.clone());
+    // An image that wasn't looked at yet is no other one.
+    let pinned = id(old).is_some() && id(new).is_some();
+    bare(old, pinned) != bare(new, pinned)
+}
+
+/// The digits of an image's id that people are shown, as `docker images` shows them.
+const SHORT_ID: usize = 12;
+
+fn image_note(name: &str, container: &Container) -> String {
+    let built = if container.build.is_some() { ", built here" } else { "" };
+    let Some(id) = &container.image_id else {
+        return format!("`{name}` runs the image {}{built}", container.image);
+    };
+    let digits = id.split_once(':').map_or(id.as_str(), |(_, digits)| digits);
+    let short: String = digits.chars().take(SHORT_ID).collect();
+    format!("`{name}` runs the image {} ({short}){built}", container.image)
 }
 
 /// A role's word.

@@ -5,6 +5,9 @@
 //! a socket as it is (that is [`crate::wire::spec`], which is versioned).
 
 pub mod container;
+pub mod pin;
+pub(crate) mod probe;
+pub(crate) mod rules;
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
@@ -117,6 +120,38 @@ pub struct Service {
     pub depends_on: BTreeMap<String, Dependency>,
     /// Where in the compose file it stands (`compose.yaml:12:3`), for messages; not part of the content hash.
     pub position: String,
+}
+
+impl Service {
+    /// Whether its replicas are containers.
+    #[must_use]
+    pub const fn is_container(&self) -> bool {
+        self.container.is_some()
+    }
+
+    /// Whether Docker itself restarts its container: Bulsa starts it where it is missing, and else leaves it alone.
+    #[must_use]
+    pub fn is_kept_by_docker(&self) -> bool {
+        self.role == Role::Shared && self.is_container()
+    }
+
+    /// Whether the proxy serves it: at published ports, or under its name inside the project's networks.
+    #[must_use]
+    pub fn is_routed(&self) -> bool {
+        self.role == Role::App && (!self.ports.is_empty() || self.has_anchor())
+    }
+
+    /// Whether a replica is of no use before its address is known: somebody sends it requests, or its probe does. On
+    /// the process engine a check without a published port names its own port, so there no address is waited for.
+    #[must_use]
+    pub fn needs_address(&self) -> bool {
+        let is_asked = self.is_container() && matches!(self.probe.check, Check::Http { .. });
+        !self.ports.is_empty() || self.has_anchor() || is_asked
+    }
+
+    fn has_anchor(&self) -> bool {
+        self.container.as_ref().is_some_and(|container| !container.anchor.is_empty())
+    }
 }
 
 /// How a deploy treats a service.

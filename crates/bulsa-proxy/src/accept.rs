@@ -16,6 +16,8 @@ use tokio::time::sleep;
 
 use crate::report::count;
 use crate::server::{Client, serve};
+use crate::table::Protocol;
+use crate::tcp::pass_through;
 use crate::worker::Worker;
 
 /// Client connections of one worker, at most. Further ones wait in the kernel's queue.
@@ -66,7 +68,12 @@ pub(crate) async fn accept_forever(worker: Rc<Worker>, name: Rc<str>, listener: 
                     peer: peer.ip().to_canonical(),
                     _permit: Permit::new(&worker, slot),
                 });
-                drop(tokio::task::spawn_local(serve(client, stream)));
+                // New connections follow the newest table, also in what is spoken.
+                let serving = match worker.table().plan.routes.protocol(&name) {
+                    Some(Protocol::Tcp) => tokio::task::spawn_local(pass_through(client, stream)),
+                    Some(Protocol::Http) | None => tokio::task::spawn_local(serve(client, stream)),
+                };
+                drop(serving);
             }
             Err(error) => {
                 count(&worker.stats().accept_errors);

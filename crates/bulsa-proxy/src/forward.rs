@@ -1,7 +1,7 @@
 //! One request on its way: chosen, sent, retried, answered.
 //!
 //! Owns: the loop around choice, connection and exchange, and the guards of a request.
-//! Never: holds a body, or goes on with a table that the worker has left: each choice reads the current one.
+//! Never: holds a body; where a request waits for a target is in [`crate::wait`].
 //!
 //! ```text
 //! screen ─▶ choose ─▶ connect ─▶ send ─▶ answer's head ─▶ answer's body (see body.rs)
@@ -19,37 +19,33 @@ use http::{Method, Request, Response, StatusCode, Uri, Version, request};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::Instant;
 
 use crate::body::{AnswerBody, BodyState, RequestBody, TargetBody};
 use crate::choose::{Attempts, Failure, Next};
 use crate::headers;
-use crate::hold::{Pass, Place};
-use crate::local::{LocalService, LocalTable, LocalTarget, Turn};
+use crate::local::{LocalService, LocalTable, LocalTarget};
 use crate::pool::Lease;
 use crate::report::count;
 use crate::respond::Refusal;
 use crate::server::Client;
 use crate::target::{InFlight, Outcome};
 use crate::tunnel::Tunnel;
-use crate::upstream::{ConnectError, Upstream, connect};
+use crate::upstream::{Upstream, connect};
+use crate::wait::{Chosen, Wait};
 
 /// Answers one request of a client.
 pub(crate) async fn answer(client: Rc<Client>, request: Request<Incoming>) -> Response<AnswerBody> {
-    let stats = client.worker.stats();
     let mut response = match forward(&client, request).await {
         Ok(response) => response,
         Err(refusal) => {
-            match refusal {
-                Refusal::NoRoute => count(&stats.no_route),
-                Refusal::BadGateway => count(&stats.bad_gateway),
-                Refusal::Unavailable => count(&stats.unavailable),
-                Refusal::Unfit(_) | Refusal::BadBody => {}
-            }
+            refusal.count(client.worker.stats());
             refusal.into_response()
         }
     };
-    if client.worker.is_draining() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+    // Where TCP is spoken now, HTTP ends with what was still asked.
+    let is_last = client.worker.is_draining() || client.worker.table().plan.routes.is_tcp(&client.listener);
+    if is_last && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
@@ -116,20 +112,6 @@ impl Way {
     }
 }
 
-/// A request's place in a hold, and when its patience ends.
-#[derive(Default)]
-struct Wait {
-    place: Option<Place>,
-    deadline: Option<Instant>,
-}
-
-/// A target that was chosen, with the request counted on it.
-struct Chosen {
-    target: Rc<LocalTarget>,
-    in_flight: InFlight,
-    pass: Option<Pass>,
-}
-
 /// An exchange whose answer's head has come.
 struct Exchange {
     target: Rc<LocalTarget>,
@@ -156,12 +138,14 @@ impl Courier<'_> {
     ) -> Result<(Exchange, Response<Incoming>), Refusal> {
         let mut request = request;
         loop {
-            let chosen = self.choose().await?;
+            let (worker, lost) = (&self.client.worker, self.attempts.lost());
+            let chosen =
+                self.wait.choose(worker, lost, |table| self.way.find(&self.client.listener, table)).await?;
             let (failure, back) = match self.connect(&chosen.target).await {
                 Err(failure) => (failure, Some(request)),
                 Ok((upstream, reused)) => {
                     // From here on the request is the target's; it waits no more.
-                    self.wait.place = None;
+                    self.wait.leave();
                     match self.send(chosen, upstream, reused, request).await {
                         Ok(answered) => return Ok(answered),
                         Err(failed) => failed,
@@ -184,43 +168,6 @@ impl Courier<'_> {
         Some(Request::from_parts(head, RequestBody::empty()))
     }
 
-    /// Chooses a target from the current table, and waits for one while there is none.
-    async fn choose(&mut self) -> Result<Chosen, Refusal> {
-        let worker = &self.client.worker;
-        let mut pass = None;
-        loop {
-            let table = worker.table();
-            let service = self.way.find(&self.client.listener, &table).ok_or(Refusal::NoRoute)?;
-            let now = Instant::now();
-            match service.choose(self.attempts.lost(), now) {
-                Turn::Go(target) => {
-                    let in_flight = InFlight::begin(&target.stats, worker.index);
-                    return Ok(Chosen { target, in_flight, pass });
-                }
-                Turn::Wait => {
-                    // A pass for a room whose last target has just gone must not come back to us at once.
-                    service.room.set_ready(0);
-                    drop(pass.take());
-                    let deadline = self.wait.enter(&table, service, now)?;
-                    drop(table);
-                    pass = self.wait.pass(deadline).await?;
-                }
-                Turn::WaitFor(until) => {
-                    drop(pass.take());
-                    let deadline = self.wait.enter(&table, service, now)?;
-                    drop(table);
-                    let change = async {
-                        tokio::select! {
-                            () = sleep_until(until) => {}
-                            () = worker.table_change() => {}
-                        }
-                    };
-                    timeout_at(deadline, change).await.map_err(|_| Refusal::Unavailable)?;
-                }
-            }
-        }
-    }
-
     /// An idle connection to the target, or a new one. Says whether it was used before.
     async fn connect(&self, target: &Rc<LocalTarget>) -> Result<(Upstream, bool), Failure> {
         if !self.attempts.wants_fresh_connection()
@@ -230,16 +177,7 @@ impl Courier<'_> {
         }
         match connect(target.stats.addr()).await {
             Ok(upstream) => Ok((upstream, false)),
-            Err(ConnectError::Refused(error)) => {
-                tracing::debug!(target = target.stats.id(), %error, "a target did not take a connection");
-                self.client.worker.leave_out(target);
-                Err(Failure::Refused)
-            }
-            Err(ConnectError::Local(error)) => {
-                tracing::warn!(%error, "no connection to a target could be opened for want of resources");
-                count(&self.client.worker.stats().local_errors);
-                Err(Failure::Local)
-            }
+            Err(error) => Err(self.client.worker.cannot_connect(target, &error)),
         }
     }
 
@@ -292,33 +230,6 @@ impl Courier<'_> {
     fn is_fit(&self, answer: &Response<Incoming>) -> bool {
         answer.status() != StatusCode::SWITCHING_PROTOCOLS
             || (self.websocket && headers::is_websocket(answer.headers()))
-    }
-}
-
-impl Wait {
-    /// Takes a place in the service's hold, unless the request has one, and says when its patience ends.
-    fn enter(
-        &mut self,
-        table: &LocalTable,
-        service: &LocalService,
-        now: Instant,
-    ) -> Result<Instant, Refusal> {
-        let plan = table.plan_of(service);
-        let deadline = *self.deadline.get_or_insert(now + plan.hold_time);
-        if deadline <= now {
-            return Err(Refusal::Unavailable);
-        }
-        if !self.place.as_ref().is_some_and(|place| place.is_in(&service.room)) {
-            self.place = None;
-            self.place = Some(service.room.enter(plan.hold_requests).ok_or(Refusal::Unavailable)?);
-        }
-        Ok(deadline)
-    }
-
-    /// Waits for leave to go. `None`: the routes have changed, look again.
-    async fn pass(&mut self, deadline: Instant) -> Result<Option<Pass>, Refusal> {
-        let Some(place) = &mut self.place else { return Ok(None) };
-        timeout_at(deadline, place.pass()).await.map_err(|_| Refusal::Unavailable)
     }
 }
 

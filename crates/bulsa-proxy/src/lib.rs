@@ -1,4 +1,5 @@
-//! Bulsa's data plane: an HTTP/1.1 reverse proxy whose targets may come, go and die without a request noticing.
+//! Bulsa's data plane: an HTTP/1.1 reverse proxy, and one for whole TCP connections, whose targets may come, go and die
+//! without a request noticing.
 //!
 //! It knows addresses, and nothing of containers, Compose files or stores. It is told by numbered [`Table`]s which
 //! targets are ready, and answers by [`Report`]s on which table all its workers run and what is still in flight
@@ -9,7 +10,8 @@
 //!     ▲                                             │             on the path of a request
 //!     └─────────── counters, "look again" ◀─────────┘
 //!
-//!   accept ▸ server ▸ forward ▸ [ choose ▸ hold | pool ▸ upstream ] ▸ body | tunnel
+//!   accept ▸ server ▸ forward ▸ [ wait: choose ▸ hold | pool ▸ upstream ] ▸ body | tunnel
+//!          ▸ tcp    ▸           [ wait: choose ▸ hold ] ▸ tunnel
 //! ```
 //!
 //! What it promises:
@@ -18,7 +20,8 @@
 //! - A request that was not sent at all goes to another target, whatever its method. One that was sent and got not a
 //!   byte of an answer goes once to another if it is idempotent and has no body; otherwise it is answered 502.
 //! - While a service has no ready target its requests wait, bounded in time and number, with their bodies unread.
-//! - Tunnels stay with their target until they end or are told to.
+//! - Tunnels stay with their target until they end or are told to. A TCP connection is one tunnel from the moment at
+//!   which a target has taken it; before that it is held, and goes elsewhere when refused, as a request does.
 //! - The workers never wait for the one who embeds the proxy. When that one dies, traffic flows on the last table.
 //!
 //! No limit is set on the size of a body or the time to answer. HTTP/1.1 is spoken on both sides by hyper; that the
@@ -42,8 +45,10 @@ mod route;
 mod server;
 mod table;
 mod target;
+mod tcp;
 mod tunnel;
 mod upstream;
+mod wait;
 mod worker;
 
 pub use ipnet::IpNet;
@@ -51,6 +56,7 @@ pub use ipnet::IpNet;
 pub use crate::proxy::{Applied, GRACE_MAX, Options, Proxy, WORKERS_MAX};
 pub use crate::report::{HeldReport, Report, TargetReport};
 pub use crate::table::{
-    CloseTunnels, HOLD_MS_MAX, Hold, LISTENERS_MAX, ListenerRoutes, ROUTES_MAX, Route, SERVICES_MAX, Service,
-    TABLE_VERSION, TARGETS_MAX, Table, TableError, Target, WITHIN_MS_MAX,
+    CloseTunnels, HOLD_MS_MAX, Hold, LISTENERS_MAX, ListenerRoutes, Protocol, ROUTES_MAX, Route,
+    SERVICES_MAX, Service, TABLE_VERSION, TABLE_VERSION_MIN, TARGETS_MAX, Table, TableError, Target,
+    WITHIN_MS_MAX,
 };

@@ -117,6 +117,11 @@ impl LocalTable {
         self.services.get(self.plan.routes.find(listener, host, path)?)
     }
 
+    /// The service that a TCP listener's connections go to.
+    pub(crate) fn find_tcp(&self, listener: &str) -> Option<&LocalService> {
+        self.services.get(self.plan.routes.find_tcp(listener)?)
+    }
+
     /// What the table says about a service.
     pub(crate) fn plan_of(&self, service: &LocalService) -> &PlanService {
         &self.plan.services[service.index]

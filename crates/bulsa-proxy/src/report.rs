@@ -22,9 +22,10 @@ pub struct Report {
     pub settled: bool,
     /// Workers whose thread has ended, by order or by a bug.
     pub workers_ended: usize,
-    /// Targets of the newest table, and those of older ones until they were reported without work.
+    /// Targets of the newest table, and those of older ones until they were reported without work: one entry for each
+    /// id *and address*. What is asked of an id is the sum over its entries.
     pub targets: Vec<TargetReport>,
-    /// Requests waiting for a ready target now, per service; services with none are left out.
+    /// Requests and TCP connections waiting for a ready target now, per service; services with none are left out.
     pub held: Vec<HeldReport>,
     /// Client connections open now, those of tunnels included.
     pub connections: u64,
@@ -32,11 +33,12 @@ pub struct Report {
     pub accepted: u64,
     /// Failures to accept one, such as a lack of file descriptors.
     pub accept_errors: u64,
-    /// Requests answered 404 because no route takes them.
+    /// Requests answered 404, and TCP connections closed, because no route takes them.
     pub no_route: u64,
     /// Requests answered 502 by the proxy itself.
     pub bad_gateway: u64,
-    /// Requests answered 503 by the proxy itself.
+    /// Requests answered 503 by the proxy itself, and TCP connections closed for the same reasons: no target in time, or
+    /// no room to wait.
     pub unavailable: u64,
     /// Requests sent to a second target after the first had died without an answer.
     pub retried: u64,
@@ -57,13 +59,14 @@ pub struct TargetReport {
     pub routed: bool,
     /// Requests in flight: chosen for it, and the answer not yet wholly sent.
     pub in_flight: u64,
-    /// Tunnels open to it.
+    /// Tunnels open to it: upgraded connections, and TCP connections once it has taken them.
     pub tunnels: u64,
-    /// Requests that it answered or broke.
+    /// Requests that it answered or broke, and TCP connections that it took.
     pub requests: u64,
     /// Answers with a status of 500 or above.
     pub answers_5xx: u64,
-    /// Connections that died, or answers that were no HTTP, with a request on them.
+    /// Connections that died, or answers that were no HTTP, with a request on them; and TCP connections that it reset
+    /// before it had sent a byte.
     pub broken: u64,
     /// Connections that it did not take: refused, reset before a byte was sent, or not taken in time.
     pub refused: u64,

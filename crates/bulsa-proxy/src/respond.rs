@@ -1,6 +1,6 @@
 //! The proxy's own answers: short, plain, and silent about what is behind it.
 //!
-//! Owns: the mapping from why to status and text.
+//! Owns: the mapping from why to status, text and counter.
 //! Never: names a target, an address or an error of the system.
 
 use bytes::Bytes;
@@ -9,6 +9,7 @@ use http::{Response, StatusCode};
 
 use crate::body::AnswerBody;
 use crate::headers::Unfit;
+use crate::report::{WorkerStats, count};
 
 /// What `Retry-After` says when a service has no ready target, in seconds.
 const RETRY_AFTER_S: &str = "1";
@@ -29,6 +30,16 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
+    /// Counts it, unless it is the client's own.
+    pub(crate) fn count(self, stats: &WorkerStats) {
+        match self {
+            Self::NoRoute => count(&stats.no_route),
+            Self::BadGateway => count(&stats.bad_gateway),
+            Self::Unavailable => count(&stats.unavailable),
+            Self::Unfit(_) | Self::BadBody => {}
+        }
+    }
+
     fn status(self) -> StatusCode {
         match self {
             Self::Unfit(Unfit::Host) | Self::BadBody => StatusCode::BAD_REQUEST,

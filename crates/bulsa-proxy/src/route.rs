@@ -9,14 +9,16 @@
 //! in the application; what is forwarded are the original bytes.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use crate::table::{ListenerRoutes, Table};
+use crate::table::{ListenerRoutes, Protocol, Table};
 
 /// The routes of all listeners of one table.
 #[derive(Debug, Default)]
 pub(crate) struct Routes {
     listeners: HashMap<String, Matcher>,
+    /// Those that speak TCP. Apart, so that the question costs a request nothing where there are none.
+    tcp: HashSet<String>,
 }
 
 /// The routes of one listener.
@@ -37,7 +39,26 @@ impl Routes {
     /// Compiles the routes of a table.
     pub(crate) fn compile(table: &Table) -> Self {
         let listeners = table.listeners.iter().map(|l| (l.name.clone(), Matcher::compile(l))).collect();
-        Self { listeners }
+        let tcp = table.listeners.iter().filter(|l| l.protocol == Protocol::Tcp);
+        Self { listeners, tcp: tcp.map(|l| l.name.clone()).collect() }
+    }
+
+    /// What is spoken on a listener. `None`: the table does not name it.
+    pub(crate) fn protocol(&self, listener: &str) -> Option<Protocol> {
+        if self.is_tcp(listener) {
+            return Some(Protocol::Tcp);
+        }
+        self.listeners.contains_key(listener).then_some(Protocol::Http)
+    }
+
+    /// Whether a listener speaks TCP.
+    pub(crate) fn is_tcp(&self, listener: &str) -> bool {
+        self.tcp.contains(listener)
+    }
+
+    /// Finds the index of the service that a TCP listener's connections go to.
+    pub(crate) fn find_tcp(&self, listener: &str) -> Option<usize> {
+        self.is_tcp(listener).then(|| self.find(listener, "", "/")).flatten()
     }
 
     /// Finds the index of the service for a request. `host` may carry a port; `path` begins with a slash.
@@ -164,7 +185,8 @@ mod tests {
             path: (*path).to_owned(),
             service,
         });
-        let listener = ListenerRoutes { name: "http".into(), routes: routes.collect() };
+        let listener =
+            ListenerRoutes { name: "http".into(), protocol: Protocol::Http, routes: routes.collect() };
         Routes::compile(&Table { listeners: vec![listener], ..Table::empty(1) })
     }
 
@@ -227,6 +249,19 @@ mod tests {
     #[test]
     fn an_unknown_listener_has_no_routes() {
         assert_eq!(routes(&[(None, "/")]).find("other", "h", "/"), None);
+    }
+
+    #[test]
+    fn only_a_tcp_listener_has_a_service_for_whole_connections() {
+        let route = Route { host: None, path: "/".into(), service: 3 };
+        let listener =
+            ListenerRoutes { name: "db".into(), protocol: Protocol::Tcp, routes: vec![route.clone()] };
+        let http = ListenerRoutes { name: "http".into(), protocol: Protocol::Http, routes: vec![route] };
+        let routes = Routes::compile(&Table { listeners: vec![listener, http], ..Table::empty(1) });
+        let of = |name| (routes.protocol(name), routes.find_tcp(name));
+        assert_eq!(of("db"), (Some(Protocol::Tcp), Some(3)));
+        assert_eq!(of("http"), (Some(Protocol::Http), None));
+        assert_eq!(of("other"), (None, None));
     }
 
     /// The rule, written down naively: try every route and keep the most specific one.

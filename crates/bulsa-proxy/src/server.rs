@@ -1,4 +1,4 @@
-//! One client connection.
+//! One client connection that speaks HTTP. One that is passed through whole is in [`crate::tcp`].
 //!
 //! Owns: hyper's server connection and its limits, and its end when the worker drains.
 //! Never: knows targets; requests go to [`crate::forward`].

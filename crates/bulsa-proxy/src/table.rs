@@ -5,7 +5,8 @@
 //!
 //! A table is immutable and numbered. The proxy takes a table only when its number is higher than the one it
 //! has, so a late or doubled message changes nothing. Fields that a reader does not know are ignored, so that a
-//! newer writer may add some within one version.
+//! newer writer may add some within one version, as long as the table still means the same without them. What does
+//! not raises the version: a reader that does not know of [`Protocol`] would speak HTTP to a database.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -14,8 +15,10 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// The version of the table's form that this crate reads and writes.
-pub const TABLE_VERSION: u32 = 1;
+/// The version of the table's form that this crate writes. Since version 2 a listener has a [`Protocol`].
+pub const TABLE_VERSION: u32 = 2;
+/// The oldest version that this crate still reads: the keeper may have kept such a table over an update.
+pub const TABLE_VERSION_MIN: u32 = 1;
 /// Listeners in one table, at most.
 pub const LISTENERS_MAX: usize = 1024;
 /// Routes of one listener, at most.
@@ -32,7 +35,7 @@ pub const WITHIN_MS_MAX: u64 = 86_400_000;
 /// One numbered snapshot of everything that the proxy serves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Table {
-    /// The version of this form; must be [`TABLE_VERSION`].
+    /// The version of this form: [`TABLE_VERSION_MIN`] to [`TABLE_VERSION`].
     pub version: u32,
     /// The table's number. A table whose number is not higher than the current one is ignored.
     pub number: u64,
@@ -53,8 +56,22 @@ pub struct Table {
 pub struct ListenerRoutes {
     /// The listener's opaque name, as given to [`crate::Proxy::add_listener`].
     pub name: String,
-    /// The routes, in any order: the most specific one wins.
+    /// What is spoken on it. It may change from table to table: new connections follow the newest one.
+    #[serde(default)]
+    pub protocol: Protocol,
+    /// The routes, in any order: the most specific one wins. A TCP listener has exactly one, for every host and `/`.
     pub routes: Vec<Route>,
+}
+
+/// What is spoken on a listener.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// HTTP/1.1: each request is routed, held and sent again on its own.
+    #[default]
+    Http,
+    /// Anything over TCP: each connection goes whole to one target, its bytes unseen.
+    Tcp,
 }
 
 /// Host and path to service.
@@ -74,7 +91,8 @@ pub struct Route {
 pub struct Service {
     /// The name, unique in the table. Requests held for a service are counted under it across tables.
     pub name: String,
-    /// The targets that are ready now. None means: hold.
+    /// The targets that are ready now, each id once. None means: hold. Another service may name the same id at another
+    /// address (two ports of one replica); whoever reads a report adds the two up.
     pub targets: Vec<Target>,
     /// How long and how many requests wait while no target is ready.
     pub hold: Hold,
@@ -95,9 +113,9 @@ pub struct Target {
 /// The limits of a hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hold {
-    /// The longest wait of one request, in milliseconds. 0 holds nothing.
+    /// The longest wait of one request or TCP connection, in milliseconds. 0 holds nothing.
     pub time_ms: u64,
-    /// The number of requests that may wait at once, over all workers. 0 holds nothing.
+    /// The number of requests and TCP connections that may wait at once, over all workers. 0 holds nothing.
     pub requests: u32,
 }
 
@@ -107,10 +125,10 @@ impl Default for Hold {
     }
 }
 
-/// An order to end the tunnels on one target.
+/// An order to end the tunnels on one target; TCP connections are tunnels too.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CloseTunnels {
-    /// The target's id.
+    /// The target's id. The order is for all addresses that it has.
     pub target: String,
     /// The window, in milliseconds, over which the tunnels are ended a few at a time. 0 ends all at once.
     pub within_ms: u64,
@@ -121,7 +139,9 @@ pub struct CloseTunnels {
 #[non_exhaustive]
 pub enum TableError {
     /// The form is of another version.
-    #[error("route table {number} has version {found}, this proxy reads version {TABLE_VERSION}")]
+    #[error(
+        "route table {number} has version {found}, this proxy reads versions {TABLE_VERSION_MIN} to {TABLE_VERSION}"
+    )]
     Version {
         /// The table's number.
         number: u64,
@@ -172,6 +192,16 @@ pub enum TableError {
         /// The path.
         path: String,
     },
+    /// A TCP listener has no route, several, or one that asks for a host or path, which TCP does not have.
+    #[error(
+        "route table {number}: the TCP listener `{listener}` must have exactly one route, for every host and the path `/`"
+    )]
+    TcpRoute {
+        /// The table's number.
+        number: u64,
+        /// The listener's name.
+        listener: String,
+    },
 }
 
 impl Table {
@@ -194,7 +224,7 @@ impl Table {
     /// Returns the first thing found wrong.
     pub fn check(&self) -> Result<(), TableError> {
         let number = self.number;
-        if self.version != TABLE_VERSION {
+        if !(TABLE_VERSION_MIN..=TABLE_VERSION).contains(&self.version) {
             return Err(TableError::Version { number, found: self.version });
         }
         self.limit("listeners", self.listeners.len(), LISTENERS_MAX)?;
@@ -229,6 +259,11 @@ impl Table {
     fn check_listener(&self, listener: &ListenerRoutes) -> Result<(), TableError> {
         let number = self.number;
         self.limit("routes of one listener", listener.routes.len(), ROUTES_MAX)?;
+        let takes_all = |route: &Route| route.host.is_none() && route.path == "/";
+        if listener.protocol == Protocol::Tcp && !matches!(&listener.routes[..], [route] if takes_all(route))
+        {
+            return Err(TableError::TcpRoute { number, listener: listener.name.clone() });
+        }
         for route in &listener.routes {
             if !route.path.starts_with('/') {
                 let (listener, path) = (listener.name.clone(), route.path.clone());
@@ -266,80 +301,4 @@ impl Table {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn table() -> Table {
-        Table {
-            listeners: vec![ListenerRoutes {
-                name: "http".into(),
-                routes: vec![Route { host: None, path: "/".into(), service: 0 }],
-            }],
-            services: vec![Service {
-                name: "web".into(),
-                targets: vec![Target {
-                    id: "web.1".into(),
-                    addr: "127.0.0.1:3000".parse().unwrap(),
-                    release: "7".into(),
-                }],
-                hold: Hold::default(),
-            }],
-            trusted: vec!["127.0.0.0/8".parse().unwrap()],
-            ..Table::empty(3)
-        }
-    }
-
-    #[test]
-    fn a_table_survives_json() {
-        let json = serde_json::to_string(&table()).unwrap();
-        assert_eq!(serde_json::from_str::<Table>(&json).unwrap(), table());
-    }
-
-    #[test]
-    fn fields_added_later_are_ignored_and_missing_lists_are_empty() {
-        let json = r#"{"version":1,"number":2,"listeners":[],"services":[],"weights":{"a":1}}"#;
-        assert_eq!(serde_json::from_str::<Table>(json).unwrap(), Table::empty(2));
-    }
-
-    #[test]
-    fn a_sound_table_passes() {
-        assert_eq!(table().check(), Ok(()));
-    }
-
-    #[test]
-    fn another_version_is_refused() {
-        let error = Table { version: 2, ..table() }.check().unwrap_err();
-        assert_eq!(error.to_string(), "route table 3 has version 2, this proxy reads version 1");
-    }
-
-    #[test]
-    fn a_route_to_no_service_is_refused() {
-        let mut table = table();
-        table.listeners[0].routes[0].service = 1;
-        assert!(matches!(table.check(), Err(TableError::NoSuchService { service: 1, services: 1, .. })));
-    }
-
-    #[test]
-    fn names_are_unique() {
-        let mut twice = table();
-        twice.services.push(twice.services[0].clone());
-        assert!(matches!(twice.check(), Err(TableError::Twice { what: "service", .. })));
-        let mut twice = table();
-        twice.listeners.push(twice.listeners[0].clone());
-        assert!(matches!(twice.check(), Err(TableError::Twice { what: "listener", .. })));
-        let mut twice = table();
-        let target = twice.services[0].targets[0].clone();
-        twice.services[0].targets.push(target);
-        assert!(matches!(twice.check(), Err(TableError::Twice { what: "target", .. })));
-    }
-
-    #[test]
-    fn a_path_without_a_slash_and_an_endless_hold_are_refused() {
-        let mut bad = table();
-        bad.listeners[0].routes[0].path = "api".into();
-        assert!(matches!(bad.check(), Err(TableError::Path { .. })));
-        let mut bad = table();
-        bad.services[0].hold.time_ms = u64::MAX;
-        assert!(matches!(bad.check(), Err(TableError::TooMany { .. })));
-    }
-}
+mod tests;

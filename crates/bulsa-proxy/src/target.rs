@@ -46,8 +46,10 @@ pub(crate) enum Outcome {
     Answered(u16),
     /// The connection died, or what came back was no HTTP, before there was an answer.
     Lost,
-    /// It broke off in the middle of an answer that was already counted.
+    /// It broke off in the middle of an answer, or reset a connection, that was already counted.
     BrokenOff,
+    /// It took a connection that is passed through whole.
+    Opened,
     /// It did not take the connection.
     Refused,
 }
@@ -89,6 +91,7 @@ impl TargetStats {
                 add(&slot.requests);
                 add(&slot.broken);
             }
+            Outcome::Opened => add(&slot.requests),
             Outcome::BrokenOff => add(&slot.broken),
             Outcome::Refused => {
                 add(&slot.refused);
@@ -185,6 +188,11 @@ impl InTunnel {
     pub(crate) fn stats(&self) -> &Arc<TargetStats> {
         &self.stats
     }
+
+    /// Counts how it ended.
+    pub(crate) fn count(&self, outcome: Outcome) {
+        self.stats.count(self.worker, outcome);
+    }
 }
 
 impl Drop for InTunnel {
@@ -241,9 +249,10 @@ mod tests {
         for outcome in [Outcome::Answered(200), Outcome::Answered(503), Outcome::Lost, Outcome::BrokenOff] {
             stats.count(0, outcome);
         }
+        stats.count(1, Outcome::Opened);
         stats.count(1, Outcome::Refused);
         let report = stats.report(String::new(), true);
         let counted = (report.requests, report.answers_5xx, report.broken, report.refused);
-        assert_eq!(counted, (3, 1, 2, 1));
+        assert_eq!(counted, (4, 1, 2, 1));
     }
 }

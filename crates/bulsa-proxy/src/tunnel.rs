@@ -1,12 +1,16 @@
-//! Tunnels: what an upgraded connection becomes.
+//! Tunnels: what an upgraded connection becomes, and a TCP connection is once its target has taken it.
 //!
-//! Owns: the copying of bytes both ways after a `101`, and how a tunnel ends.
+//! Owns: the copying of bytes both ways, and how a tunnel ends.
 //! Never: looks at the bytes. (Framing, so that a WebSocket ends with a Close 1012, is to come between reading and
 //! writing in [`copy`], and before the write side is shut.)
 //!
 //! A tunnel stays with its target whatever the table says. It ends when one side closes, when it is told to, or at the
 //! deadline of a shutdown. The end is clean: what was read is still written, both sides get a FIN, and what
 //! they still send is read for a moment, so that the kernel does not turn the FIN into a reset.
+//!
+//! Each direction has its own end: a FIN is passed on when the bytes before it are, and the other direction goes on.
+//! Nothing is read that cannot be kept: [`BUFFER_BYTES`] for each direction, the rest stays with the sender. Of a TCP
+//! connection a reset is passed on as a reset, lest what was cut short look whole.
 //!
 //! Tunnels that are told to end are spread over the window that was asked for: the n-th of m gets a random moment in
 //! the n-th m-th of it. So they neither end together nor leave gaps, and clients do not come back as a herd.
@@ -28,7 +32,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::target::{InTunnel, TargetStats};
+use crate::target::{InTunnel, Outcome, TargetStats};
 use crate::upstream::UpstreamIo;
 
 /// What is read at a time in one direction, in bytes.
@@ -127,14 +131,14 @@ pub(crate) struct Tunnel {
     tunnels: Rc<Tunnels>,
     number: u64,
     handle: Rc<Handle>,
-    _counted: InTunnel,
+    counted: InTunnel,
 }
 
 impl Tunnel {
     /// Enters a tunnel into the list, so that it can be told to end from now on.
     pub(crate) fn enter(tunnels: &Rc<Tunnels>, counted: InTunnel) -> Self {
         let (number, handle) = tunnels.add(counted.stats());
-        Self { tunnels: Rc::clone(tunnels), number, handle, _counted: counted }
+        Self { tunnels: Rc::clone(tunnels), number, handle, counted }
     }
 
     /// Waits until both sides are bare sockets, then copies until the end.
@@ -147,32 +151,108 @@ impl Tunnel {
         };
         let Some((client, from_client)) = client_socket(client) else { return };
         let Some((target, from_target)) = target_socket(target) else { return };
-        self.copy_both(client, from_client, target, from_target).await;
+        self.copy_both(Side::new(client, from_client), Side::new(target, from_target)).await;
     }
 
-    async fn copy_both(&self, mut client: TcpStream, first: Bytes, mut target: TcpStream, glued: Bytes) {
+    /// Copies between two bare sockets until the end, and counts a target that reset the connection before it had sent
+    /// a byte.
+    pub(crate) async fn pass_through(self, client: TcpStream, target: TcpStream) {
+        let broke = self.copy_both(Side::new(client, Bytes::new()), Side::new(target, Bytes::new())).await;
+        let Some(Broke { client, target, by_target, answered }) = broke else { return };
+        if by_target && !answered {
+            self.counted.count(Outcome::BrokenOff);
+        }
+        for socket in [client, target] {
+            if let Err(error) = socket.set_zero_linger() {
+                tracing::debug!(%error, "a reset is passed on as an ordinary end");
+            }
+        }
+    }
+
+    /// Returns when both sides have ended. If one broke, both sockets are given back as they are.
+    async fn copy_both(&self, client: Side, target: Side) -> Option<Broke> {
+        let Side { socket: mut client, first } = client;
+        let Side { socket: mut target, first: glued } = target;
         keep_alive(&client);
         keep_alive(&target);
-        {
+        let (asked, answered) = (Cell::new(false), Cell::new(!glued.is_empty()));
+        let broken = {
             let (mut from_client, mut to_client) = client.split();
             let (mut from_target, mut to_target) = target.split();
-            let up = copy(&mut from_client, &mut to_target, first, &self.handle);
-            let down = copy(&mut from_target, &mut to_client, glued, &self.handle);
+            let up = copy(&mut from_client, &mut to_target, first, &self.handle, &asked);
+            let down = copy(&mut from_target, &mut to_client, glued, &self.handle, &answered);
             let overdue = async {
                 self.handle.ending().await;
                 tokio::time::sleep(END_TIME_MAX).await;
             };
             tokio::select! {
-                result = async { tokio::try_join!(up, down) } => {
-                    if let Err(error) = result {
-                        tracing::debug!(%error, "a tunnel broke");
-                        return;
-                    }
+                result = async { tokio::try_join!(judge(up, Whose::Client), judge(down, Whose::Target)) } => {
+                    result.map_or_else(Some, |(up, down)| up.or(down))
                 }
-                () = overdue => {}
+                () = overdue => None,
             }
+        };
+        if let Some(by) = broken {
+            return Some(Broke { client, target, by_target: by == Whose::Target, answered: answered.get() });
         }
         tokio::join!(hear_out(client), hear_out(target));
+        None
+    }
+}
+
+/// One side of a tunnel: its socket, and the bytes that came glued to the message before.
+struct Side {
+    socket: TcpStream,
+    first: Bytes,
+}
+
+impl Side {
+    fn new(socket: TcpStream, first: Bytes) -> Self {
+        Self { socket, first }
+    }
+}
+
+/// What is left of a tunnel that broke.
+struct Broke {
+    client: TcpStream,
+    target: TcpStream,
+    /// Whether it was the target's socket that failed.
+    by_target: bool,
+    /// Whether a byte had come from the target.
+    answered: bool,
+}
+
+/// At which end the copying of one direction broke off.
+#[derive(Debug)]
+enum Broken {
+    Reading(io::Error),
+    Writing(io::Error),
+}
+
+/// Whose socket it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    Client,
+    Target,
+}
+
+/// Copies one direction and says whose socket broke: as an error, if the tunnel is to end at once. A side that takes no
+/// more may have said why (a database that is full does, and closes): what came from it is still passed on.
+async fn judge(
+    copying: impl Future<Output = Result<(), Broken>>,
+    from: Whose,
+) -> Result<Option<Whose>, Whose> {
+    let to = if from == Whose::Client { Whose::Target } else { Whose::Client };
+    match copying.await {
+        Ok(()) => Ok(None),
+        Err(Broken::Writing(error)) => {
+            tracing::debug!(%error, whose = ?to, "a side of a tunnel takes no more");
+            Ok(Some(to))
+        }
+        Err(Broken::Reading(error)) => {
+            tracing::debug!(%error, whose = ?from, "a side of a tunnel broke");
+            Err(from)
+        }
     }
 }
 
@@ -194,13 +274,19 @@ fn target_socket(upgraded: Upgraded) -> Option<(TcpStream, Bytes)> {
 }
 
 /// Copies one direction until its end or until the tunnel is to end, then shuts the write side. `first` are the bytes
-/// that came glued to the message before.
-async fn copy<R, W>(from: &mut R, to: &mut W, first: Bytes, handle: &Handle) -> io::Result<()>
+/// that came glued to the message before; `began` is set with the first byte that is read.
+async fn copy<R, W>(
+    from: &mut R,
+    to: &mut W,
+    first: Bytes,
+    handle: &Handle,
+    began: &Cell<bool>,
+) -> Result<(), Broken>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    to.write_all(&first).await?;
+    to.write_all(&first).await.map_err(Broken::Writing)?;
     drop(first);
     let mut ending = pin!(handle.ending());
     let mut buffer = vec![0_u8; BUFFER_BYTES];
@@ -208,14 +294,15 @@ where
         let read = tokio::select! {
             biased;
             () = &mut ending => break,
-            read = from.read(&mut buffer) => read?,
+            read = from.read(&mut buffer) => read.map_err(Broken::Reading)?,
         };
         if read == 0 {
             break;
         }
-        to.write_all(&buffer[..read]).await?;
+        began.set(true);
+        to.write_all(&buffer[..read]).await.map_err(Broken::Writing)?;
     }
-    to.shutdown().await
+    to.shutdown().await.map_err(Broken::Writing)
 }
 
 /// Reads a socket whose write side is shut until the other side's end, for a moment.

@@ -47,8 +47,8 @@ pub(crate) enum ConnectError {
     Local(io::Error),
 }
 
-/// Opens a connection to a target.
-pub(crate) async fn connect(addr: SocketAddr) -> Result<Upstream, ConnectError> {
+/// Opens a socket to a target.
+pub(crate) async fn open(addr: SocketAddr) -> Result<TcpStream, ConnectError> {
     let stream = match timeout(CONNECT_TIME_MAX, TcpStream::connect(addr)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) if is_local(&error) => return Err(ConnectError::Local(error)),
@@ -56,6 +56,12 @@ pub(crate) async fn connect(addr: SocketAddr) -> Result<Upstream, ConnectError> 
         Err(_) => return Err(ConnectError::Refused(io::ErrorKind::TimedOut.into())),
     };
     stream.set_nodelay(true).map_err(ConnectError::Refused)?;
+    Ok(stream)
+}
+
+/// Opens a connection to a target.
+pub(crate) async fn connect(addr: SocketAddr) -> Result<Upstream, ConnectError> {
+    let stream = open(addr).await?;
     let marks = Arc::new(Marks::default());
     let io = TokioIo::new(UpstreamIo { stream, marks: Arc::clone(&marks) });
     let mut builder = http1::Builder::new();

@@ -25,11 +25,13 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::accept::{CONNECTIONS_MAX, accept_forever};
 use crate::body::Leftovers;
+use crate::choose::Failure;
 use crate::local::{CurrentTable, LocalTable, LocalTarget};
 use crate::plan::Plan;
-use crate::report::{Signal, WorkerStats};
+use crate::report::{Signal, WorkerStats, count};
 use crate::target::Outcome;
 use crate::tunnel::{END_TIME_MAX, Tunnels};
+use crate::upstream::ConnectError;
 
 /// How long idle client connections are kept after a drain has begun, so that clients hear `Connection: close` with
 /// an answer rather than lose a request to a closing socket.
@@ -253,6 +255,22 @@ impl Worker {
         loop {
             sleep(SWEEP_INTERVAL).await;
             self.table().sweep(Instant::now());
+        }
+    }
+
+    /// Notes that there is no connection to a target, and says what that means for who wanted one.
+    pub(crate) fn cannot_connect(self: &Rc<Self>, target: &LocalTarget, error: &ConnectError) -> Failure {
+        match error {
+            ConnectError::Refused(error) => {
+                tracing::debug!(target = target.stats.id(), %error, "a target did not take a connection");
+                self.leave_out(target);
+                Failure::Refused
+            }
+            ConnectError::Local(error) => {
+                tracing::warn!(%error, "no connection to a target could be opened for want of resources");
+                count(&self.stats().local_errors);
+                Failure::Local
+            }
         }
     }
 

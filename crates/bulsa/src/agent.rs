@@ -5,8 +5,11 @@
 //!
 //! One process, one thread for everything but the store's disk: what it has to do is little, and its memory counts.
 
+pub mod anchor;
 pub mod api;
+pub mod docker;
 mod driver;
+pub mod images;
 pub mod keeper_client;
 pub mod probe;
 pub mod process;

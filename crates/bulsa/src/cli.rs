@@ -12,6 +12,8 @@
 mod act;
 mod args;
 mod attend;
+pub mod build;
+mod check;
 mod completions;
 mod config;
 mod context;
@@ -20,6 +22,7 @@ mod deploy;
 mod down;
 mod events;
 mod follow;
+pub mod images;
 mod later;
 mod logs;
 mod man;
@@ -123,6 +126,8 @@ enum Command {
     Down(down::DownArgs),
     /// Run the daemon in the foreground
     Serve(serve::ServeArgs),
+    /// Say what in the compose file will break, with the line and the patch
+    Check(check::CheckArgs),
     /// Print the resolved compose file
     Config(config::ConfigArgs),
     /// Print the completions for a shell
@@ -146,8 +151,6 @@ enum Command {
     Hold(LaterArgs),
     #[command(hide = true)]
     Maintenance(LaterArgs),
-    #[command(hide = true)]
-    Check(LaterArgs),
     #[command(hide = true)]
     Init(LaterArgs),
     #[command(hide = true)]
@@ -256,6 +259,7 @@ async fn client_command(command: Command, context: &mut Context<'_>) -> Result<E
         Command::Restart(args) => act::restart(args, context).await,
         Command::Scale(args) => act::scale(args, context).await,
         Command::Down(args) => down::run(&args, context).await,
+        Command::Check(args) => check::run(args, context),
         Command::Config(args) => config::run(args, context),
         Command::Promote(_) => later::refuse("promote"),
         Command::Abort(_) => later::refuse("abort"),
@@ -265,7 +269,6 @@ async fn client_command(command: Command, context: &mut Context<'_>) -> Result<E
         Command::Exec(_) => later::refuse("exec"),
         Command::Hold(_) => later::refuse("hold"),
         Command::Maintenance(_) => later::refuse("maintenance"),
-        Command::Check(_) => later::refuse("check"),
         Command::Init(_) => later::refuse("init"),
         Command::Eject(_) => later::refuse("eject"),
         Command::Drill(_) => later::refuse("drill"),

@@ -10,7 +10,9 @@ use std::{
     time::Duration,
 };
 
-use bulsa_core::wire::api::{Answer, ApiError, Event, LogLine, ProgressV1, Request, Snapshot};
+use bulsa_core::wire::api::{
+    Answer, ApiError, Event, LogLine, PREPARE_SECS_MAX, ProgressV1, Request, Snapshot,
+};
 use bytes::{Bytes, BytesMut};
 use http::{Method, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
@@ -60,10 +62,12 @@ pub enum ClientError {
         detail: String,
     },
     /// It did not answer in time.
-    #[error("the daemon at {} did not answer within {} s", socket.display(), ANSWER_MAX.as_secs())]
+    #[error("the daemon at {} did not answer within {} s", socket.display(), limit.as_secs())]
     TimedOut {
         /// The socket.
         socket: PathBuf,
+        /// How long it was waited for.
+        limit: Duration,
     },
     /// It answered with an error of its own.
     #[error("{}", error.error)]
@@ -154,7 +158,11 @@ impl Client {
     pub async fn request(&self, request: &Request) -> Result<Answer, ClientError> {
         let body = serde_json::to_vec(request)
             .map_err(|error| ClientError::Unreadable { detail: error.to_string() })?;
-        self.call(Method::POST, "/v1/request", body.into()).await
+        let limit = match request {
+            Request::Deploy(_) => ANSWER_MAX + Duration::from_secs(PREPARE_SECS_MAX),
+            _ => ANSWER_MAX,
+        };
+        self.call(Method::POST, "/v1/request", body.into(), limit).await
     }
 
     /// What a deployment says after its line `after`, up to its last line.
@@ -204,7 +212,7 @@ impl Client {
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        self.call(Method::GET, path, Bytes::new()).await
+        self.call(Method::GET, path, Bytes::new(), ANSWER_MAX).await
     }
 
     async fn call<T: DeserializeOwned>(
@@ -212,6 +220,7 @@ impl Client {
         method: Method,
         path: &str,
         body: Bytes,
+        limit: Duration,
     ) -> Result<T, ClientError> {
         let call = async {
             let answer = self.send(method, path, body).await?;
@@ -219,13 +228,15 @@ impl Client {
             serde_json::from_slice(&bytes)
                 .map_err(|error| ClientError::Unreadable { detail: error.to_string() })
         };
-        timeout(ANSWER_MAX, call).await.map_err(|_| ClientError::TimedOut { socket: self.socket.clone() })?
+        timeout(limit, call)
+            .await
+            .map_err(|_| ClientError::TimedOut { socket: self.socket.clone(), limit })?
     }
 
     async fn stream<T>(&self, path: &str) -> Result<LineStream<T>, ClientError> {
         let body = timeout(ANSWER_MAX, self.send(Method::GET, path, Bytes::new()))
             .await
-            .map_err(|_| ClientError::TimedOut { socket: self.socket.clone() })??;
+            .map_err(|_| ClientError::TimedOut { socket: self.socket.clone(), limit: ANSWER_MAX })??;
         Ok(LineStream { socket: self.socket.clone(), body, buffer: BytesMut::new(), of: PhantomData })
     }
 
@@ -278,7 +289,7 @@ impl Client {
                 io::ErrorKind::PermissionDenied => ClientError::NotAllowed { socket },
                 _ => ClientError::Unusable { socket, source: error },
             }),
-            Err(_) => Err(ClientError::TimedOut { socket }),
+            Err(_) => Err(ClientError::TimedOut { socket, limit: CONNECT_MAX }),
         }
     }
 }

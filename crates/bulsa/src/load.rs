@@ -1,7 +1,8 @@
 //! An open-loop load generator: what the demo, the end-to-end tests and the long runs measure with.
 //!
 //! Owns: clients that behave as strangers would, and an exact account of what each of them got.
-//! Never: talks to anything but loopback, sends a request twice, forgets a failure, or knows what it is aimed at.
+//! Never: talks to anything but loopback or a named service of a private network, sends a request twice, forgets a
+//! failure, or knows what it is aimed at.
 //!
 //! *Open loop*: request `n` is due at `start + n / rate`, whatever became of the ones before it. Latency counts from
 //! that moment and not from when it was sent, so a server (or this client) that stalls is charged for everybody who

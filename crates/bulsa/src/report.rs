@@ -79,6 +79,10 @@ pub enum ErrorKind {
     User,
     /// The command line's.
     Usage,
+    /// A deploy that could not begin, and the release before it serves.
+    DeployFailed,
+    /// The same, and nothing serves.
+    ServiceDown,
     /// Something else is going on.
     Denied,
     /// No daemon.
@@ -96,6 +100,8 @@ impl ErrorKind {
         match self {
             Self::User => ExitCode::UserError,
             Self::Usage => ExitCode::Usage,
+            Self::DeployFailed => ExitCode::DeployFailed,
+            Self::ServiceDown => ExitCode::ServiceDown,
             Self::Denied => ExitCode::Denied,
             Self::Unreachable => ExitCode::Unreachable,
             Self::BrokenPipe => ExitCode::Done,

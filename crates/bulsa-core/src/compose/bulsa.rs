@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 
-use crate::spec::{AppPort, Bake, Drain, Handover, Hold, Keep, Role, TrustedProxy};
+use crate::spec::{AppPort, Bake, Drain, Handover, Hold, Keep, Protocol, Role, TrustedProxy};
 
 use super::{
     diagnostic::{Diagnostic, Diagnostics},
@@ -32,7 +32,8 @@ pub(super) fn top(node: &Node, diags: &mut Diagnostics) -> (Keep, Option<Vec<Tru
     let mut trusted = None;
     read::keys(node, "x-bulsa", &keys::BULSA_TOP, diags, |entry, path, diags| match entry.key.as_str() {
         "engine" => {
-            read::choice(&entry.value, path, &[("process", ())], &["docker", "swarm"], diags);
+            // Said again, and no more: what a service has (`image`, `build`, `command`) decides.
+            read::choice(&entry.value, path, &[("process", ()), ("docker", ())], &["swarm"], diags);
         }
         "keep" => keep = self::keep(&entry.value, path, diags),
         _ => trusted = trusted_proxies(&entry.value, path, diags),
@@ -140,7 +141,8 @@ fn route(bulsa: &mut Bulsa, node: &Node, path: &str, diags: &mut Diagnostics) {
             "host" => bulsa.route_host = route_host(node, path, diags),
             "path" => bulsa.route_path = url_path(node, path, diags),
             _ => {
-                read::choice(node, path, &[("http", ())], &["tcp", "tls", "grpc"], diags);
+                let known = [("http", Protocol::Http), ("tcp", Protocol::Tcp)];
+                bulsa.route_protocol = read::choice(node, path, &known, &["tls", "grpc"], diags);
             }
         }
     });

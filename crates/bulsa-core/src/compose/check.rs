@@ -1,11 +1,13 @@
 //! What no single service can see: dependencies that lead nowhere or in a circle, and ports that clash.
 
+pub(super) mod docker;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
 };
 
-use crate::spec::{Accept, AppPort, Condition, Role};
+use crate::spec::{Accept, AppPort, Role};
 
 use super::{
     diagnostic::{Diagnostic, Diagnostics},
@@ -23,6 +25,9 @@ pub(super) fn check(project: &mut Project, diags: &mut Diagnostics) {
         roles(service, project, diags);
         fixed_port(service, diags);
         careless_curl(service, diags);
+        if let Some(container) = &service.docker {
+            docker::check(service, container, project, diags);
+        }
     }
 }
 
@@ -101,14 +106,18 @@ fn targets<'p>(project: &'p Project, name: &str) -> Vec<&'p str> {
 struct Published<'p> {
     service: &'p Service,
     port: &'p Port,
+    /// Docker publishes it, which knows no routes.
+    by_docker: bool,
 }
 
 fn ports(project: &Project, diags: &mut Diagnostics) {
     let mut by_number: BTreeMap<u16, Vec<Published<'_>>> = BTreeMap::new();
-    for service in project.services.values() {
-        for port in &service.ports {
+    for service in project.services.values().filter(|service| !docker::ports_mean_nothing(service)) {
+        let by_docker = service.docker.is_some() && normalise::role(service, project).0 == Role::Shared;
+        // Of a range the first free port is taken.
+        for port in service.ports.iter().filter(|port| port.published_to.is_none()) {
             if let Some(number) = port.published.filter(|number| *number > 0) {
-                by_number.entry(number).or_default().push(Published { service, port });
+                by_number.entry(number).or_default().push(Published { service, port, by_docker });
             }
         }
     }
@@ -123,7 +132,7 @@ fn ports(project: &Project, diags: &mut Diagnostics) {
 }
 
 fn clash(number: u16, earlier: &Published<'_>, later: &Published<'_>) -> Option<Diagnostic> {
-    if !overlap(earlier.port.host_ip, later.port.host_ip) {
+    if !overlap(earlier.port.host_ip, later.port.host_ip) || earlier.port.protocol != later.port.protocol {
         return None;
     }
     let (a, b) = (&earlier.service.name, &later.service.name);
@@ -146,7 +155,7 @@ fn clash(number: u16, earlier: &Published<'_>, later: &Published<'_>) -> Option<
             .hint(format!("the other one is at {first}; give both the same address")),
         );
     }
-    if route(earlier.service) != route(later.service) {
+    if route(earlier.service) != route(later.service) && !earlier.by_docker && !later.by_docker {
         return None;
     }
     let diagnostic = Diagnostic::error(&later.port.pos, who);
@@ -184,6 +193,7 @@ fn roles(service: &Service, project: &Project, diags: &mut Diagnostics) {
     let pos = service.bulsa.role.as_ref().map_or(&service.pos, |(_, pos)| pos);
     let path = format!("services.{}", service.name);
     if matches!(role, Role::Job | Role::Worker)
+        && !docker::ports_mean_nothing(service)
         && let Some(port) = service.ports.first()
     {
         let kind = if role == Role::Job { "job" } else { "worker" };
@@ -195,12 +205,7 @@ fn roles(service: &Service, project: &Project, diags: &mut Diagnostics) {
             .hint("remove `ports`, or change `x-bulsa.role`"),
         );
     }
-    let waiting = project.services.values().find(|other| {
-        other
-            .depends_on
-            .get(&service.name)
-            .is_some_and(|dependency| dependency.condition == Condition::Completed)
-    });
+    let waiting = normalise::waits_for_its_end(service, project);
     if role != Role::Job
         && let Some(waiting) = waiting
     {
@@ -215,6 +220,9 @@ fn roles(service: &Service, project: &Project, diags: &mut Diagnostics) {
 }
 
 fn fixed_port(service: &Service, diags: &mut Diagnostics) {
+    if service.docker.is_some() {
+        return;
+    }
     if let Some((AppPort::Fixed(port), pos)) = &service.bulsa.app_port
         && service.replicas() > 1
     {

@@ -194,6 +194,12 @@ impl Diagnostics {
         self.errors > 0
     }
 
+    /// How many errors were added, kept or not.
+    #[must_use]
+    pub fn errors(&self) -> usize {
+        self.errors
+    }
+
     /// The kept ones; after [`Self::sort`] in the order of the file.
     #[must_use]
     pub fn list(&self) -> &[Diagnostic] {

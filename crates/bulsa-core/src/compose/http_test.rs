@@ -12,19 +12,19 @@ use super::words;
 
 /// What such a test asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct HttpTest {
-    pub(super) port: u16,
+pub(crate) struct HttpTest {
+    pub(crate) port: u16,
     /// With its query.
-    pub(super) path: String,
+    pub(crate) path: String,
     /// What the `Host` field says, from the URL or a header flag.
-    pub(super) host: String,
-    pub(super) accept: Accept,
+    pub(crate) host: String,
+    pub(crate) accept: Accept,
     /// The program's own time limit.
-    pub(super) timeout: Option<Duration>,
+    pub(crate) timeout: Option<Duration>,
 }
 
 /// Recognises `["CMD", "curl", …]` and `["CMD-SHELL", "curl … || exit 1"]`.
-pub(super) fn recognise(test: &[String]) -> Option<HttpTest> {
+pub(crate) fn recognise(test: &[String]) -> Option<HttpTest> {
     let (form, rest) = test.split_first()?;
     let words = match form.as_str() {
         "CMD" => rest.to_vec(),

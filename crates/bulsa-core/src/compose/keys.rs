@@ -1,10 +1,39 @@
-//! Which keys exist, and which of them work today.
+//! Which keys exist, what they may be, and where they work.
 //!
-//! Owns: the support matrix, as data: every key of the Compose Specification and of `x-bulsa`, at each level that is
-//! read. A key under `later` is an error that names it, never ignored; a key in no list is an error with the nearest
-//! name. The documentation's matrix is made from these tables.
+//! Owns: the support matrix, as data: every key of the Compose Specification ([`TOP`] and what is below it) and of
+//! `x-bulsa`, at each level. A key that works on one engine only, or on none yet, is an error that names it where it
+//! doesn't work, never ignored; a key in no table is an error with the nearest name. The documentation's matrix is made
+//! from these tables. Never: looks at a file; that is [`super::canonical`], for the values, and [`super::support`].
 
-/// The keys of one mapping.
+mod deploy;
+mod service;
+mod service_parts;
+pub mod shape;
+mod top;
+
+pub use service::SERVICE;
+pub use shape::{Field, Identity, Object, Shape, Short, Show, Support};
+pub use top::TOP;
+
+pub(super) use service_parts::{BLKIO_RATE, BLKIO_WEIGHT, ULIMIT};
+
+/// Every mapping of Compose's own keys, from the top down, each once.
+#[must_use]
+pub fn matrix() -> Vec<&'static Object> {
+    let mut found = vec![&TOP];
+    let mut next = 0;
+    while let Some(object) = found.get(next).copied() {
+        for inner in object.fields.iter().filter_map(|field| field.shape.object()) {
+            if !found.iter().any(|known| known.title == inner.title) {
+                found.push(inner);
+            }
+        }
+        next += 1;
+    }
+    found
+}
+
+/// The keys of one mapping of `x-bulsa`.
 #[derive(Clone, Copy, Debug)]
 pub struct Keys {
     /// They work.
@@ -18,12 +47,20 @@ pub struct Keys {
 /// Why a valid key is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Later {
-    /// The process engine doesn't have it yet.
+    /// It needs a container, and the service is a program of this host.
     ProcessEngine,
-    /// It needs containers: `image`, `build`.
-    DockerEngine,
-    /// It belongs to reading several files.
-    SeveralFiles,
+    /// It belongs to Swarm.
+    Swarm,
+    /// It belongs to Windows containers.
+    Windows,
+    /// It belongs to Docker's model runner.
+    Models,
+    /// It starts a program of Compose's own kind of plugins.
+    Plugins,
+    /// It gives a container the Docker Engine.
+    Socket,
+    /// Nobody got to it yet.
+    Soon,
     /// It belongs to the proxy's balancing and limits.
     DataPlane,
     /// It belongs to further ways of replacing and healing.
@@ -35,11 +72,14 @@ impl Later {
     #[must_use]
     pub fn reason(self) -> &'static str {
         match self {
-            Self::ProcessEngine => "isn't supported by the process engine yet",
-            Self::DockerEngine => "needs the docker engine, which comes in a later version",
-            Self::SeveralFiles => "reads other compose files, which comes in a later version",
+            Self::ProcessEngine => "needs a container, and this service has no `image` and no `build`",
             Self::DataPlane => "belongs to the proxy's balancing, which comes in a later version",
-            Self::Healing => "comes in a later version",
+            Self::Healing | Self::Soon => "comes in a later version",
+            Self::Swarm => "belongs to Swarm, which comes in a later version",
+            Self::Windows => "is about Windows containers, which Bulsa doesn't run",
+            Self::Models => "needs Docker's model runner, which Bulsa doesn't drive",
+            Self::Plugins => "hands the service to a plug-in of Docker Compose, which Bulsa doesn't run",
+            Self::Socket => "would give the container the Engine and your registry passwords",
         }
     }
 
@@ -47,13 +87,19 @@ impl Later {
     #[must_use]
     pub fn hint(self) -> &'static str {
         match self {
-            Self::ProcessEngine | Self::DataPlane | Self::Healing => {
+            Self::ProcessEngine => {
+                "give the service an `image`, or remove the key: without one it is a program on this host"
+            }
+            Self::DataPlane | Self::Healing | Self::Soon | Self::Swarm | Self::Windows => {
                 "remove the key; Bulsa ignores no key silently"
             }
-            Self::DockerEngine => {
-                "to run the program directly on this host, give `command` without `image` and `build`"
+            Self::Models => "run the model as a service of its own and pass its address in `environment`",
+            Self::Plugins => {
+                "start what it provides by other means, and give the service an `image` or remove it"
             }
-            Self::SeveralFiles => "write what is needed into this file",
+            Self::Socket => {
+                "mount the Engine's socket under `volumes` if the container may control the whole host"
+            }
         }
     }
 }
@@ -75,163 +121,7 @@ const fn plain(known: &'static [&'static str]) -> Keys {
     Keys { known, later: &[], extensions: false }
 }
 
-use Later::{DataPlane, DockerEngine, Healing, ProcessEngine, SeveralFiles};
-
-/// The top of the file.
-pub const TOP: Keys = Keys {
-    known: &["name", "services", "version", "x-bulsa"],
-    later: &[
-        ("configs", ProcessEngine),
-        ("include", SeveralFiles),
-        ("models", ProcessEngine),
-        ("networks", ProcessEngine),
-        ("secrets", ProcessEngine),
-        ("volumes", ProcessEngine),
-    ],
-    extensions: true,
-};
-
-/// `services.*`
-pub const SERVICE: Keys = Keys {
-    known: &[
-        "command",
-        "depends_on",
-        "deploy",
-        "entrypoint",
-        "env_file",
-        "environment",
-        "healthcheck",
-        "ports",
-        "restart",
-        "scale",
-        "stop_grace_period",
-        "stop_signal",
-        "user",
-        "working_dir",
-        "x-bulsa",
-    ],
-    later: SERVICE_LATER,
-    extensions: true,
-};
-
-const SERVICE_LATER: &[(&str, Later)] = &[
-    ("annotations", ProcessEngine),
-    ("attach", ProcessEngine),
-    ("blkio_config", ProcessEngine),
-    ("build", DockerEngine),
-    ("cap_add", ProcessEngine),
-    ("cap_drop", ProcessEngine),
-    ("cgroup", ProcessEngine),
-    ("cgroup_parent", ProcessEngine),
-    ("configs", ProcessEngine),
-    ("container_name", ProcessEngine),
-    ("cpu_count", ProcessEngine),
-    ("cpu_percent", ProcessEngine),
-    ("cpu_period", ProcessEngine),
-    ("cpu_quota", ProcessEngine),
-    ("cpu_rt_period", ProcessEngine),
-    ("cpu_rt_runtime", ProcessEngine),
-    ("cpu_shares", ProcessEngine),
-    ("cpus", ProcessEngine),
-    ("cpuset", ProcessEngine),
-    ("credential_spec", ProcessEngine),
-    ("develop", ProcessEngine),
-    ("device_cgroup_rules", ProcessEngine),
-    ("devices", ProcessEngine),
-    ("dns", ProcessEngine),
-    ("dns_opt", ProcessEngine),
-    ("dns_search", ProcessEngine),
-    ("domainname", ProcessEngine),
-    ("expose", ProcessEngine),
-    ("extends", SeveralFiles),
-    ("external_links", ProcessEngine),
-    ("extra_hosts", ProcessEngine),
-    ("gpus", ProcessEngine),
-    ("group_add", ProcessEngine),
-    ("hostname", ProcessEngine),
-    ("image", DockerEngine),
-    ("init", ProcessEngine),
-    ("ipc", ProcessEngine),
-    ("isolation", ProcessEngine),
-    ("label_file", ProcessEngine),
-    ("labels", ProcessEngine),
-    ("links", ProcessEngine),
-    ("logging", ProcessEngine),
-    ("mac_address", ProcessEngine),
-    ("mem_limit", ProcessEngine),
-    ("mem_reservation", ProcessEngine),
-    ("mem_swappiness", ProcessEngine),
-    ("memswap_limit", ProcessEngine),
-    ("models", ProcessEngine),
-    ("network_mode", ProcessEngine),
-    ("networks", ProcessEngine),
-    ("oom_kill_disable", ProcessEngine),
-    ("oom_score_adj", ProcessEngine),
-    ("pid", ProcessEngine),
-    ("pids_limit", ProcessEngine),
-    ("platform", ProcessEngine),
-    ("post_start", ProcessEngine),
-    ("pre_start", ProcessEngine),
-    ("pre_stop", ProcessEngine),
-    ("privileged", ProcessEngine),
-    ("profiles", ProcessEngine),
-    ("provider", ProcessEngine),
-    ("pull_policy", ProcessEngine),
-    ("pull_refresh_after", ProcessEngine),
-    ("read_only", ProcessEngine),
-    ("runtime", ProcessEngine),
-    ("secrets", ProcessEngine),
-    ("security_opt", ProcessEngine),
-    ("shm_size", ProcessEngine),
-    ("stdin_open", ProcessEngine),
-    ("storage_opt", ProcessEngine),
-    ("sysctls", ProcessEngine),
-    ("tmpfs", ProcessEngine),
-    ("tty", ProcessEngine),
-    ("ulimits", ProcessEngine),
-    ("use_api_socket", ProcessEngine),
-    ("userns_mode", ProcessEngine),
-    ("uts", ProcessEngine),
-    ("volumes", ProcessEngine),
-    ("volumes_from", ProcessEngine),
-];
-
-/// `services.*.deploy`
-pub const DEPLOY: Keys = Keys {
-    known: &["replicas"],
-    later: &[
-        ("endpoint_mode", ProcessEngine),
-        ("labels", ProcessEngine),
-        ("mode", ProcessEngine),
-        ("placement", ProcessEngine),
-        ("resources", ProcessEngine),
-        ("restart_policy", ProcessEngine),
-        ("rollback_config", ProcessEngine),
-        ("update_config", ProcessEngine),
-    ],
-    extensions: true,
-};
-
-/// `services.*.healthcheck`
-pub const HEALTHCHECK: Keys = Keys {
-    known: &["disable", "interval", "retries", "start_interval", "start_period", "test", "timeout"],
-    later: &[],
-    extensions: true,
-};
-
-/// `services.*.ports[]`, long form
-pub const PORT: Keys = Keys {
-    known: &["host_ip", "mode", "name", "protocol", "published", "target"],
-    later: &[("app_protocol", ProcessEngine)],
-    extensions: true,
-};
-
-/// `services.*.depends_on.*`
-pub const DEPENDENCY: Keys =
-    Keys { known: &["condition", "required"], later: &[("restart", ProcessEngine)], extensions: true };
-
-/// `services.*.env_file[]`, long form
-pub const ENV_FILE: Keys = plain(&["format", "path", "required"]);
+use Later::{DataPlane, Healing};
 
 /// The top's `x-bulsa`
 pub const BULSA_TOP: Keys = plain(&["engine", "keep", "trusted_proxies"]);
@@ -271,7 +161,7 @@ mod tests {
 
     #[test]
     fn no_key_stands_in_two_lists() {
-        for keys in [TOP, SERVICE, DEPLOY, HEALTHCHECK, PORT, DEPENDENCY, BULSA, BULSA_BALANCE] {
+        for keys in [BULSA, BULSA_BALANCE] {
             let mut names: Vec<_> = keys.names().collect();
             let all = names.len();
             names.sort_unstable();
@@ -281,7 +171,22 @@ mod tests {
     }
 
     #[test]
+    fn the_tables_are_sorted_and_have_no_key_twice() {
+        for object in matrix() {
+            assert!(object.fields.is_sorted_by(|a, b| a.key < b.key), "{}", object.title);
+        }
+    }
+
+    #[test]
     fn the_service_keys_are_all_of_the_specifications_93() {
         assert_eq!(SERVICE.names().filter(|name| *name != "x-bulsa").count(), 93);
+    }
+
+    #[test]
+    fn the_matrix_reaches_every_level_once() {
+        let places: Vec<_> = matrix().iter().map(|object| object.place).collect();
+        for place in ["", "services.*", "services.*.deploy.resources.limits", "networks.*.ipam.config[]"] {
+            assert_eq!(places.iter().filter(|known| **known == place).count(), 1, "{place}");
+        }
     }
 }

@@ -1,11 +1,13 @@
 //! The project as the file says it, typed and checked key by key, before defaults.
 //!
-//! Owns: the types between the tree and the [`crate::spec::Spec`]; `config --json` prints them. Unlike the Spec they
-//! keep what was left out, so that the output can be compared with Compose's.
+//! Owns: the types between the canonical tree and the [`crate::spec::Spec`].
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
-use crate::spec;
+use crate::spec::{
+    self,
+    container::{Container, Network, Volume},
+};
 
 use super::diagnostic::Pos;
 
@@ -18,8 +20,10 @@ pub struct Project {
     pub(super) names: Vec<String>,
     pub(super) keep: spec::Keep,
     pub(super) trusted_proxies: Vec<spec::TrustedProxy>,
-    /// The top's `x-…` keys, as they are.
-    pub(super) extensions: BTreeMap<String, serde_json::Value>,
+    /// The top's `networks`, and `default` where a service needs it; by key.
+    pub(super) networks: BTreeMap<String, Network>,
+    /// The top's `volumes`, by key.
+    pub(super) volumes: BTreeMap<String, Volume>,
 }
 
 /// One service.
@@ -45,6 +49,8 @@ pub(super) struct Service {
     pub(super) stop_grace_period: Option<Duration>,
     pub(super) restart: Option<(String, spec::Restart)>,
     pub(super) bulsa: Bulsa,
+    /// What its container is; `None` on the process engine.
+    pub(super) docker: Option<Box<Docker>>,
 }
 
 impl Service {
@@ -67,6 +73,7 @@ impl Service {
             stop_grace_period: None,
             restart: None,
             bulsa: Bulsa::default(),
+            docker: None,
         }
     }
 
@@ -91,6 +98,67 @@ pub(super) struct Port {
     pub(super) target: u16,
     /// `Some(0)` and `None` both let the system choose.
     pub(super) published: Option<u16>,
+    /// The last of several published ports, of which one is to be taken.
+    pub(super) published_to: Option<u16>,
+    /// `tcp`, `udp` or `sctp`.
+    pub(super) protocol: String,
+    /// A hint of what is spoken: `http`.
+    pub(super) app_protocol: Option<String>,
+}
+
+/// What the file says of a service's container.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Docker {
+    /// Without what other keys of the service say too, and without `secrets` and `configs` until they are looked up.
+    pub(super) container: Container,
+    /// Where things stand, for later messages.
+    pub(super) at: Places,
+    /// `secrets` and `configs`.
+    pub(super) grants: Vec<Grant>,
+    /// `build.secrets`: the id in the build, and the secret's key.
+    pub(super) build_secrets: Vec<(String, String, Pos)>,
+    /// `deploy.update_config.order`
+    pub(super) order: Option<spec::Handover>,
+    /// `deploy.restart_policy`, in Docker's words; `restart` wins over it.
+    pub(super) restart_policy: Option<(String, spec::Restart)>,
+}
+
+/// Where things of a container stand in the file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Places {
+    /// `image`, else `build`.
+    pub(super) image: Option<Pos>,
+    pub(super) container_name: Option<Pos>,
+    /// Each label.
+    pub(super) labels: BTreeMap<String, Pos>,
+    /// Each entry of `volumes`.
+    pub(super) mounts: Vec<Pos>,
+    pub(super) networks: BTreeMap<String, Pos>,
+    pub(super) network_mode: Option<Pos>,
+    pub(super) links: Option<Pos>,
+    pub(super) volumes_from: Option<Pos>,
+    pub(super) healthcheck: Option<Pos>,
+    pub(super) restart: Option<Pos>,
+}
+
+/// Whether it is a secret or a config.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum GrantKind {
+    Secret,
+    Config,
+}
+
+/// One entry of a service's `secrets` or `configs`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Grant {
+    pub(super) kind: GrantKind,
+    pub(super) pos: Pos,
+    /// Its key at the top.
+    pub(super) source: String,
+    pub(super) target: Option<String>,
+    pub(super) uid: Option<String>,
+    pub(super) gid: Option<String>,
+    pub(super) mode: Option<u32>,
 }
 
 /// `healthcheck`
@@ -121,6 +189,7 @@ pub(super) struct Bulsa {
     pub(super) role: Option<(spec::Role, Pos)>,
     pub(super) route_host: Option<String>,
     pub(super) route_path: Option<String>,
+    pub(super) route_protocol: Option<spec::Protocol>,
     pub(super) probe: Option<Probe>,
     pub(super) gate_timeout: Option<Duration>,
     pub(super) drain: spec::Drain,

@@ -1,4 +1,4 @@
-//! The project's name: `-p`, then COMPOSE_PROJECT_NAME, then the file's `name`, then the directory.
+//! The project's name: `-p`, then COMPOSE_PROJECT_NAME, then the last file's `name`, then the directory.
 
 use super::{
     diagnostic::{Diagnostic, Diagnostics, Pos},
@@ -13,7 +13,7 @@ pub const MAX_NAME_BYTES: usize = 63;
 /// Finds the name. `None` after a mistake.
 pub(super) fn find(
     given: Option<&str>,
-    root: &Node,
+    roots: &[Node],
     project_dir: &str,
     environment: &Environment<'_>,
     diags: &mut Diagnostics,
@@ -24,7 +24,9 @@ pub(super) fn find(
     if let Some(name) = environment.get(PROJECT_NAME).filter(|name| !name.is_empty()) {
         return exact(name, "the project name", PROJECT_NAME, diags);
     }
-    if let Some(node) = root.get("name") {
+    let nothing = |node: &&Node| node.scalar().is_some_and(|scalar| scalar.value.is_empty());
+    let last = roots.iter().rev().filter_map(|root| root.get("name")).find(|node| !nothing(node));
+    if let Some(node) = last {
         let text = read::text(node, "name", diags)?;
         // A mistake in here is named when the whole tree is interpolated.
         let lookup = |name: &str| environment.get(name).map(str::to_owned);
@@ -41,8 +43,11 @@ pub(super) fn find(
     if name.is_empty() {
         let mistake = format!("the directory {project_dir:?} gives the project no name");
         diags.push(
-            Diagnostic::error(&root.pos, mistake)
-                .hint("add `name: my-project` at the top of the file, or use -p"),
+            Diagnostic::error(
+                &roots.first().map_or_else(|| Pos::whole(""), |root| root.pos.clone()),
+                mistake,
+            )
+            .hint("add `name: my-project` at the top of the file, or use -p"),
         );
         return None;
     }

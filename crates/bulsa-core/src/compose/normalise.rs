@@ -3,15 +3,21 @@
 //! Owns: the defaults, the inferred roles, and how a `healthcheck` becomes a probe. Runs only on a project without
 //! mistakes.
 
+mod docker;
+pub(super) mod images;
+mod role;
+
 use std::{collections::BTreeMap, time::Duration};
 
-use crate::spec::{self, Accept, AppPort, Check, Condition, Probe, Restart, Role, Spec};
+use crate::spec::{self, Accept, AppPort, Check, Probe, Restart, Role, Spec, container::MountSource};
 
 use super::{
     http_test,
     model::{Healthcheck, Project, Service},
     paths,
 };
+
+pub(super) use role::{known, role, waits_for_its_end};
 
 const PROBE_INTERVAL: Duration = Duration::from_secs(2);
 const PROBE_START_INTERVAL: Duration = Duration::from_millis(10);
@@ -24,15 +30,32 @@ const STOP_GRACE: Duration = Duration::from_secs(10);
 const SIGTERM: i32 = 15;
 
 pub(super) fn spec(project: &Project, project_dir: &str) -> Spec {
+    let mut taken = docker::named_ports(project);
+    let services: BTreeMap<String, spec::Service> = project
+        .services
+        .iter()
+        .map(|(name, one)| {
+            let service = match &one.docker {
+                Some(container) => docker::service(one, container, project, &mut taken),
+                None => service(one, project, project_dir),
+            };
+            (name.clone(), service)
+        })
+        .collect();
+    let containers = || services.values().filter_map(|service| service.container.as_ref());
+    let networks = containers().flat_map(|container| container.networks.keys().cloned());
+    let volumes =
+        containers().flat_map(|container| &container.mounts).filter_map(|mount| match &mount.source {
+            MountSource::Volume { name, .. } => name.clone(),
+            _ => None,
+        });
     Spec {
         project: project.name.clone(),
-        services: project
-            .services
-            .iter()
-            .map(|(name, one)| (name.clone(), service(one, project, project_dir)))
-            .collect(),
         keep: project.keep,
         trusted_proxies: project.trusted_proxies.clone(),
+        networks: docker::used(&project.networks, networks),
+        volumes: docker::used(&project.volumes, volumes),
+        services,
         ..Spec::default()
     }
 }
@@ -66,15 +89,17 @@ fn service(service: &Service, project: &Project, project_dir: &str) -> spec::Ser
         },
         stop_signal: service.stop_signal.as_ref().map_or(SIGTERM, |(_, number)| *number),
         stop_grace: service.stop_grace_period.unwrap_or(STOP_GRACE),
-        depends_on: service
-            .depends_on
-            .iter()
-            .map(|(name, on)| {
-                (name.clone(), spec::Dependency { condition: on.condition, required: on.required })
-            })
-            .collect(),
+        depends_on: depends_on(service, project),
         position: service.pos.to_string(),
     }
+}
+
+fn depends_on(service: &Service, project: &Project) -> BTreeMap<String, spec::Dependency> {
+    // An optional one whose profile is off isn't there to be waited for.
+    let entries = service.depends_on.iter().filter(|(name, _)| project.services.contains_key(*name));
+    entries
+        .map(|(name, on)| (name.clone(), spec::Dependency { condition: on.condition, required: on.required }))
+        .collect()
 }
 
 fn environment(service: &Service) -> BTreeMap<String, String> {
@@ -89,30 +114,9 @@ fn ports(service: &Service) -> Vec<spec::Port> {
         target: port.target,
         route_host: service.bulsa.route_host.clone(),
         route_path: service.bulsa.route_path.clone().unwrap_or_else(|| "/".to_owned()),
-        protocol: spec::Protocol::Detect,
+        protocol: service.bulsa.route_protocol.unwrap_or_default(),
     };
     service.ports.iter().map(port).collect()
-}
-
-/// The role and, in a few words, why.
-pub(super) fn role(service: &Service, project: &Project) -> (Role, String) {
-    if let Some((role, _)) = &service.bulsa.role {
-        return (*role, "the file says so".to_owned());
-    }
-    let waiting = project.services.values().find(|other| {
-        other
-            .depends_on
-            .get(&service.name)
-            .is_some_and(|dependency| dependency.condition == Condition::Completed)
-    });
-    if let Some(waiting) = waiting {
-        return (Role::Job, format!("`{}` waits for it to complete", waiting.name));
-    }
-    if service.ports.is_empty() {
-        (Role::Worker, "it publishes no port".to_owned())
-    } else {
-        (Role::App, "it publishes a port".to_owned())
-    }
 }
 
 fn probe(service: &Service) -> Probe {
@@ -168,7 +172,9 @@ fn check(healthcheck: &Healthcheck, service: &Service) -> (Check, Option<Duratio
     let test =
         healthcheck.test.as_deref().filter(|test| !off && test.first().is_some_and(|form| form != "NONE"));
     let Some(test) = test else {
-        let check = if service.ports.is_empty() {
+        // Who says that no HTTP is spoken can't be asked for an HTTP answer.
+        let tcp = service.bulsa.route_protocol == Some(spec::Protocol::Tcp);
+        let check = if service.ports.is_empty() || tcp {
             Check::Up
         } else {
             Check::Http { port: None, path: "/".to_owned(), host: None, accept: Accept::AnyAnswer }

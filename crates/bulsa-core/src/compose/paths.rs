@@ -24,10 +24,32 @@ pub fn join(dir: &str, path: &str) -> String {
     }
 }
 
+/// `path` with `.`, `..` and repeated slashes resolved by their names; it stays relative if it is.
+#[must_use]
+pub fn clean(path: &str) -> String {
+    if path.starts_with('/') { join("/", path) } else { join(".", path) }
+}
+
 /// The last name of a path, empty for the root.
 #[must_use]
 pub fn base_name(path: &str) -> &str {
     path.trim_end_matches('/').rsplit('/').next().unwrap_or("")
+}
+
+/// The directory that an absolute path's file is in.
+#[must_use]
+pub fn directory(path: &str) -> &str {
+    match path.trim_end_matches('/').rsplit_once('/') {
+        Some(("", _)) | None => "/",
+        Some((directory, _)) => directory,
+    }
+}
+
+/// An absolute path as somebody in `here` would write it: what lies below is shown from there.
+#[must_use]
+pub fn shown<'p>(here: &str, path: &'p str) -> &'p str {
+    let below = path.strip_prefix(here.trim_end_matches('/')).and_then(|rest| rest.strip_prefix('/'));
+    below.filter(|rest| !rest.is_empty()).unwrap_or(path)
 }
 
 #[cfg(test)]
@@ -50,5 +72,9 @@ mod tests {
         }
         assert_eq!(base_name("/srv/shop/"), "shop");
         assert_eq!(base_name("/"), "");
+        assert_eq!([directory("/srv/a/b"), directory("/a"), directory("/")], ["/srv/a", "/", "/"]);
+        let seen =
+            [("/srv", "/srv/a/b"), ("/srv/", "/srv/a"), ("/srv", "/srvs/a"), ("/srv", "/srv"), ("/", "/a")];
+        assert_eq!(seen.map(|(here, path)| shown(here, path)), ["a/b", "a", "/srvs/a", "/srv", "a"]);
     }
 }

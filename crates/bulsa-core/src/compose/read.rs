@@ -6,6 +6,7 @@
 use std::{ops::RangeInclusive, time::Duration};
 
 use super::{
+    canonical,
     diagnostic::{Diagnostic, Diagnostics},
     duration::{self, Bounds},
     keys::Keys,
@@ -37,7 +38,22 @@ pub(super) fn mapping<'n>(node: &'n Node, path: &str, diags: &mut Diagnostics) -
     }
 }
 
-/// Calls `each` with every entry of a mapping that works today; the others are mistakes.
+/// Calls `each` with every entry of a mapping in canonical form; what was malformed is left out.
+pub(super) fn entries(
+    node: &Node,
+    path: &str,
+    diags: &mut Diagnostics,
+    mut each: impl FnMut(&Entry, &str, &mut Diagnostics),
+) {
+    let Kind::Mapping(entries) = &node.kind else { return };
+    for entry in entries.iter().filter(|entry| !canonical::is_malformed(&entry.value)) {
+        let key = &entry.key;
+        let full = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        each(entry, &full, diags);
+    }
+}
+
+/// Calls `each` with every entry of a mapping of `x-bulsa` that works today; the others are mistakes.
 pub(super) fn keys(
     node: &Node,
     path: &str,
@@ -133,17 +149,31 @@ pub(super) fn boolean(node: &Node, path: &str, diags: &mut Diagnostics) -> Optio
     None
 }
 
+/// A duration in whole milliseconds: nothing here is timed more finely, and the wire form counts in them.
 pub(super) fn duration(node: &Node, path: &str, bounds: Bounds, diags: &mut Diagnostics) -> Option<Duration> {
-    const EXAMPLE: &str = "a duration such as 1m30s or 500ms";
-    /// Nothing here is timed more finely than this, and the wire form counts in it.
     const NANOS_PER_MS: u32 = 1_000_000;
+    let found = any_duration(node, path, bounds, diags)?;
+    if found.subsec_nanos() % NANOS_PER_MS != 0 {
+        diags.push(wrong(node, path, "whole milliseconds"));
+        return None;
+    }
+    Some(found)
+}
+
+/// A duration as fine as it was written.
+pub(super) fn any_duration(
+    node: &Node,
+    path: &str,
+    bounds: Bounds,
+    diags: &mut Diagnostics,
+) -> Option<Duration> {
+    const EXAMPLE: &str = "a duration such as 1m30s or 500ms";
     let mistake = match node.scalar().map(super::tree::Scalar::resolve) {
         Some(Value::Int(0)) => return Some(Duration::ZERO),
         Some(Value::Int(n)) => {
             wrong(node, path, EXAMPLE).hint(format!("add the unit: {n}s for seconds, {n}ms for milliseconds"))
         }
         Some(Value::Text(text)) => match duration::parse(text) {
-            Ok(found) if found.subsec_nanos() % NANOS_PER_MS != 0 => wrong(node, path, "whole milliseconds"),
             Ok(found) if found >= bounds.min && found <= bounds.max => return Some(found),
             Ok(_) => wrong(
                 node,

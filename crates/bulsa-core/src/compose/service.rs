@@ -3,24 +3,25 @@
 //! Owns: what each key of a service may be. Never: looks at another service (that is [`super::check`]) or fills in a
 //! default (that is [`super::normalise`]).
 
-mod environment;
 mod healthcheck;
 mod ports;
 mod signals;
 
+use std::collections::BTreeMap;
+
 use super::{
-    bulsa,
+    bulsa, canonical, container,
     diagnostic::{Diagnostic, Diagnostics, nearest},
     duration,
     environment::Environment,
     keys, read,
-    scalar::Value,
-    tree::{Entry, Kind, Node, Scalar},
+    tree::{Entry, Kind, Node},
     words,
 };
 use crate::spec;
 
 pub(super) use super::model::{Dependency, Deploy, Service};
+pub(crate) use signals::number as signal_number;
 
 /// At most this many replicas of one service.
 pub const MAX_REPLICAS: u32 = 256;
@@ -39,7 +40,7 @@ pub enum ReadError {
 /// Gives the text of a file by its path; the core itself opens none.
 pub type ReadFile<'a> = dyn FnMut(&str) -> Result<String, ReadError> + 'a;
 
-/// What reading a service needs beside its node.
+/// What a service is read with.
 pub(super) struct Context<'a, 'r> {
     pub(super) environment: &'a Environment<'a>,
     pub(super) project_dir: &'a str,
@@ -51,10 +52,14 @@ pub(super) fn service(entry: &Entry, context: &mut Context<'_, '_>, diags: &mut 
     let path = format!("services.{}", entry.key);
     let mut service = Service::new(&entry.key, &entry.key_pos);
     let node = &entry.value;
-    read::keys(node, &path, &keys::SERVICE, diags, |entry, path, diags| {
-        key(&mut service, entry, path, diags);
-    });
-    environment::read(&mut service, node, &path, context, diags);
+    let docker = container::is_docker(node);
+    read::entries(node, &path, diags, |entry, path, diags| key(&mut service, entry, path, docker, diags));
+    if docker {
+        let mut found = container::read(node, &path, context, diags);
+        container::deploy(&mut found, node, &path, diags);
+        container::implied(&mut service, &found);
+        service.docker = Some(Box::new(found));
+    }
     if let (Some(scale), Some(replicas)) =
         (service.scale, service.deploy.as_ref().and_then(|deploy| deploy.replicas))
         && scale != replicas
@@ -72,14 +77,15 @@ pub(super) fn service(entry: &Entry, context: &mut Context<'_, '_>, diags: &mut 
     service
 }
 
-fn key(service: &mut Service, entry: &Entry, path: &str, diags: &mut Diagnostics) {
+fn key(service: &mut Service, entry: &Entry, path: &str, docker: bool, diags: &mut Diagnostics) {
     let node = &entry.value;
     match entry.key.as_str() {
-        "command" => service.command = command(node, path, diags),
-        "entrypoint" => service.entrypoint = command(node, path, diags),
+        "command" => service.command = words_of(node, path, diags),
+        "entrypoint" => service.entrypoint = words_of(node, path, diags),
+        "environment" => service.environment = environment(node),
         "working_dir" => service.working_dir = nonempty(node, path, diags),
         "user" => service.user = user(node, path, diags),
-        "ports" => service.ports = ports::read(node, path, diags),
+        "ports" => service.ports = ports::read(node, path, docker, diags),
         "healthcheck" => service.healthcheck = Some(healthcheck::read(node, path, diags)),
         "deploy" => service.deploy = Some(deploy(service, node, path, diags)),
         "scale" => {
@@ -99,35 +105,37 @@ fn key(service: &mut Service, entry: &Entry, path: &str, diags: &mut Diagnostics
         "stop_grace_period" => service.stop_grace_period = read::duration(node, path, duration::WAIT, diags),
         "restart" => service.restart = restart(node, path, diags),
         "x-bulsa" => service.bulsa = bulsa::service(node, path, diags),
-        // `environment` and `env_file` are read together.
+        // Containers only.
         _ => {}
     }
 }
 
-/// Nothing, a string to split, or a list.
-fn command(node: &Node, path: &str, diags: &mut Diagnostics) -> Option<Vec<String>> {
-    match &node.kind {
-        Kind::Sequence(_) => read::texts(node, path, diags),
-        Kind::Scalar(scalar) if scalar.resolve() == Value::Null => None,
-        _ => {
-            let text = read::text(node, path, diags)?;
-            match words::split(text) {
-                Ok(words) => Some(words),
-                Err(error) => {
-                    let mistake =
-                        Diagnostic::error(&node.pos, format!("{path} can't be split into words: {error}"));
-                    diags.push(match error {
-                        words::WordsError::ShellOperator(_) => mistake.hint(format!(
-                            "start a shell: {}: [\"/bin/sh\", \"-c\", \"…\"]",
-                            path.rsplit('.').next().unwrap_or(path)
-                        )),
-                        _ => mistake,
-                    });
-                    None
-                }
-            }
-        }
-    }
+/// Nothing, or a list.
+pub(super) fn words_of(node: &Node, path: &str, diags: &mut Diagnostics) -> Option<Vec<String>> {
+    if canonical::is_null(node) { None } else { read::texts(node, path, diags) }
+}
+
+/// Every value is a text, or nothing where the variable has none anywhere.
+fn environment(node: &Node) -> BTreeMap<String, Option<String>> {
+    let value = |node: &Node| node.scalar().and_then(|scalar| scalar.resolve().into_text());
+    canonical::entries(node).iter().map(|entry| (entry.key.clone(), value(&entry.value))).collect()
+}
+
+/// Splits a command that is written as one text.
+pub(super) fn split_command(node: &Node, path: &str, diags: &mut Diagnostics) -> Option<Vec<String>> {
+    let text = read::text(node, path, diags)?;
+    words::split(text)
+        .map_err(|error| {
+            let mistake = Diagnostic::error(&node.pos, format!("{path} can't be split into words: {error}"));
+            diags.push(match error {
+                words::WordsError::ShellOperator(_) => mistake.hint(format!(
+                    "start a shell: {}: [\"/bin/sh\", \"-c\", \"…\"]",
+                    path.rsplit('.').next().unwrap_or(path)
+                )),
+                _ => mistake,
+            });
+        })
+        .ok()
 }
 
 /// The process engine can't ask an image what to run.
@@ -139,15 +147,11 @@ fn command_given(service: &Service, node: &Node, path: &str, diags: &mut Diagnos
         !known && matches!(nearest(key, keys::SERVICE.names()), Some("command" | "entrypoint"))
     };
     let docker = |entry: &Entry| matches!(entry.key.as_str(), "image" | "build" | "extends");
-    let broken = |key: &str, value: &Option<Vec<String>>| {
-        let written =
-            node.get(key).is_some_and(|node| node.scalar().map(Scalar::resolve) != Some(Value::Null));
-        written && value.is_none()
-    };
+    let broken = |key: &str| node.get(key).is_some_and(canonical::is_malformed);
     // What is missing then has been named already.
     if entries.iter().any(|entry| docker(entry) || misspelled(entry))
-        || broken("command", &service.command)
-        || broken("entrypoint", &service.entrypoint)
+        || broken("command")
+        || broken("entrypoint")
     {
         return;
     }
@@ -189,9 +193,11 @@ fn user(node: &Node, path: &str, diags: &mut Diagnostics) -> Option<String> {
 
 fn deploy(service: &mut Service, node: &Node, path: &str, diags: &mut Diagnostics) -> Deploy {
     let mut deploy = Deploy::default();
-    read::keys(node, path, &keys::DEPLOY, diags, |entry, path, diags| {
-        deploy.replicas = read::number(&entry.value, path, 0..=MAX_REPLICAS, diags);
-        service.replicas_pos = Some(entry.value.pos.clone());
+    read::entries(node, path, diags, |entry, path, diags| {
+        if entry.key == "replicas" {
+            deploy.replicas = read::number(&entry.value, path, 0..=MAX_REPLICAS, diags);
+            service.replicas_pos = Some(entry.value.pos.clone());
+        }
     });
     deploy
 }
@@ -203,49 +209,21 @@ const CONDITIONS: &[(&str, spec::Condition)] = &[
 ];
 
 fn depends_on(service: &mut Service, node: &Node, path: &str, diags: &mut Diagnostics) {
-    match &node.kind {
-        Kind::Sequence(items) => {
-            for (i, item) in items.iter().enumerate() {
-                if let Some(name) = read::text(item, &format!("{path}[{i}]"), diags) {
-                    let pos = item.pos.clone();
-                    let dependency = Dependency { pos, condition: spec::Condition::Started, required: true };
-                    service.depends_on.insert(name.to_owned(), dependency);
+    read::entries(node, path, diags, |entry, path, diags| {
+        let mut dependency =
+            Dependency { pos: entry.key_pos.clone(), condition: spec::Condition::Started, required: true };
+        read::entries(&entry.value, path, diags, |entry, path, diags| match entry.key.as_str() {
+            "condition" => {
+                if let Some(condition) = read::choice(&entry.value, path, CONDITIONS, &[], diags) {
+                    dependency.condition = condition;
                 }
             }
-        }
-        Kind::Mapping(entries) => {
-            for entry in entries {
-                let path = format!("{path}.{}", entry.key);
-                let dependency = dependency(entry, &path, diags);
-                service.depends_on.insert(entry.key.clone(), dependency);
-            }
-        }
-        Kind::Scalar(_) => {
-            diags.push(read::wrong(node, path, "a list of services, or a mapping with conditions"));
-        }
-    }
-}
-
-fn dependency(entry: &Entry, path: &str, diags: &mut Diagnostics) -> Dependency {
-    let mut dependency =
-        Dependency { pos: entry.key_pos.clone(), condition: spec::Condition::Started, required: true };
-    let mut given = false;
-    read::keys(&entry.value, path, &keys::DEPENDENCY, diags, |entry, path, diags| match entry.key.as_str() {
-        "condition" => {
-            given = true;
-            if let Some(condition) = read::choice(&entry.value, path, CONDITIONS, &[], diags) {
-                dependency.condition = condition;
-            }
-        }
-        _ => dependency.required = read::boolean(&entry.value, path, diags).unwrap_or(true),
+            "required" => dependency.required = read::boolean(&entry.value, path, diags).unwrap_or(true),
+            // A dependent is a service of its own, and healed by itself; Compose restarts it only on its own commands.
+            _ => {}
+        });
+        service.depends_on.insert(entry.key.clone(), dependency);
     });
-    if !given && matches!(entry.value.kind, Kind::Mapping(_)) {
-        diags.push(
-            Diagnostic::error(&entry.key_pos, format!("{path} has no `condition`"))
-                .expected("condition: service_started, service_healthy or service_completed_successfully"),
-        );
-    }
-    dependency
 }
 
 fn restart(node: &Node, path: &str, diags: &mut Diagnostics) -> Option<(String, spec::Restart)> {

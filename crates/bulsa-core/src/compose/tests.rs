@@ -5,6 +5,7 @@ mod fuzz;
 mod mistakes;
 mod names;
 mod probes;
+mod several;
 mod values;
 
 use std::collections::BTreeMap;
@@ -13,50 +14,67 @@ use super::*;
 use crate::spec;
 
 /// A project in `/srv/shop` with these files beside it and this environment.
-struct Shop {
+pub(super) struct Shop {
     env: BTreeMap<String, String>,
     dotenv: Option<SourceFile>,
     files: BTreeMap<String, String>,
     name: Option<String>,
+    profiles: Vec<String>,
+    services: Vec<String>,
 }
 
 impl Shop {
-    fn new() -> Self {
-        Self { env: BTreeMap::new(), dotenv: None, files: BTreeMap::new(), name: None }
+    pub(super) fn new() -> Self {
+        Self {
+            env: BTreeMap::new(),
+            dotenv: None,
+            files: BTreeMap::new(),
+            name: None,
+            profiles: Vec::new(),
+            services: Vec::new(),
+        }
     }
 
-    fn env(mut self, name: &str, value: &str) -> Self {
+    pub(super) fn env(mut self, name: &str, value: &str) -> Self {
         self.env.insert(name.to_owned(), value.to_owned());
         self
     }
 
-    fn dotenv(mut self, text: &str) -> Self {
+    pub(super) fn dotenv(mut self, text: &str) -> Self {
         self.dotenv = Some(SourceFile { path: ".env".to_owned(), text: text.to_owned() });
         self
     }
 
-    fn file(mut self, path: &str, text: &str) -> Self {
+    pub(super) fn file(mut self, path: &str, text: &str) -> Self {
         self.files.insert(path.to_owned(), text.to_owned());
         self
     }
 
-    fn load(&self, text: &str) -> Loaded {
+    pub(super) fn load(&self, text: &str) -> Loaded {
+        self.load_all(&[("compose.yaml", text)])
+    }
+
+    /// Several files, as with several `-f`.
+    pub(super) fn load_all(&self, files: &[(&str, &str)]) -> Loaded {
         let mut read = |path: &str| match path {
             "/srv/shop/locked.env" => Err(ReadError::Other("permission denied".to_owned())),
             _ => self.files.get(path).cloned().ok_or(ReadError::NotFound),
         };
+        let file =
+            |(path, text): &(&str, &str)| SourceFile { path: (*path).to_owned(), text: (*text).to_owned() };
+        let files = files.iter().map(file).collect();
         load(LoadInput {
-            files: vec![SourceFile { path: "compose.yaml".to_owned(), text: text.to_owned() }],
-            project_dir: "/srv/shop".to_owned(),
             project_name: self.name.clone(),
             env: self.env.clone(),
-            dotenv: self.dotenv.clone(),
-            read: &mut read,
+            dotenvs: self.dotenv.iter().cloned().collect(),
+            profiles: self.profiles.clone(),
+            services: self.services.clone(),
+            ..LoadInput::new(files, "/srv/shop", &mut read)
         })
     }
 
     /// The Spec of a file that has no mistakes.
-    fn spec(&self, text: &str) -> Spec {
+    pub(super) fn spec(&self, text: &str) -> Spec {
         let loaded = self.load(text);
         assert!(!loaded.diagnostics.has_errors(), "{text}\n{}", loaded.diagnostics);
         loaded.spec.expect("a file without errors gives a Spec")

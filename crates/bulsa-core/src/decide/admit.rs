@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::desired::{Change, Deployment, Desired, Kind, Outcome, Phase, ReleaseState, Wish};
+use super::desired::{Change, Deployment, Desired, Kind, Outcome, Phase, Release, ReleaseState, Wish};
 use crate::{
     ids::ReleaseId,
     spec::{Role, Spec},
@@ -135,7 +135,7 @@ pub fn admit(desired: &Desired, request: Request, now: Timestamp) -> Result<Admi
             if wish.stopped {
                 return stopped(desired, service, false);
             }
-            Ok(wished(service, wish))
+            Ok(wished(desired, service, wish))
         }
         Request::Scale { service, replicas } => scale(desired, service, replicas),
         Request::Down => Ok(Admission::Accepted { changes: vec![Change::Down], deployment: None }),
@@ -157,7 +157,9 @@ fn deploy(desired: &Desired, spec: Arc<Spec>, hash: String, now: Timestamp) -> R
 fn rollback(desired: &Desired, to: Option<ReleaseId>, now: Timestamp) -> Result<Admission, Denied> {
     no_gate_runs(desired)?;
     let live = desired.live.ok_or(Denied::NoLiveRelease)?;
-    let can_serve = |state: ReleaseState| matches!(state, ReleaseState::Warm { .. } | ReleaseState::Retired);
+    let can_serve = |release: &Release| {
+        release.proven && matches!(release.state, ReleaseState::Warm { .. } | ReleaseState::Retired)
+    };
     let candidate = match to {
         Some(id) if id == live => {
             return Ok(Admission::AlreadySo(format!("release {id} is live already")));
@@ -172,8 +174,8 @@ fn rollback(desired: &Desired, to: Option<ReleaseId>, now: Timestamp) -> Result<
             .releases
             .iter()
             .rev()
-            .find(|(id, release)| **id < live && can_serve(release.state))
-            .or_else(|| desired.releases.iter().rev().find(|(_, release)| can_serve(release.state)))
+            .find(|(id, release)| **id < live && can_serve(release))
+            .or_else(|| desired.releases.iter().rev().find(|(_, release)| can_serve(release)))
             .map(|(id, _)| id)
             .ok_or_else(|| {
                 Denied::NoRollbackTarget("there is no earlier release that was live".to_owned())
@@ -233,17 +235,29 @@ fn existing_wish(desired: &Desired, name: &str) -> Result<Wish, Denied> {
     Err(Denied::NoService { name: name.to_owned(), nearest: nearest.cloned() })
 }
 
-fn wished(service: String, wish: Wish) -> Admission {
-    Admission::Accepted { changes: vec![Change::Wish { service, wish }], deployment: None }
+/// The wish; and whoever wants a service to run wants the slots filled that humans emptied.
+fn wished(desired: &Desired, service: String, wish: Wish) -> Admission {
+    let mut changes = if wish.stopped { Vec::new() } else { reinstated(desired, &service) };
+    if wish != desired.wish(&service) {
+        changes.push(Change::Wish { service, wish });
+    }
+    Admission::Accepted { changes, deployment: None }
+}
+
+/// The changes that have those slots of the live release's `service` filled again that humans emptied.
+#[must_use]
+pub fn reinstated(desired: &Desired, service: &str) -> Vec<Change> {
+    desired.withheld_of(service).map(|slot| Change::Reinstate { slot: slot.clone() }).collect()
 }
 
 fn stopped(desired: &Desired, service: String, stop: bool) -> Result<Admission, Denied> {
     let wish = existing_wish(desired, &service)?;
-    if wish.stopped == stop {
+    let is_withheld = !stop && desired.withheld_of(&service).next().is_some();
+    if wish.stopped == stop && !is_withheld {
         let state = if stop { "stopped" } else { "not stopped" };
         return Ok(Admission::AlreadySo(format!("`{service}` is {state} already")));
     }
-    Ok(wished(service, Wish { stopped: stop, ..wish }))
+    Ok(wished(desired, service, Wish { stopped: stop, ..wish }))
 }
 
 fn scale(desired: &Desired, service: String, replicas: u32) -> Result<Admission, Denied> {
@@ -264,9 +278,9 @@ fn scale(desired: &Desired, service: String, replicas: u32) -> Result<Admission,
     if let Some(reason) = reason {
         return Err(Denied::Replicas { service, replicas, reason });
     }
-    if desired.replicas(of_file) == replicas {
+    if desired.replicas(of_file) == replicas && desired.withheld_of(&service).next().is_none() {
         return Ok(Admission::AlreadySo(format!("`{service}` has {replicas} replicas already")));
     }
     let replicas = (replicas != of_file.replicas).then_some(replicas);
-    Ok(wished(service, Wish { replicas, stopped: false, ..wish }))
+    Ok(wished(desired, service, Wish { replicas, stopped: false, ..wish }))
 }

@@ -3,10 +3,14 @@
 //! Owns: the committed state of one project and the only way to change it, [`Desired::apply`]. Never: holds anything
 //! that can be observed again.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use crate::{
-    ids::ReleaseId,
+    ids::{ReleaseId, Slot},
     spec::{Handover, Role, Service, Spec},
     time::Timestamp,
 };
@@ -22,6 +26,8 @@ pub struct Desired {
     pub deployment: Option<Deployment>,
     /// What humans asked for, by service.
     pub wishes: BTreeMap<String, Wish>,
+    /// Slots whose replica a human took away through the Engine: they stay empty until a human wants them filled.
+    pub withheld: BTreeSet<Slot>,
     /// Finished jobs and whether they succeeded.
     pub jobs: BTreeMap<(ReleaseId, String), bool>,
     /// Whether a human took the project down.
@@ -37,6 +43,8 @@ pub struct Release {
     pub hash: String,
     /// Where it is in its life.
     pub state: ReleaseState,
+    /// Whether it ever passed a gate, or served: only then it is worth keeping warm and going back to.
+    pub proven: bool,
 }
 
 /// Where a release is in its life.
@@ -199,6 +207,21 @@ pub enum Change {
         /// Whether it exited with 0.
         success: bool,
     },
+    /// The live release serves, though it never passed its gate.
+    Proven {
+        /// Which.
+        release: ReleaseId,
+    },
+    /// A human took away the replica in this slot: it stays empty.
+    Withhold {
+        /// Which.
+        slot: Slot,
+    },
+    /// A human wants this slot filled again, or has filled it.
+    Reinstate {
+        /// Which.
+        slot: Slot,
+    },
     /// A human's wish for a service.
     Wish {
         /// Which service.
@@ -257,6 +280,27 @@ impl Desired {
             .or_else(|| self.releases.keys().rev().find_map(|id| find(*id)))
     }
 
+    /// The slots that `service` has in `release` (of a `shared` one: in release 0), by the file and human wishes.
+    pub fn slots<'a>(
+        &self,
+        release: ReleaseId,
+        service: &'a Service,
+    ) -> impl Iterator<Item = Slot> + use<'a> {
+        let release = if service.role == Role::Shared { ReleaseId(0) } else { release };
+        (1..=self.replicas(service)).map(move |ordinal| Slot {
+            release,
+            service: service.name.clone(),
+            ordinal,
+        })
+    }
+
+    /// Those slots of `service` in the live release that a human emptied.
+    pub fn withheld_of<'a>(&'a self, service: &'a str) -> impl Iterator<Item = &'a Slot> {
+        self.withheld.iter().filter(move |slot| {
+            slot.service == service && (slot.release.0 == 0 || Some(slot.release) == self.live)
+        })
+    }
+
     /// Whether `service` is taken from the live release by the running deployment's `stop_first`.
     #[must_use]
     pub fn is_taken_over(&self, service: &str) -> bool {
@@ -274,17 +318,31 @@ impl Desired {
             Change::StopFirst { at } => self.set_phase(Phase::StopFirst { since: *at }),
             Change::Switch { at } => self.switch(*at),
             Change::Finish { outcome, reason, at } => {
+                let passed = self.running().filter(|_| *outcome == Outcome::Deployed).map(|d| d.candidate);
+                if let Some(candidate) = passed {
+                    self.prove(candidate);
+                }
                 self.set_phase(Phase::Done { outcome: *outcome, reason: reason.clone(), at: *at });
             }
             Change::Undo { reason, at } => self.undo(reason, *at),
             Change::Retire { release } => self.set_state(*release, ReleaseState::Retired),
+            Change::Proven { release } => self.prove(*release),
+            Change::Withhold { slot } => {
+                self.withheld.insert(slot.clone());
+            }
+            Change::Reinstate { slot } => {
+                self.withheld.remove(slot);
+            }
             Change::JobDone { release, service, success } => {
                 self.jobs.insert((*release, service.clone()), *success);
             }
             Change::Wish { service, wish } => {
                 self.wishes.insert(service.clone(), *wish);
             }
-            Change::Down => self.down = true,
+            Change::Down => {
+                self.down = true;
+                self.withheld.clear();
+            }
         }
     }
 
@@ -292,8 +350,11 @@ impl Desired {
         let id = deployment.candidate;
         let state = if deployment.kind == Kind::First { ReleaseState::Live } else { ReleaseState::Candidate };
         if let Some((spec, hash)) = release {
-            self.releases.insert(id, Release { spec: Arc::clone(spec), hash: hash.clone(), state });
+            let (spec, hash) = (Arc::clone(spec), hash.clone());
+            self.releases.insert(id, Release { spec, hash, state, proven: false });
         }
+        // It needs all of its own, and the shared ones: whoever deploys wants what was taken away to be there again.
+        self.withheld.retain(|slot| slot.release != id && slot.release.0 != 0);
         self.set_state(id, state);
         if deployment.kind == Kind::First {
             self.live = Some(id);
@@ -312,8 +373,14 @@ impl Desired {
                     .releases
                     .get(&deployment.candidate)
                     .map_or(Duration::ZERO, |new| new.spec.keep.warm.max(bake_time(&new.spec)));
-            self.set_state(previous, ReleaseState::Warm { since: at, until });
+            let is_proven = self.releases.get(&previous).is_some_and(|release| release.proven);
+            // One that never worked is nothing to go back to.
+            self.set_state(
+                previous,
+                if is_proven { ReleaseState::Warm { since: at, until } } else { ReleaseState::Failed },
+            );
         }
+        self.prove(deployment.candidate);
         self.set_state(deployment.candidate, ReleaseState::Live);
         self.live = Some(deployment.candidate);
         self.set_phase(Phase::Bake { switched: at });
@@ -339,6 +406,15 @@ impl Desired {
     fn set_state(&mut self, id: ReleaseId, state: ReleaseState) {
         if let Some(release) = self.releases.get_mut(&id) {
             release.state = state;
+        }
+        if matches!(state, ReleaseState::Retired | ReleaseState::Failed) {
+            self.withheld.retain(|slot| slot.release != id);
+        }
+    }
+
+    fn prove(&mut self, id: ReleaseId) {
+        if let Some(release) = self.releases.get_mut(&id) {
+            release.proven = true;
         }
     }
 }

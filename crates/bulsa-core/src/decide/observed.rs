@@ -11,18 +11,20 @@ use std::{
 
 mod event;
 mod history;
+mod human;
+mod memory;
 mod proxies;
 
 pub use self::{
     event::{Event, Origin},
     history::{ExitStatus, STEADY, SlotHistory, StartError},
+    memory::FORGET_AFTER,
     proxies::{Load, Proxy},
 };
-use super::desired::Desired;
 use crate::{
     health::{Health, Verdict},
     ids::{Generation, ReleaseId, ReplicaId, Slot},
-    spec::{Check, MIN_UP, Role, Service},
+    spec::Service,
     time::Timestamp,
 };
 
@@ -39,6 +41,8 @@ pub struct Observed {
     routed: BTreeSet<ReplicaId>,
     last_routed: BTreeMap<ReplicaId, u64>,
     attempt_floor: u32,
+    /// The highest attempt in any of a release's slots that were forgotten: no replica's name is used twice.
+    forgotten: BTreeMap<ReleaseId, u32>,
     baseline: BTreeMap<ReplicaId, Load>,
 }
 
@@ -59,15 +63,50 @@ pub struct Replica {
     pub unrouted_since: Option<Timestamp>,
     /// Since when the proxies are asked to close its tunnels; `None` while they aren't.
     pub closing_since: Option<Timestamp>,
+    /// Whether a human froze it: it is left alone, and gets no request and no probe.
+    pub paused: bool,
+    /// Whether it is a container, which may take long to be made; by the last [`Observed::settle`].
+    is_container: bool,
 }
 
 impl Replica {
-    /// Whether it does what `service` is there for: it runs, is proven healthy, and can be reached if it has ports.
+    fn new(phase: ReplicaPhase, started: Timestamp, now: Timestamp) -> Self {
+        Self {
+            phase,
+            started,
+            watched_since: now,
+            addr: None,
+            health: Health::default(),
+            unrouted_since: None,
+            closing_since: None,
+            paused: false,
+            is_container: false,
+        }
+    }
+
+    /// Whether it does what `service` is there for: it runs, is proven healthy, and can be reached if it has to be.
     #[must_use]
     pub fn serves(&self, service: &Service) -> bool {
         self.phase == ReplicaPhase::Running
+            && !self.paused
             && self.health.is_ready()
-            && (self.addr.is_some() || service.ports.is_empty())
+            && (self.addr.is_some() || !service.needs_address())
+    }
+
+    /// Whether its probes say that it has to be replaced. One that a human froze can't answer, and isn't sick.
+    #[must_use]
+    pub fn is_sick(&self) -> bool {
+        !self.paused && matches!(self.health.verdict(), Verdict::Failed { .. })
+    }
+
+    /// Whether it was asked to stop, or killed.
+    #[must_use]
+    pub const fn is_stopping(&self) -> bool {
+        matches!(self.phase, ReplicaPhase::Stopping { .. })
+    }
+
+    fn confirm_within(&self) -> Duration {
+        if self.is_container { super::CONTAINER_CONFIRM_MAX } else { super::START_CONFIRM_MAX }
     }
 }
 
@@ -139,7 +178,9 @@ impl Observed {
     /// The attempt number that the next start in `slot` gets.
     #[must_use]
     pub fn next_attempt(&self, slot: &Slot) -> u32 {
-        self.slots.get(slot).map_or(0, |history| history.attempt).max(self.attempt_floor) + 1
+        let forgotten = self.forgotten.get(&slot.release).copied().unwrap_or(0);
+        let seen = self.slots.get(slot).map_or(0, |history| history.attempt);
+        seen.max(forgotten).max(self.attempt_floor) + 1
     }
 
     /// The proxy generations that run.
@@ -180,37 +221,6 @@ impl Observed {
         self.last_routed.contains_key(id)
     }
 
-    /// Remembers a death that an earlier agent recorded, so that a crash of the agent forgives nothing.
-    pub fn recall_death(&mut self, id: &ReplicaId, ready_for: Option<Duration>, at: Timestamp) {
-        let history = self.slots.entry(id.slot()).or_default();
-        history.bury(id.attempt, at);
-        history.score.add_death(ready_for, at);
-    }
-
-    /// Forgets the score of a service's slots: a human, or a new release, gives it another chance.
-    pub fn forgive(&mut self, service: &str) {
-        for (_, history) in self.slots.iter_mut().filter(|(slot, _)| slot.service == service) {
-            history.give_another_chance();
-        }
-    }
-
-    /// A release begins its gate: what its slots went through before doesn't count.
-    pub fn begin_gate(&mut self, release: ReleaseId) {
-        for (_, history) in self.slots.iter_mut().filter(|(slot, _)| slot.release == release) {
-            history.give_another_chance();
-            history.last_exit = None;
-        }
-    }
-
-    /// A release begins its bake: only what happens from now on counts.
-    pub fn begin_bake(&mut self, release: ReleaseId) {
-        for (_, history) in self.slots.iter_mut().filter(|(slot, _)| slot.release == release) {
-            (history.own_deaths, history.deaths) = (0, 0);
-        }
-        let ids: Vec<ReplicaId> = self.replicas.keys().filter(|id| id.release == release).cloned().collect();
-        self.baseline = ids.into_iter().map(|id| (id.clone(), self.load(&id))).collect();
-    }
-
     /// The load of a replica without what it was when its release began its bake.
     #[must_use]
     pub fn load_since_switch(&self, id: &ReplicaId) -> Load {
@@ -231,6 +241,8 @@ impl Observed {
             Event::Started { id, at, origin } => self.started(id, at, origin, now),
             Event::StartFailed { id, error } => self.start_failed(&id, error, now),
             Event::Exited { id, status } => self.exited(&id, status, now),
+            Event::TakenAway { id, status } => self.taken_away(&id, status, now),
+            Event::Paused { id, paused } => self.set_paused(&id, paused, now),
             Event::Listening { id, addr } => {
                 if let Some(replica) = self.replicas.get_mut(&id) {
                     replica.addr = addr;
@@ -246,7 +258,7 @@ impl Observed {
                     }
                 }
             }
-            Event::Listed { replicas, as_of } => self.listed(&replicas, as_of, now),
+            Event::Listed { replicas, creating, as_of } => self.listed(&replicas, &creating, as_of, now),
             Event::Published { number, routed, closing } => self.publish(number, routed, &closing, now),
             Event::Kept { number } => self.kept = self.kept.max(number),
             Event::ProxyUp(generation) => {
@@ -266,15 +278,8 @@ impl Observed {
             history.restarts += 1;
         }
         history.attempt = history.attempt.max(id.attempt);
-        self.replicas.entry(id).or_insert(Replica {
-            phase: ReplicaPhase::Starting,
-            started: now,
-            watched_since: now,
-            addr: None,
-            health: Health::default(),
-            unrouted_since: None,
-            closing_since: None,
-        });
+        history.taken_away = false;
+        self.replicas.entry(id).or_insert_with(|| Replica::new(ReplicaPhase::Starting, now, now));
     }
 
     fn stop_sent(&mut self, id: &ReplicaId, kill: bool, now: Timestamp) {
@@ -292,6 +297,7 @@ impl Observed {
             return; // late news of one that is known to be dead
         }
         history.attempt = history.attempt.max(id.attempt);
+        history.taken_away = false;
         let was_routed = origin == Origin::Adopted { routed: true };
         if origin != Origin::Ours {
             // No table of this agent had it, but one of an earlier agent may have.
@@ -301,15 +307,8 @@ impl Observed {
             self.routed.insert(id.clone());
         }
         let health = if was_routed { Health::assumed(now) } else { Health::default() };
-        let replica = self.replicas.entry(id).or_insert(Replica {
-            phase: ReplicaPhase::Running,
-            started: at,
-            watched_since: now,
-            addr: None,
-            health,
-            unrouted_since: None,
-            closing_since: None,
-        });
+        let adopted = || Replica { health, ..Replica::new(ReplicaPhase::Running, at, now) };
+        let replica = self.replicas.entry(id).or_insert_with(adopted);
         if replica.phase == ReplicaPhase::Starting {
             (replica.phase, replica.started) = (ReplicaPhase::Running, at);
             replica.watched_since = now;
@@ -370,10 +369,16 @@ impl Observed {
         history.own_deaths += u32::from(status.is_own_doing());
     }
 
-    fn listed(&mut self, listed: &BTreeMap<ReplicaId, Timestamp>, as_of: Timestamp, now: Timestamp) {
+    fn listed(
+        &mut self,
+        listed: &BTreeMap<ReplicaId, Timestamp>,
+        creating: &BTreeSet<ReplicaId>,
+        as_of: Timestamp,
+        now: Timestamp,
+    ) {
         let is_lost = |id: &ReplicaId, replica: &Replica| match replica.phase {
-            _ if listed.contains_key(id) => false,
-            ReplicaPhase::Starting => as_of.since(replica.started) >= super::START_CONFIRM_MAX,
+            _ if listed.contains_key(id) || creating.contains(id) => false,
+            ReplicaPhase::Starting => as_of.since(replica.started) >= replica.confirm_within(),
             ReplicaPhase::Running | ReplicaPhase::Stopping { .. } => replica.started < as_of,
         };
         let lost: Vec<ReplicaId> =
@@ -456,23 +461,6 @@ impl Observed {
         for id in unrouted {
             if let Some(replica) = self.replicas.get_mut(&id) {
                 replica.unrouted_since = Some(now);
-            }
-        }
-    }
-
-    /// Declares those replicas ready that have nothing to probe and have been up for [`MIN_UP`]. The shell calls it
-    /// before every decision.
-    pub fn settle(&mut self, desired: &Desired, now: Timestamp) {
-        for (id, replica) in &mut self.replicas {
-            let is_up = replica.phase == ReplicaPhase::Running && now.since(replica.started) >= MIN_UP;
-            let unproven = replica.health.verdict() == Verdict::Unknown;
-            let service = desired.service(id.release, &id.service);
-            if is_up && unproven && service.is_some_and(|s| s.probe.check == Check::Up && s.role != Role::Job)
-            {
-                replica.health.declare_ready(now);
-                if let Some(history) = self.slots.get_mut(&id.slot()) {
-                    (history.early_deaths, history.start_error) = (0, None);
-                }
             }
         }
     }

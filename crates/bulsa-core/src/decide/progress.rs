@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 use super::{
     Decision, ExitStatus, Load, PROXY_SILENCE_MAX, RESEND,
     desired::{Change, Deployment, Desired, Kind, Outcome, Phase, Release, ReleaseState, bake_time},
+    humans::is_away,
     observed::{Observed, Replica},
     table::TUNNEL_CLOSE_MARGIN,
     wanted::{Want, awaiting_takeover},
@@ -120,10 +121,18 @@ fn stand(
     service: &Service,
 ) -> Standing {
     let name = &service.name;
+    let job = desired.jobs.get(&(deployment.candidate, name.clone())).filter(|_| service.role == Role::Job);
+    let away = desired.slots(deployment.candidate, service).find(|slot| is_away(desired, observed, slot));
+    if let Some(slot) = away.filter(|_| job.is_none()) {
+        return Standing::Failed(format!(
+            "`{name}` replica {} was stopped by a person before it had passed its gate",
+            slot.ordinal
+        ));
+    }
     if service.role == Role::Job {
-        return match desired.jobs.get(&(deployment.candidate, name.clone())) {
+        return match job {
             Some(true) => Standing::Passed,
-            Some(false) => Standing::Failed(format!("the job `{name}` failed")),
+            Some(false) => Standing::Failed(job_failure(observed, deployment.candidate, name)),
             None => start_trouble(observed, deployment.candidate, name).unwrap_or(Standing::Waiting),
         };
     }
@@ -143,6 +152,23 @@ fn stand(
         .unwrap_or(Standing::Waiting)
 }
 
+fn job_failure(observed: &Observed, release: ReleaseId, job: &str) -> String {
+    let exit = observed.histories(release, job).find_map(|(_, history)| history.last_exit);
+    // An agent that began after the job's end knows that it failed, and no more.
+    exit.map_or_else(
+        || format!("the job `{job}` failed"),
+        |exit| format!("the job `{job}` failed: {}", how_it_ended(Some(exit))),
+    )
+}
+
+fn how_it_ended(exit: Option<ExitStatus>) -> String {
+    match exit {
+        Some(ExitStatus::Code(code)) => format!("it exited with code {code}"),
+        Some(ExitStatus::Signal(signal)) => format!("it was ended by signal {signal}"),
+        Some(ExitStatus::Unknown) | None => "nobody saw how it ended".to_owned(),
+    }
+}
+
 fn start_trouble(observed: &Observed, release: ReleaseId, service: &str) -> Option<Standing> {
     observed
         .histories(release, service)
@@ -157,12 +183,10 @@ fn start_trouble(observed: &Observed, release: ReleaseId, service: &str) -> Opti
 
 fn early_deaths(observed: &Observed, release: ReleaseId, service: &Service) -> Option<Standing> {
     observed.histories(release, &service.name).find_map(|(slot, history)| {
-        let ended = match (&history.start_error, history.last_exit) {
-            (Some(error), _) => format!("it could not be started: {}", error.message),
-            (None, Some(ExitStatus::Code(code))) => format!("it exited with code {code}"),
-            (None, Some(ExitStatus::Signal(signal))) => format!("it was ended by signal {signal}"),
-            (None, Some(ExitStatus::Unknown) | None) => "nobody saw how it ended".to_owned(),
-        };
+        let ended = history.start_error.as_ref().map_or_else(
+            || how_it_ended(history.last_exit),
+            |error| format!("it could not be started: {}", error.message),
+        );
         let (name, ordinal, deaths) = (&service.name, slot.ordinal, history.early_deaths);
         if service.restart == Restart::No && deaths > 0 {
             return Some(Standing::Failed(format!(
@@ -230,7 +254,11 @@ fn bake(
         badness(desired, observed, deployment.candidate, service, old.map(|_| previous))
     });
     if let Some(reason) = reason {
-        return Some(Change::Undo { reason, at: now });
+        if desired.releases.get(&previous).is_some_and(|previous| previous.proven) {
+            return Some(Change::Undo { reason, at: now });
+        }
+        let reason = format!("{reason}; {previous} never was healthy, so there is nothing to go back to");
+        return Some(Change::Finish { outcome: Outcome::Failed, reason, at: now });
     }
     let end = switched + bake_time(&candidate.spec);
     if now < end {
@@ -263,9 +291,8 @@ fn badness(
     }
     let of = |(id, _): &(&ReplicaId, &Replica)| id.release == release && id.service == *name;
     let serves = observed.replicas().filter(of).any(|(_, replica)| replica.serves(service));
-    let fails = |replica: &Replica| matches!(replica.health.verdict(), Verdict::Failed { .. });
     // A kill from outside says nothing about the release: requests are held until the next replica is ready.
-    let by_itself = own > 0 || observed.replicas().filter(of).any(|(_, replica)| fails(replica));
+    let by_itself = own > 0 || observed.replicas().filter(of).any(|(_, replica)| replica.is_sick());
     if !serves && service.role == Role::App && by_itself {
         return Some(format!("no replica of `{name}` was healthy any more after the switch"));
     }
@@ -329,6 +356,28 @@ pub(super) fn retire(desired: &Desired, observed: &Observed, now: Timestamp, dec
     warm.sort_unstable();
     let surplus = warm.len().saturating_sub(keep.saturating_sub(taken));
     decision.commits.extend(warm.into_iter().take(surplus).map(|(_, id)| Change::Retire { release: id }));
+}
+
+/// Records that a first release, which never passed its gate, serves after all.
+pub(super) fn prove(desired: &Desired, observed: &Observed, decision: &mut Decision) {
+    let Some((id, release)) = desired.live() else { return };
+    if release.proven || desired.down || desired.running().is_some_and(|running| running.candidate == id) {
+        return;
+    }
+    let of = |role: Role| {
+        let services = release.spec.services.values();
+        services.filter(|s| s.role == role && desired.replicas(s) > 0).collect::<Vec<_>>()
+    };
+    let serves = |service: &&Service| {
+        observed.replicas().any(|(replica, state)| {
+            replica.release == id && replica.service == service.name && state.serves(service)
+        })
+    };
+    let (apps, workers) = (of(Role::App), of(Role::Worker));
+    let asked = if apps.is_empty() { workers } else { apps };
+    if !asked.is_empty() && asked.iter().all(serves) {
+        decision.commits.push(Change::Proven { release: id });
+    }
 }
 
 /// Records the end of a job.

@@ -10,7 +10,8 @@ use std::{
 
 use super::{
     Action, Decision, Eagerness, ExitStatus, KillCause, RESEND, StartCause,
-    desired::Desired,
+    desired::{Desired, Release},
+    humans::is_all_away,
     observed::{Observed, Replica, ReplicaPhase, SlotHistory},
     table::TUNNEL_CLOSE_MARGIN,
     wanted::Want,
@@ -18,7 +19,7 @@ use super::{
 use crate::{
     health::Verdict,
     ids::{ReleaseId, ReplicaId, Slot},
-    spec::{Check, Condition, MIN_UP, Restart, Role},
+    spec::{Check, Condition, MIN_UP, Restart, Role, Service},
     time::Timestamp,
 };
 
@@ -48,6 +49,7 @@ pub(super) struct Verdicts {
 
 /// Says for every replica whether it leaves, and for every wanted slot whether it needs a start.
 pub(super) fn classify(
+    desired: &Desired,
     wanted: &BTreeMap<Slot, Want<'_>>,
     observed: &Observed,
     now: Timestamp,
@@ -60,6 +62,9 @@ pub(super) fn classify(
     }
     for (slot, replicas) in &slots {
         let Some(want) = wanted.get(slot) else {
+            if is_left_alone(desired, slot) {
+                continue;
+            }
             verdicts.leaving.extend(replicas.iter().map(|(id, _)| ((*id).clone(), Leaving::Gracefully)));
             continue;
         };
@@ -76,6 +81,22 @@ pub(super) fn classify(
     keep_the_last(wanted, &slots, &mut verdicts);
     restart_in_turn(wanted, &slots, &mut verdicts);
     verdicts
+}
+
+/// Whether a container that nobody wants any more runs on all the same: a `shared` one, until the project goes down. A
+/// deploy never stops it, also when the new file doesn't have it; only what a failed deploy brought is taken back.
+fn is_left_alone(desired: &Desired, slot: &Slot) -> bool {
+    if slot.release.0 != 0 || desired.down || desired.wish(&slot.service).stopped {
+        return false;
+    }
+    // One that is so old that no release tells of it any more is Docker's too: the others have long been stopped.
+    let Some(service) = desired.service(slot.release, &slot.service) else { return true };
+    let has_it = |release: &Release| {
+        release.proven && release.spec.services.get(&slot.service).is_some_and(Service::is_kept_by_docker)
+    };
+    service.is_kept_by_docker()
+        && slot.ordinal <= desired.replicas(service)
+        && desired.releases.values().any(has_it)
 }
 
 /// Of the replicas that a scale-down makes superfluous one stays while none of those that should stay serves.
@@ -119,8 +140,9 @@ fn classify_slot(
         }
     }
     // One that is being stopped is on its way out, whatever it once was wanted for.
-    staying.retain(|(_, replica)| !matches!(replica.phase, ReplicaPhase::Stopping { .. }));
-    let is_sick = |replica: &Replica| matches!(replica.health.verdict(), Verdict::Failed { .. });
+    staying.retain(|(_, replica)| !replica.is_stopping());
+    // What Docker restarts by itself is never replaced.
+    let is_sick = |replica: &Replica| replica.is_sick() && !want.service.is_kept_by_docker();
     // The newest that serves makes the older ones superfluous, and any sick one.
     if let Some(best) = staying.iter().rposition(|(_, r)| r.serves(want.service)) {
         let newer = staying.split_off(best);
@@ -159,7 +181,11 @@ fn sickness(
     now: Timestamp,
     decision: &mut Decision,
 ) -> Option<KillCause> {
-    if matches!(replica.phase, ReplicaPhase::Stopping { .. }) {
+    if replica.is_stopping() || replica.paused {
+        return None;
+    }
+    if want.service.is_kept_by_docker() {
+        wake_when_up(want, replica, now, decision);
         return None;
     }
     match replica.health.verdict() {
@@ -167,10 +193,7 @@ fn sickness(
         Verdict::Unknown if want.service.role != Role::Job => {
             // A deployment gives up at the gate's end and shows what was seen until then; only after that it is killed.
             let deadline = replica.watched_since + want.service.gate_timeout + NOT_READY_MARGIN;
-            let proven_at = replica.started + MIN_UP;
-            if want.service.probe.check == Check::Up && now < proven_at {
-                decision.wake(proven_at);
-            }
+            wake_when_up(want, replica, now, decision);
             if now < deadline {
                 decision.wake(deadline);
                 return None;
@@ -178,6 +201,14 @@ fn sickness(
             Some(KillCause::NotReady)
         }
         _ => None,
+    }
+}
+
+/// A replica that has nothing to probe is looked at again when it has been up for long enough.
+fn wake_when_up(want: &Want<'_>, replica: &Replica, now: Timestamp, decision: &mut Decision) {
+    let proven_at = replica.started + MIN_UP;
+    if want.service.probe.check == Check::Up && now < proven_at {
+        decision.wake(proven_at);
     }
 }
 
@@ -194,7 +225,9 @@ fn restart_in_turn(
     };
     for (slot, want) in wanted.iter().filter(|(_, want)| want.restart.is_some()) {
         let stay = serving(slot);
-        let settled = matches!(stay.as_slice(), [(_, replica)] if replica.serves(want.service));
+        // One that a human froze won't serve before that human lets it: nothing waits for it.
+        let settled =
+            matches!(stay.as_slice(), [(_, replica)] if replica.paused || replica.serves(want.service));
         if !settled {
             busy.insert((&slot.service, slot.release.0));
         }
@@ -290,7 +323,9 @@ pub(super) fn may_start(desired: &Desired, slot: &Slot, want: &Want<'_>, observe
 
 /// Whether it is no use to wait for a dependency that isn't required: it isn't there, or has died already.
 fn has_failed(desired: &Desired, slot: &Slot, name: &str, observed: &Observed) -> bool {
-    let is_absent = desired.service(slot.release, name).is_none_or(|service| desired.replicas(service) == 0);
+    let is_absent = desired.service(slot.release, name).is_none_or(|service| {
+        desired.replicas(service) == 0 || is_all_away(desired, observed, slot.release, service)
+    });
     let job_failed = desired.jobs.get(&(slot.release, name.to_owned())) == Some(&false);
     let has_died = [slot.release, ReleaseId(0)].into_iter().any(|release| {
         observed
@@ -307,7 +342,9 @@ fn holds(desired: &Desired, slot: &Slot, name: &str, condition: Condition, obser
     let mut replicas = observed.replicas().filter(|(id, _)| is_dependency(id));
     match condition {
         Condition::Started => replicas.any(|(_, r)| r.phase == ReplicaPhase::Running),
-        Condition::Healthy => replicas.any(|(_, r)| r.health.is_ready() && r.phase == ReplicaPhase::Running),
+        Condition::Healthy => {
+            replicas.any(|(_, r)| r.health.is_ready() && r.phase == ReplicaPhase::Running && !r.paused)
+        }
         Condition::Completed => {
             let is_ours = |of: ReleaseId| of == slot.release || slot.release.0 == 0;
             desired.jobs.iter().any(|((of, job), success)| job == name && is_ours(*of) && *success)
@@ -395,10 +432,12 @@ fn is_drained(
 pub(super) fn probes(desired: &Desired, observed: &Observed, decision: &mut Decision) {
     for (id, replica) in observed.replicas() {
         let Some(service) = desired.service(id.release, &id.service) else { continue };
+        let is_given_up = replica.is_sick() && !service.is_kept_by_docker();
         if replica.phase != ReplicaPhase::Running
+            || replica.paused
             || service.role == Role::Job
             || service.probe.check == Check::Up
-            || matches!(replica.health.verdict(), Verdict::Failed { .. })
+            || is_given_up
         {
             continue;
         }

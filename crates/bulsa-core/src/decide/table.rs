@@ -7,13 +7,13 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use super::{
     desired::Desired,
+    humans::is_all_away,
     observed::{Observed, ReplicaPhase},
     slots::{Leaving, Verdicts},
 };
 use crate::{
     health::Verdict,
     ids::{ReleaseId, ReplicaId},
-    spec::Role,
 };
 
 /// How long after the end of the stagger window a tunnel may take to close before its replica is stopped anyway.
@@ -42,7 +42,7 @@ impl Table {
 pub struct Route {
     /// The replicas that can be chosen; requests are held while there is none.
     pub targets: Vec<(ReplicaId, SocketAddr)>,
-    /// Whether a human stopped the service: its requests are answered at once instead of held.
+    /// Whether a human stopped the service, or took all its replicas away: its requests are answered at once instead of held.
     pub stopped: bool,
 }
 
@@ -70,8 +70,9 @@ pub(super) fn table(desired: &Desired, observed: &Observed, verdicts: &Verdicts)
     }
     table.release = Some(release);
     for service in live.spec.services.values() {
-        if service.role == Role::App && !service.ports.is_empty() {
-            let stopped = desired.wish(&service.name).stopped;
+        if service.is_routed() {
+            let stopped =
+                desired.wish(&service.name).stopped || is_all_away(desired, observed, release, service);
             let targets = targets(release, &service.name, observed, verdicts);
             table.routes.insert(service.name.clone(), Route { targets, stopped });
         }
@@ -93,6 +94,7 @@ fn targets(
                 id.release == release
                     && id.service == service
                     && replica.phase == ReplicaPhase::Running
+                    && !replica.paused
                     && !verdicts.leaving.contains_key(id)
                     && accept(replica.health.verdict())
             })

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     desired::{Desired, Phase, ReleaseState},
+    humans::is_away,
     observed::Observed,
 };
 use crate::{
@@ -26,8 +27,15 @@ pub(super) struct Want<'a> {
     pub(super) exclusive: bool,
 }
 
-/// The slots that should be filled, with what.
+/// The slots that should be filled, with what. Those that a human emptied are not among them.
 pub(super) fn wanted<'a>(desired: &'a Desired, observed: &Observed) -> BTreeMap<Slot, Want<'a>> {
+    let mut wanted = by_release(desired, observed);
+    wanted.retain(|slot, _| !is_away(desired, observed, slot));
+    wanted
+}
+
+/// The slots that should be filled as far as releases and wishes say.
+pub(super) fn by_release<'a>(desired: &'a Desired, observed: &Observed) -> BTreeMap<Slot, Want<'a>> {
     let mut wanted = BTreeMap::new();
     if desired.down {
         return wanted;
@@ -98,13 +106,11 @@ fn has_room(desired: &Desired, observed: &Observed, candidate: ReleaseId) -> boo
 }
 
 fn want<'a>(desired: &Desired, id: ReleaseId, service: &'a Service, wanted: &mut BTreeMap<Slot, Want<'a>>) {
-    let release = if service.role == Role::Shared { ReleaseId(0) } else { id };
     let is_warm = matches!(desired.releases.get(&id).map(|r| r.state), Some(ReleaseState::Warm { .. }));
     let exclusive =
         service.handover == Handover::StopFirst || matches!(service.role, Role::Shared | Role::Job);
     let restart = desired.wish(&service.name).restart.filter(|_| !is_warm && service.role != Role::Job);
-    for ordinal in 1..=desired.replicas(service) {
-        let slot = Slot { release, service: service.name.clone(), ordinal };
+    for slot in desired.slots(id, service) {
         // The live release's word on a `shared` service goes before the candidate's: a deploy never touches it.
         let is_live = desired.live == Some(id);
         if is_live || !wanted.contains_key(&slot) {

@@ -12,11 +12,11 @@
 //! A reader ignores fields that it doesn't know; a field that may be missing has a default. A change that an old
 //! reader would misread gets a new version, and a new path.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
-use super::spec::SpecV1;
+use super::{credentials::Credentials, spec::SpecV1};
 
 /// The version of everything in this module, the first part of every path (`/v1/…`).
 pub const API_VERSION: u32 = 1;
@@ -32,7 +32,7 @@ pub const PROGRESS_LINES_MAX: usize = 500;
 #[serde(tag = "request", rename_all = "snake_case")]
 pub enum Request {
     /// Make a release of a spec and bring it live, or say what that would do.
-    Deploy(DeployRequest),
+    Deploy(Box<DeployRequest>),
     /// Bring an earlier release live again.
     Rollback {
         /// The project's name.
@@ -116,7 +116,16 @@ pub struct DeployRequest {
     /// Only say what would happen: [`Answer::Plan`], and nothing is touched.
     #[serde(default)]
     pub plan: bool,
+    /// Take the images that are here, and pull none.
+    #[serde(default)]
+    pub no_pull: bool,
+    /// What the images' registries are given, by registry. Never stored.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub credentials: BTreeMap<String, Credentials>,
 }
+
+/// The longest that getting a deploy's images may take before its request counts as lost, in seconds.
+pub const PREPARE_SECS_MAX: u64 = 3600;
 
 /// A file that a spec was read from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -156,6 +165,14 @@ pub enum Answer {
         /// Since when that is going on.
         #[serde(default)]
         since_ms: Option<u64>,
+    },
+    /// A deploy that failed before anything was begun, for want of an image or a network: what runs goes on as it was.
+    /// Exit code 3, or 7 where nothing serves.
+    Failed {
+        /// Why, a sentence each.
+        errors: Vec<String>,
+        /// Whether the project serves.
+        serving: bool,
     },
     /// The request itself is wrong and was not begun. Exit code 1.
     Refused {
@@ -477,6 +494,9 @@ pub struct ServiceView {
     pub desired: u32,
     /// How many of those are ready.
     pub ready: u32,
+    /// How many of those a person stopped through the Engine: they stay so until somebody starts them.
+    #[serde(default)]
+    pub withheld: u32,
     /// How it is.
     pub state: ServiceState,
     /// Why it is so, where that needs words: `stopped by a human at …`, `exits 1 at once, 7 times in a row`.
@@ -555,7 +575,7 @@ pub struct ReplicaView {
     /// Where it listens: `127.0.0.1:20001`.
     #[serde(default)]
     pub addr: Option<String>,
-    /// One word or two: `starting`, `ready`, `draining`, `stopping`, `waiting`.
+    /// A word or more: `starting`, `ready`, `paused`, `draining`, `stopping`, `waiting`, `stopped by a person`.
     pub state: String,
     /// The last verdict of its probe: `passing`, `failing: 503`, or empty before the first.
     #[serde(default)]

@@ -10,14 +10,18 @@ mod convert;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, fmt::Write as _, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    net::IpAddr,
+};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::spec::{
     Protocol, Sources, Spec,
-    container::{Container, Network, Volume},
+    container::{Container, MountSource, Network, Volume},
 };
 
 /// The version that this program writes, and the newest that it reads.
@@ -334,18 +338,42 @@ pub fn decode(json: &str) -> Result<Spec, SpecWireError> {
     }
 }
 
-/// Names what a Spec makes run: SHA-256 in lower-case hex. Where its services stand in the file and why they have
-/// their roles is no part of it.
+/// Names what a release of a Spec makes run: SHA-256 in lower-case hex. Where its services stand in the file, why they
+/// have their roles and what the plan notes is no part of it; of a `shared` service, which no deploy touches, only that
+/// it is there.
 #[must_use]
 pub fn content_hash(spec: &Spec) -> String {
     let mut wire = SpecV1::from(spec);
     wire.sources = Sources::default();
+    let shared = |service: &ServiceV1| service.role == RoleV1::Shared;
+    let (mut networks, mut volumes) = (BTreeSet::new(), BTreeSet::new());
     for service in wire.services.values_mut() {
         service.position.clear();
         service.role_reason.clear();
+        let Some(container) = service.container.as_mut().filter(|_| service.role != RoleV1::Shared) else {
+            continue;
+        };
+        container.notes.clear();
+        networks.extend(container.networks.keys().cloned());
+        volumes.extend(container.mounts.iter().filter_map(|mount| match &mount.source {
+            MountSource::Volume { name, .. } => name.clone(),
+            _ => None,
+        }));
+    }
+    wire.networks.retain(|key, _| networks.contains(key));
+    wire.volumes.retain(|key, _| volumes.contains(key));
+    let services = std::mem::take(&mut wire.services);
+    let (shared, own): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        services.into_iter().partition(|(_, service)| shared(service));
+    wire.services = own;
+    let mut text = canonical(&wire);
+    for name in shared.keys() {
+        // A control character stands in no name, so that no Spec can say this in another way.
+        text.push('\u{1}');
+        text.push_str(name);
     }
     let mut hex = String::new();
-    for byte in Sha256::digest(canonical(&wire)) {
+    for byte in Sha256::digest(text) {
         // Writing to a String can't fail.
         if write!(hex, "{byte:02x}").is_err() {
             return hex;

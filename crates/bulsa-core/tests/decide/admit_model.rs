@@ -59,6 +59,8 @@ struct Model {
     live: Option<u32>,
     /// Releases to go back to.
     good: BTreeSet<u32>,
+    /// Releases that passed a gate.
+    proven: BTreeSet<u32>,
     at: At,
     candidate: u32,
     previous: Option<u32>,
@@ -136,11 +138,13 @@ impl Model {
         let (at, reason) = (now, "it is bad".to_owned());
         match (op, self.at) {
             (Op::Forward, At::Gate) => {
-                self.good.extend(self.previous);
+                self.good.extend(self.previous.filter(|id| self.proven.contains(id)));
+                self.proven.insert(self.candidate);
                 (self.live, self.at) = (Some(self.candidate), At::Bake);
                 Some(Change::Switch { at })
             }
             (Op::Forward, At::Bake | At::FirstGate) => {
+                self.proven.insert(self.candidate);
                 self.at = At::Rest;
                 Some(Change::Finish { outcome: Outcome::Deployed, reason: String::new(), at })
             }
@@ -231,6 +235,7 @@ proptest! {
             hashes: vec![],
             live: None,
             good: BTreeSet::new(),
+            proven: BTreeSet::new(),
             at: At::Rest,
             candidate: 0,
             previous: None,

@@ -9,7 +9,7 @@ use bulsa_core::{
 
 use crate::{
     build::{AGES, GATE, app, job, secs, shared, v, worker},
-    world::{EXIT_0, World, id},
+    world::{EXIT_0, EXIT_1, World, id},
 };
 
 fn verdict(w: &World, name: &str) -> Verdict {
@@ -148,7 +148,7 @@ fn one_that_may_not_restart_and_ended_while_no_agent_lived_stays_ended() {
 fn a_living_replica_is_adopted_although_a_later_one_of_its_slot_is_known_to_have_died() {
     let mut w = World::up(&v(1, [app("web")]));
     let mut fresh = bulsa_core::decide::Observed::new(w.observed.published(), 5);
-    fresh.recall_death(&id("web-r1-1.2"), None, w.now);
+    fresh.recall_death(&w.desired, &id("web-r1-1.2"), EXIT_1, None, w.now);
     let origin = Origin::Adopted { routed: true };
     fresh.apply(Event::Started { id: id("web-r1-1.1"), at: w.now, origin }, w.now);
     assert!(fresh.replica(&id("web-r1-1.1")).is_some());
@@ -161,7 +161,8 @@ fn recorded_deaths_keep_a_crash_loop_slow_after_a_crash_of_the_agent() {
     w.dies_unheard("web-r1-1.1");
     w.observed = bulsa_core::decide::Observed::new(w.observed.published(), 8);
     for attempt in 1..=8 {
-        w.observed.recall_death(&id(&format!("web-r1-1.{attempt}")), None, w.now);
+        let id = id(&format!("web-r1-1.{attempt}"));
+        w.observed.recall_death(&w.desired, &id, EXIT_1, None, w.now);
     }
     w.step();
     assert_eq!(w.running(), "", "it waits as long as it would have with the agent before");
@@ -179,4 +180,44 @@ fn a_human_kill_of_the_agent_changes_no_wish() {
     let status = ExitStatus::Unknown;
     w.event(Event::Exited { id: id("web-r1-1.1"), status });
     assert_eq!(w.running(), "");
+}
+
+/// The agent dies, then this; a new agent has the ledger's line of it.
+fn died_before(w: &mut World, name: &str, status: ExitStatus) {
+    w.dies_unheard(name);
+    let at = w.now;
+    w.pass(secs(1));
+    w.observed = bulsa_core::decide::Observed::new(w.observed.published(), 1);
+    w.observed.recall_death(&w.desired, &id(name), status, Some(secs(5)), at);
+    w.log();
+    w.step();
+}
+
+#[test]
+fn one_that_may_not_restart_and_died_before_the_agent_did_stays_ended() {
+    for (restart, status, stays) in [
+        (Restart::No, EXIT_1, true),
+        (Restart::OnFailure(None), EXIT_0, true),
+        (Restart::OnFailure(None), EXIT_1, false),
+        (Restart::Always, EXIT_0, false),
+    ] {
+        let mut w = World::up(&v(1, [app("web").restart(restart)]));
+        died_before(&mut w, "web-r1-1.1", status);
+        w.pass(AGES);
+        assert_eq!(w.running().is_empty(), stays, "{restart:?} {status:?}");
+    }
+}
+
+#[test]
+fn a_recalled_death_that_a_human_has_forgiven_since_keeps_nobody_down() {
+    let mut w = World::up(&v(1, [app("web").restart(Restart::No)]));
+    let at = w.now;
+    w.pass(secs(1));
+    let wish = bulsa_core::decide::Wish { restart: Some(w.now), ..Default::default() };
+    w.desired.apply(&bulsa_core::decide::Change::Wish { service: "web".to_owned(), wish });
+    w.dies_unheard("web-r1-1.1");
+    w.observed = bulsa_core::decide::Observed::new(w.observed.published(), 1);
+    w.observed.recall_death(&w.desired, &id("web-r1-1.1"), EXIT_1, None, at);
+    w.step();
+    assert_eq!(w.running(), "web-r1-1.2");
 }

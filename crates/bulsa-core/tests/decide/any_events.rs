@@ -45,13 +45,17 @@ enum Kind {
     Ready,
     Probed,
     Listed,
+    TakenAway,
+    Paused,
     Kept,
     ProxyUp,
     ProxyDown,
     Report,
 }
 
-const KINDS: [Kind; 12] = [
+const KINDS: [Kind; 14] = [
+    Kind::TakenAway,
+    Kind::Paused,
     Kind::Started,
     Kind::Adopted,
     Kind::StartFailed,
@@ -84,7 +88,9 @@ fn spec(n: u32) -> Arc<Spec> {
     } else {
         Restart::Always
     });
-    v(n, [web, disk, queue, shared("cache"), job("migrate")])
+    let (cache, web) =
+        if n & 32 == 0 { (shared("cache").docker(), web.docker()) } else { (shared("cache"), web) };
+    v(n, [web, disk, queue, cache, job("migrate")])
 }
 
 struct Run {
@@ -148,8 +154,11 @@ impl Run {
                 let all = self.observed.replicas().enumerate();
                 let replicas =
                     all.filter(|(i, _)| with(*i)).map(|(_, (id, r))| (id.clone(), r.started)).collect();
-                vec![Event::Listed { replicas, as_of: at }]
+                let creating = if n.is_multiple_of(3) { [id].into() } else { BTreeSet::new() };
+                vec![Event::Listed { replicas, creating, as_of: at }]
             }
+            Kind::TakenAway => vec![Event::TakenAway { id, status: ExitStatus::Code(0) }],
+            Kind::Paused => vec![Event::Paused { id, paused: !n.is_multiple_of(3) }],
             Kind::Kept => vec![Event::Kept { number: self.number }],
             Kind::ProxyUp => vec![Event::ProxyUp(generation)],
             Kind::ProxyDown => vec![Event::ProxyDown(generation)],
@@ -192,12 +201,7 @@ impl Run {
     fn commit(&mut self, changes: &[Change]) {
         for change in changes {
             self.desired.apply(change);
-            match change {
-                Change::Begin { deployment, .. } => self.observed.begin_gate(deployment.candidate),
-                Change::Switch { .. } => self.observed.begin_bake(self.desired.live.unwrap()),
-                Change::Wish { service, .. } => self.observed.forgive(service),
-                _ => {}
-            }
+            self.observed.committed(&self.desired, change);
         }
     }
 
@@ -210,6 +214,7 @@ impl Run {
         for id in decision.table.targets() {
             let replica = self.observed.replica(id).expect("a target that is gone");
             assert_eq!(replica.phase, ReplicaPhase::Running, "{id}");
+            assert!(!replica.paused, "{id} is frozen and routed");
             assert!(!matches!(replica.health.verdict(), Verdict::Unknown | Verdict::Failed { .. }), "{id}");
             assert_eq!(Some(id.release), self.desired.live, "{id} isn't of the live release");
         }
@@ -220,9 +225,26 @@ impl Run {
                         self.observed.replicas().filter(|(other, _)| other.slot() == id.slot()).count();
                     assert!(others < 2, "{id} would be the third in its slot");
                     assert!(!self.started.contains(id), "{id} was started before");
+                    let is_empty =
+                        self.observed.in_slot(&id.slot()).all(|(_, replica)| replica.is_stopping());
+                    let is_away = self.desired.withheld.contains(&id.slot())
+                        || self.observed.slot(&id.slot()).is_some_and(|history| history.taken_away);
+                    assert!(!(is_empty && is_away), "{id} is started where a human emptied the slot");
+                    let wished = self.desired.wish(&id.service).restart.is_some();
+                    let frozen = self.observed.in_slot(&id.slot()).any(|(_, r)| r.paused && !r.is_stopping());
+                    assert!(!frozen || wished, "{id} is started beside one that a human froze");
                 }
                 Action::Stop { id } => assert!(self.observed.is_unrouted(id), "{id} can still be chosen"),
-                Action::Kill { .. } | Action::KillProxy { .. } => {}
+                Action::Kill { id, cause } => {
+                    let replica = self.observed.replica(id).expect("killed and gone");
+                    let of_docker = self
+                        .desired
+                        .service(id.release, &id.service)
+                        .is_some_and(bulsa_core::spec::Service::is_kept_by_docker);
+                    let is_healing = *cause != bulsa_core::decide::KillCause::Grace;
+                    assert!(!(is_healing && (replica.paused || of_docker)), "{id} is killed: {cause:?}");
+                }
+                Action::KillProxy { .. } => {}
             }
         }
         decision

@@ -46,6 +46,11 @@ impl Svc {
         self.with(|service| service.restart = restart)
     }
 
+    /// Run by the docker engine.
+    pub(crate) fn docker(self) -> Self {
+        self.with(|service| service.container = Some(Box::default()))
+    }
+
     pub(crate) fn needs(self, name: &str, condition: Condition) -> Self {
         self.depends(name, Dependency { condition, required: true })
     }

@@ -140,7 +140,10 @@ fn a_failing_job_fails_the_deploy() {
     w.log();
     w.dies("migrate-r2-1.1", EXIT_1);
     w.pass(ms(1));
-    assert_eq!(w.log(), ["job migrate false", "undo: the job `migrate` failed", "stop web-r2-1.1"]);
+    assert_eq!(
+        w.log(),
+        ["job migrate false", "undo: the job `migrate` failed: it exited with code 1", "stop web-r2-1.1"]
+    );
 }
 
 #[test]

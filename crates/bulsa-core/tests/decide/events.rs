@@ -1,5 +1,7 @@
 //! Events that are lost, late or doubled.
 
+use std::collections::BTreeSet;
+
 use bulsa_core::decide::{Event, Origin, ReplicaPhase};
 
 use crate::{
@@ -50,7 +52,7 @@ fn a_replica_that_was_taken_for_lost_and_lives_is_not_leaked() {
     w.pass(secs(10));
     // The engine is slow: its list doesn't have it yet.
     let as_of = w.now;
-    w.event(Event::Listed { replicas: std::collections::BTreeMap::new(), as_of });
+    w.event(Event::Listed { replicas: std::collections::BTreeMap::new(), creating: BTreeSet::new(), as_of });
     assert_eq!(w.running(), "web-r1-1.1 web-r1-1.2");
     w.pass(secs(1));
     w.lists();
@@ -67,7 +69,7 @@ fn a_list_from_before_a_death_brings_nobody_back() {
     w.pass(secs(1));
     w.dies("web-r1-1.1", EXIT_1);
     w.log();
-    w.event(Event::Listed { replicas, as_of });
+    w.event(Event::Listed { replicas, creating: BTreeSet::new(), as_of });
     assert!(w.observed.replica(&id("web-r1-1.1")).is_none());
     assert_eq!(w.log().len(), 0);
 }
@@ -78,7 +80,7 @@ fn a_list_from_before_a_start_takes_nobody_away() {
     let as_of = w.now;
     w.pass(secs(1));
     w.dies("web-r1-1.1", EXIT_1);
-    w.event(Event::Listed { replicas: std::collections::BTreeMap::new(), as_of });
+    w.event(Event::Listed { replicas: std::collections::BTreeMap::new(), creating: BTreeSet::new(), as_of });
     assert!(w.observed.replica(&id("web-r1-1.2")).is_some());
 }
 
@@ -151,7 +153,7 @@ fn one_taken_for_lost_that_a_proxy_may_still_choose_is_drained_when_it_turns_up_
     w.pass(secs(1));
     let (replicas, as_of) = ([(id("web-r1-2.1"), w.now)].into(), w.now);
     w.deaf = [w.first_proxy()].into();
-    w.event(Event::Listed { replicas, as_of }); // it forgot the first
+    w.event(Event::Listed { replicas, creating: BTreeSet::new(), as_of }); // it forgot the first
     assert_eq!(w.routed(), "web-r1-1.2 web-r1-2.1");
     w.pass(secs(1));
     w.lists();

@@ -124,7 +124,7 @@ fn a_job_is_tried_again_as_its_policy_says() {
         w.pass(secs(3));
     }
     assert_eq!(w.outcome(), Some(Outcome::Failed));
-    assert_eq!(w.reason(), "the job `migrate` failed");
+    assert_eq!(w.reason(), "the job `migrate` failed: it exited with code 1");
 }
 
 #[test]

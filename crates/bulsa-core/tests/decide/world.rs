@@ -199,6 +199,23 @@ impl World {
         self.event(Event::Exited { id: id(name), status });
     }
 
+    /// A human stops it through the Engine.
+    pub(crate) fn taken_away(&mut self, name: &str) {
+        assert!(self.running.remove(&id(name)).is_some(), "{name} doesn't run: {:?}", self.running);
+        self.event(Event::TakenAway { id: id(name), status: EXIT_0 });
+    }
+
+    /// A human starts its container again.
+    pub(crate) fn docker_start(&mut self, name: &str) {
+        self.running.insert(id(name), self.now);
+        let origin = Origin::Adopted { routed: false };
+        self.event(Event::Started { id: id(name), at: self.now, origin });
+    }
+
+    pub(crate) fn paused(&mut self, name: &str, paused: bool) {
+        self.event(Event::Paused { id: id(name), paused });
+    }
+
     /// It ends and nobody hears of it.
     pub(crate) fn dies_unheard(&mut self, name: &str) {
         assert!(self.running.remove(&id(name)).is_some(), "{name} doesn't run");
@@ -212,7 +229,11 @@ impl World {
 
     /// The engine says what it has.
     pub(crate) fn lists(&mut self) {
-        self.event(Event::Listed { replicas: self.running.clone(), as_of: self.now });
+        self.event(Event::Listed {
+            replicas: self.running.clone(),
+            creating: BTreeSet::new(),
+            as_of: self.now,
+        });
     }
 
     /// What the first proxy has to do with a replica.
@@ -298,14 +319,7 @@ impl World {
         for change in changes {
             self.log.push(describe(change));
             self.desired.apply(change);
-            match change {
-                Change::Begin { deployment, .. } => self.observed.begin_gate(deployment.candidate),
-                Change::Switch { .. } => {
-                    self.observed.begin_bake(self.desired.live.expect("a live release"));
-                }
-                Change::Wish { service, .. } => self.observed.forgive(service),
-                _ => {}
-            }
+            self.observed.committed(&self.desired, change);
         }
     }
 
@@ -453,6 +467,9 @@ fn describe(change: &Change) -> String {
         Change::Retire { release } => format!("retire {release}"),
         Change::JobDone { service, success, .. } => format!("job {service} {success}"),
         Change::Wish { service, .. } => format!("wish {service}"),
+        Change::Proven { release } => format!("proven {release}"),
+        Change::Withhold { slot: s } => format!("withhold {}-{}-{}", s.service, s.release, s.ordinal),
+        Change::Reinstate { slot: s } => format!("reinstate {}-{}-{}", s.service, s.release, s.ordinal),
         Change::Down => "down".to_owned(),
     }
 }

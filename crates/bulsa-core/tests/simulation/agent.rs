@@ -48,6 +48,8 @@ impl Agent {
             let origin = Origin::Adopted { routed: routed_before };
             let started = Event::Started { id: id.clone(), at: process.started, origin };
             observed.apply(started, world.now);
+            let paused = process.paused.is_some();
+            observed.apply(Event::Paused { id: id.clone(), paused }, world.now);
             if routed_before {
                 let addr = Some(([127, 0, 0, 1], 20_000 + (id.attempt % 10_000) as u16).into());
                 observed.apply(Event::Listening { id: id.clone(), addr }, world.now);
@@ -55,7 +57,7 @@ impl Agent {
         }
         // What the keeper has of those that ended while no agent lived, before anything is decided.
         for (id, status) in &world.exits {
-            observed.apply(Event::Exited { id: id.clone(), status: *status }, world.now);
+            observed.apply(world.end_of(id, *status), world.now);
         }
         Self {
             desired: world.store.clone(),
@@ -69,7 +71,10 @@ impl Agent {
     }
 
     pub(crate) fn take_in(&mut self, event: Event, world: &mut World) {
-        let ended = if let Event::Exited { id, .. } = &event { Some(id.clone()) } else { None };
+        let ended = match &event {
+            Event::Exited { id, .. } | Event::TakenAway { id, .. } => Some(id.clone()),
+            _ => None,
+        };
         if let Event::ProxyUp(generation) = &event {
             // It may have started with an older table than the last.
             let (number, routed) = (self.observed.published(), self.observed.routed().clone());
@@ -104,16 +109,7 @@ impl Agent {
                 return;
             }
             self.desired.apply(change);
-            match change {
-                Change::Begin { deployment, .. } => self.observed.begin_gate(deployment.candidate),
-                Change::Switch { .. } => {
-                    if let Some(live) = self.desired.live {
-                        self.observed.begin_bake(live);
-                    }
-                }
-                Change::Wish { service, .. } => self.observed.forgive(service),
-                _ => {}
-            }
+            self.observed.committed(&self.desired, change);
         }
     }
 

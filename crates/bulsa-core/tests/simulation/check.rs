@@ -13,6 +13,8 @@ use bulsa_core::{
 
 use crate::{agent::Agent, world::World};
 
+/// So late may the news of a human's doing be.
+const NEWS_MAX: Duration = Duration::from_secs(1);
 /// Probes that are lost or late delay a verdict, but not for so long.
 const LONG_HEALTHY: Duration = Duration::from_secs(10);
 
@@ -31,10 +33,19 @@ impl World {
             if wish.stopped || agent.desired.is_taken_over(name) || stop_first && wish.restart.is_some() {
                 continue;
             }
+            // So may humans who stopped, through the Engine, every replica that should be there.
+            let is_away = |slot| {
+                let taken = agent.observed.slot(&slot).is_some_and(|history| history.taken_away);
+                agent.desired.withheld.contains(&slot) || taken
+            };
+            if agent.desired.slots(live, service).all(is_away) {
+                continue;
+            }
             let serves = agent.observed.replicas().find(|(id, replica)| {
                 id.release == live
                     && id.service == *name
                     && replica.phase == ReplicaPhase::Running
+                    && !replica.paused
                     && replica.health.is_ready()
                     && replica.addr.is_some()
             });
@@ -99,6 +110,10 @@ impl World {
             self.processes.keys().filter(|other| other.slot() == id.slot()).collect();
         assert!(others.len() < 2, "invariant 5: {id} is started beside {others:?}");
         assert!(id.attempt > 0 && !self.processes.contains_key(id), "{id} is started twice");
+        assert!(
+            !self.store.withheld.contains(&id.slot()) || !others.is_empty(),
+            "invariant 8: {id} is started where a human emptied the slot"
+        );
         let job = (id.release, id.service.clone());
         assert!(!self.jobs_done.contains(&job), "{id} is started and its job is done");
     }
@@ -107,6 +122,9 @@ impl World {
     pub(crate) fn check_kill(&mut self, id: &ReplicaId, cause: KillCause) {
         self.tally.kill(cause);
         let Some(process) = self.processes.get(id) else { return };
+        let is_frozen = process.paused.is_some_and(|since| self.now.since(since) > NEWS_MAX);
+        let is_left_alone = is_frozen || self.is_kept_by_docker(id);
+        assert!(cause == KillCause::Grace || !is_left_alone, "invariant 8: {id} is killed: {cause:?}");
         let is_long_healthy = self.is_healthy(process) && self.now.since(process.ready_at) > LONG_HEALTHY;
         assert!(cause != KillCause::NotReady || !is_long_healthy, "{id} is healthy and killed as not ready");
     }
@@ -170,7 +188,10 @@ impl World {
             match outcome {
                 Outcome::Deployed => assert_eq!(self.store.live, Some(deployment.candidate)),
                 Outcome::RolledBack => assert_ne!(self.store.live, Some(deployment.candidate)),
-                Outcome::Failed if deployment.previous.is_some() => {
+                // With nothing proven to go back to, it stays.
+                Outcome::Failed
+                    if deployment.previous.is_some_and(|old| self.store.releases[&old].proven) =>
+                {
                     assert_eq!(candidate.state, ReleaseState::Failed);
                 }
                 Outcome::Failed => {}
@@ -201,10 +222,15 @@ impl World {
         for id in self.processes.keys() {
             assert!(id.release == live || id.release.0 == 0, "{id} is left over; the live release is {live}");
         }
-        let wanted = self.store.replicas(web) as usize;
+        // What humans took away stays away.
+        let away = self.store.slots(live, web).filter(|slot| self.store.withheld.contains(slot)).count();
+        let wanted = self.store.replicas(web) as usize - away;
         let running: Vec<&ReplicaId> = self.processes.keys().filter(|id| id.service == "web").collect();
         assert!(running.len() <= wanted, "{running:?} run, {wanted} are wanted");
-        if self.live_flavour().is_some_and(|flavour| flavour.gets_healthy()) && self.jobs_done(live) {
+        // `web` waits for what a human took away from below it.
+        let waits = self.store.withheld.iter().any(|slot| web.depends_on.contains_key(&slot.service));
+        let is_good = self.live_flavour().is_some_and(|flavour| flavour.gets_healthy());
+        if is_good && self.jobs_done(live) && !waits {
             assert_eq!(running.len(), wanted, "{running:?} run, {wanted} are wanted");
             assert_eq!(self.table.1.len(), wanted, "all of them are routed");
         }

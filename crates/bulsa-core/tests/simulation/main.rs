@@ -16,6 +16,7 @@
 
 mod agent;
 mod check;
+mod humans;
 mod rng;
 mod tally;
 mod world;

@@ -23,10 +23,14 @@ pub(crate) enum What {
     GraceKill,
     ProxyKill,
     AgentDeath,
+    Withhold,
+    Reinstate,
+    Pause,
+    EngineRestart,
 }
 
 /// At least so many of each in a hundred seeds: less than half of what was counted when this was written.
-const MINIMUM_OF_100: [(What, u64); 16] = [
+const MINIMUM_OF_100: [(What, u64); 20] = [
     (What::Deploy, 220),
     (What::Rollback, 12),
     (What::Switch, 110),
@@ -43,6 +47,10 @@ const MINIMUM_OF_100: [(What, u64); 16] = [
     (What::GraceKill, 90),
     (What::ProxyKill, 85),
     (What::AgentDeath, 340),
+    (What::Withhold, 1),
+    (What::Reinstate, 1),
+    (What::Pause, 1),
+    (What::EngineRestart, 1),
 ];
 
 /// The counts of one seed, or of many.
@@ -74,7 +82,9 @@ impl Tally {
             Change::JobDone { success: true, .. } => What::JobDone,
             Change::JobDone { success: false, .. } => What::JobFailed,
             Change::Wish { .. } => What::Wish,
-            Change::Finish { .. } | Change::Down => return,
+            Change::Withhold { .. } => What::Withhold,
+            Change::Reinstate { .. } => What::Reinstate,
+            Change::Proven { .. } | Change::Finish { .. } | Change::Down => return,
         };
         self.count(what);
     }

@@ -77,6 +77,8 @@ pub(crate) struct Process {
     pub(crate) flavour: Flavour,
     pub(crate) hung: bool,
     pub(crate) term_at: Option<Timestamp>,
+    /// Since when a human has it frozen.
+    pub(crate) paused: Option<Timestamp>,
     first_routed: Option<Timestamp>,
 }
 
@@ -107,6 +109,8 @@ pub(crate) enum Due {
     Traffic,
     Fault,
     User,
+    /// A human uses the Engine's own commands.
+    Human,
     AgentBack,
     /// A slow commit is on the disk, asked for by the agent of this number.
     Committed(u64, Vec<Change>),
@@ -119,6 +123,10 @@ pub(crate) struct World {
     pub(crate) store: Desired,
     pub(crate) processes: BTreeMap<ReplicaId, Process>,
     pub(crate) exits: BTreeMap<ReplicaId, ExitStatus>,
+    /// Whether its replicas are containers.
+    docker: bool,
+    /// Containers that a human stopped and that could be started again.
+    pub(crate) taken: BTreeMap<ReplicaId, Process>,
     pub(crate) proxies: BTreeMap<Generation, FakeProxy>,
     pub(crate) table: (u64, BTreeSet<ReplicaId>),
     pub(crate) table_at: Timestamp,
@@ -144,6 +152,9 @@ impl World {
             store: Desired::default(),
             processes: BTreeMap::new(),
             exits: BTreeMap::new(),
+            // Half of the seeds of every part.
+            docker: seed / crate::PARTS % 2 == 1,
+            taken: BTreeMap::new(),
             proxies: BTreeMap::new(),
             table: (0, BTreeSet::new()),
             table_at: Timestamp(0),
@@ -168,6 +179,7 @@ impl World {
             (Due::Traffic, 20),
             (Due::List, 3000),
             (Due::Fault, 2000),
+            (Due::Human, 4000),
         ] {
             world.after(after, due);
         }
@@ -235,6 +247,7 @@ impl World {
             Due::Traffic => self.traffic(),
             Due::Fault => self.fault(),
             Due::User => self.user(),
+            Due::Human => self.human(),
             Due::AgentBack => self.agent_starts(),
             Due::Committed(agent, changes) => self.committed(agent, &changes),
             Due::Wake => self.with_agent(Agent::step),
@@ -306,8 +319,11 @@ impl World {
             flavour,
             hung: false,
             term_at: None,
+            paused: None,
             first_routed: None,
         };
+        // The container that a human stopped there makes room.
+        self.taken.retain(|other, _| other.slot() != id.slot());
         self.processes.insert(id.clone(), process);
         self.tell(Event::Started { id: id.clone(), at: self.now, origin: Origin::Ours }, true);
         if flavour == Flavour::ThrowsAtStart {
@@ -323,7 +339,7 @@ impl World {
     pub(crate) fn terminate(&mut self, id: &ReplicaId) {
         let Some(process) = self.processes.get_mut(id) else { return };
         process.term_at = Some(self.now);
-        let ignores = process.hung || self.rng.chance(10);
+        let ignores = process.hung || process.paused.is_some() || self.rng.chance(10);
         if !ignores {
             let takes = self.rng.between(1, 400);
             self.after(takes, Due::Exit(id.clone(), ExitStatus::Code(0)));
@@ -350,13 +366,41 @@ impl World {
         self.tell(Event::Exited { id: id.clone(), status }, true);
     }
 
+    /// How the end of a replica is told.
+    pub(crate) fn end_of(&self, id: &ReplicaId, status: ExitStatus) -> Event {
+        if self.taken.contains_key(id) {
+            Event::TakenAway { id: id.clone(), status }
+        } else {
+            Event::Exited { id: id.clone(), status }
+        }
+    }
+
+    /// It is gone, with the work that it had.
+    pub(crate) fn vanishes(&mut self, id: &ReplicaId) -> Option<Process> {
+        for proxy in self.proxies.values_mut() {
+            proxy.in_flight.remove(id);
+            proxy.tunnels.remove(id);
+        }
+        self.processes.remove(id)
+    }
+
+    pub(crate) const fn is_docker(&self) -> bool {
+        self.docker
+    }
+
+    pub(crate) fn is_kept_by_docker(&self, id: &ReplicaId) -> bool {
+        self.docker && id.release.0 == 0
+    }
+
     pub(crate) fn is_healthy(&self, process: &Process) -> bool {
         process.flavour.gets_healthy()
             && !process.hung
+            && process.paused.is_none()
             && process.term_at.is_none()
             && process.ready_at <= self.now
             || process.flavour == Flavour::CrashesAfterTraffic
                 && process.ready_at <= self.now
+                && process.paused.is_none()
                 && !process.hung
     }
 
@@ -371,7 +415,7 @@ impl World {
             let flaps = process.flavour == Flavour::Flapping && self.rng.chance(25) && !self.is_quiet();
             let result = if !self.is_quiet() && self.rng.chance(3) {
                 ProbeResult::CouldNotRun
-            } else if process.hung {
+            } else if process.hung || process.paused.is_some() {
                 ProbeResult::NoAnswer
             } else if self.is_healthy(&process) && !flaps {
                 ProbeResult::Pass
@@ -389,11 +433,11 @@ impl World {
     fn list(&mut self) {
         self.after(4000, Due::List);
         let replicas = self.processes.iter().map(|(id, process)| (id.clone(), process.started)).collect();
-        let event = Event::Listed { replicas, as_of: self.now };
+        let event = Event::Listed { replicas, creating: BTreeSet::new(), as_of: self.now };
         self.tell(event, true);
         // The keeper repeats what was not acknowledged.
         for (id, status) in self.exits.clone() {
-            self.tell(Event::Exited { id, status }, true);
+            self.tell(self.end_of(&id, status), true);
         }
     }
 
@@ -494,7 +538,7 @@ impl World {
             for proxy in self.proxies.values_mut() {
                 proxy.silent = proxy.silent && proxy.table < self.table.0;
             }
-            return;
+            return self.humans_go_home();
         }
         let next = self.rng.between(500, 6000);
         self.after(next, Due::Fault);
@@ -504,7 +548,11 @@ impl World {
             0 | 1 if !ids.is_empty() => {
                 let id = ids[self.rng.between(0, ids.len() as u64) as usize].clone();
                 self.note(|| format!("someone kills {id}"));
-                self.kill(&id);
+                if self.is_kept_by_docker(&id) {
+                    self.docker_restarts(&id);
+                } else {
+                    self.kill(&id);
+                }
             }
             2 if !ids.is_empty() => {
                 let id = ids[self.rng.between(0, ids.len() as u64) as usize].clone();
@@ -561,7 +609,9 @@ impl World {
             0 => Request::Rollback { to: None },
             1 => Request::Restart { service: "web".to_owned() },
             2 => Request::Scale { service: "web".to_owned(), replicas: self.rng.between(1, 4) as u32 },
-            3 if self.store.wish("web").stopped => Request::Start { service: "web".to_owned() },
+            3 if self.store.wish("web").stopped || self.store.withheld_of("web").next().is_some() => {
+                Request::Start { service: "web".to_owned() }
+            }
             3 => Request::Stop { service: "web".to_owned() },
             _ => self.deploy(),
         }
@@ -587,7 +637,16 @@ impl World {
         let handover = if self.rng.chance(25) { Handover::StopFirst } else { Handover::Overlap };
         let replicas = if handover == Handover::StopFirst { 1 } else { self.rng.between(1, 4) as u32 };
         let with_job = self.rng.chance(30);
-        let spec = spec(flavour, handover, replicas, with_job, self.begun);
+        let mut spec = spec(flavour, handover, replicas, with_job, self.begun);
+        if self.docker {
+            spec.services.values_mut().for_each(|service| service.container = Some(Box::default()));
+            if self.rng.chance(20) {
+                spec.services.remove("cache");
+                for service in spec.services.values_mut() {
+                    service.depends_on.remove("cache");
+                }
+            }
+        }
         Request::Deploy { spec: Arc::new(spec), hash: format!("hash-{}", self.begun) }
     }
 }

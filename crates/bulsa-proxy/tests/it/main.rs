@@ -12,4 +12,5 @@ mod hold;
 mod retry;
 mod support;
 mod swap;
+mod tcp;
 mod tunnels;

@@ -6,7 +6,9 @@ use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bulsa_proxy::{Applied, Hold, ListenerRoutes, Options, Proxy, Report, Route, Service, Table, Target};
+use bulsa_proxy::{
+    Applied, Hold, ListenerRoutes, Options, Protocol, Proxy, Report, Route, Service, Table, Target,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
@@ -200,6 +202,10 @@ impl Seen {
         patient(self.messages.subscribe().wait_for(|m| count <= m.len())).await.expect("the backend lives");
     }
 
+    pub(crate) async fn connected(&self, count: usize) {
+        patient(self.connections.subscribe().wait_for(|n| count <= *n)).await.expect("the backend lives");
+    }
+
     /// Reads a request and notes it.
     pub(crate) async fn next(&self, wire: &mut Wire) -> Option<Message> {
         let message = wire.message().await?;
@@ -310,6 +316,7 @@ pub(crate) fn table(number: u64, targets: &[Target]) -> Table {
     Table {
         listeners: vec![ListenerRoutes {
             name: "http".into(),
+            protocol: Protocol::Http,
             routes: vec![Route { host: None, path: "/".into(), service: 0 }],
         }],
         services: vec![Service { name: "web".into(), targets: targets.to_vec(), hold }],

@@ -30,7 +30,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use bulsa_core::wire::api::{Answer, ApiError, Event, ReleaseView, Request, Snapshot};
+use bulsa_core::wire::api::{Answer, ApiError, Event, PREPARE_SECS_MAX, ReleaseView, Request, Snapshot};
 use serde::Deserialize;
 use tokio::{
     sync::{broadcast, mpsc, oneshot, watch},
@@ -171,6 +171,11 @@ async fn request(
         let hint = "it is started again by itself; try again in a second";
         Failure::new(StatusCode::SERVICE_UNAVAILABLE, "the agent is going down", Some(hint))
     };
+    // A deploy is answered once its images are here.
+    let wait = match &request {
+        Request::Deploy(_) => ANSWER_WAIT + Duration::from_secs(PREPARE_SECS_MAX),
+        _ => ANSWER_WAIT,
+    };
     let (answer, answered) = oneshot::channel();
     server.driver.requests.send_timeout((request, answer), QUEUE_WAIT).await.map_err(
         |error| match error {
@@ -181,12 +186,11 @@ async fn request(
             mpsc::error::SendTimeoutError::Closed(_) => gone(),
         },
     )?;
-    match timeout(ANSWER_WAIT, answered).await {
+    match timeout(wait, answered).await {
         Ok(Ok(answer)) => Ok(Json(answer)),
         Ok(Err(_)) => Err(gone()),
         Err(_) => {
-            let text =
-                format!("the driver did not answer within {} s; it may still do it", ANSWER_WAIT.as_secs());
+            let text = format!("the driver did not answer within {} s; it may still do it", wait.as_secs());
             Err(Failure::new(StatusCode::GATEWAY_TIMEOUT, text, Some("see what it does with `bulsa status`")))
         }
     }

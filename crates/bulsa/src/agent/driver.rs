@@ -16,6 +16,7 @@
 //! [`Input`]; nothing that a replica waits for waits for a disk.
 
 mod commits;
+mod docker;
 mod engine;
 mod incidents;
 mod inputs;
@@ -31,7 +32,7 @@ mod shutdown;
 mod view;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -50,7 +51,12 @@ use tokio::{
     time::{Instant, MissedTickBehavior},
 };
 
-use self::{project::Project, routes::Routes, shutdown::Shutdown};
+use self::{
+    docker::{DockerInput, DockerSide},
+    project::Project,
+    routes::Routes,
+    shutdown::Shutdown,
+};
 use super::{
     api::{Asked, DriverHandle},
     keeper_client::{KeeperClient, KeeperEvent, Welcome},
@@ -89,6 +95,11 @@ impl Clock {
     /// The time now.
     pub(super) fn now(&self) -> Timestamp {
         self.anchor + self.since.elapsed()
+    }
+
+    /// The time of an instant of the monotonic clock.
+    fn at(&self, instant: Instant) -> Timestamp {
+        self.anchor + instant.saturating_duration_since(self.since)
     }
 
     fn instant(&self, at: Timestamp) -> Instant {
@@ -142,6 +153,8 @@ pub(super) enum Input {
         /// What came of it.
         made: Result<Namespace, String>,
     },
+    /// From the docker engine.
+    Docker(DockerInput),
     /// A task of the driver's could not do something.
     Warning {
         /// Whose.
@@ -180,6 +193,7 @@ pub(super) struct Driver {
     proxies: BTreeMap<u64, ProxyHandle>,
     prober: Prober<RealRunner>,
     ports: PortAllocator,
+    docker: DockerSide,
     logs: Logs,
     snapshot: watch::Sender<Arc<Snapshot>>,
     snapshot_number: u64,
@@ -247,7 +261,7 @@ impl Driver {
             keeper_lost: false,
             store: parts.store,
             projects: BTreeMap::new(),
-            routes: Routes { number: 0, sockets: BTreeMap::new(), per_address },
+            routes: Routes { number: 0, sockets: BTreeMap::new(), per_address, was_tcp: BTreeSet::new() },
             kept: 0,
             sealed: None,
             // An agent that was killed may have dropped a project and not its routes.
@@ -256,6 +270,7 @@ impl Driver {
             proxies: BTreeMap::new(),
             prober,
             ports: parts.ports,
+            docker: DockerSide::default(),
             logs: Logs::new(parts.state_dir.join("logs")),
             snapshot,
             // Higher than any number of an earlier agent, which published at most one in a millisecond.
@@ -320,6 +335,7 @@ impl Driver {
             let now = self.clock.now();
             look = self.look_for_listeners();
             self.judge_listeners().await;
+            self.keep_anchors().await;
             let leaving = self.shutdown.is_some();
             for project in self.projects.values_mut() {
                 project.consider(now, leaving);

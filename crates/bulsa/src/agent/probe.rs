@@ -18,7 +18,10 @@ use std::{collections::BTreeMap, future::Future, net::SocketAddr, path::PathBuf,
 use bulsa_core::spec::Check;
 use tokio::time::Instant;
 
-use super::process::user::Account;
+use super::{
+    docker::{Docker, ExecOutcome},
+    process::user::Account,
+};
 
 mod exec;
 mod http;
@@ -42,7 +45,33 @@ pub struct ProbeTarget {
     pub addr: Option<SocketAddr>,
     /// How a program is run for it, for checks by exec.
     pub exec: Option<Arc<ExecContext>>,
+    /// The container in which a program is run instead, for a replica on the docker engine.
+    pub container: Option<InContainer>,
 }
+
+/// A container of the docker engine.
+#[derive(Clone)]
+pub struct InContainer {
+    /// The Engine that has it.
+    pub engine: Docker,
+    /// Its id.
+    pub id: String,
+}
+
+impl std::fmt::Debug for InContainer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("InContainer").field(&self.id).finish()
+    }
+}
+
+/// There is one Engine, so the id says it all.
+impl PartialEq for InContainer {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
+impl Eq for InContainer {}
 
 /// How the program of a check is run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -148,6 +177,9 @@ pub async fn run(check: &Check, target: &ProbeTarget, timeout: Duration) -> Prob
             let request = http::Get { address, path, host: host.as_deref(), accept: *accept };
             http::run(&request, started, timeout).await
         }
+        (Check::Exec(argv), _, _) if target.container.is_some() => {
+            in_container(target.container.as_ref(), argv, started, timeout).await
+        }
         (Check::Exec(argv), _, Some(context)) => exec::run(argv, context, started, timeout).await,
         (Check::Http { .. }, None, _) => ProbeResult::could_not_run("the replica's address isn't known"),
         (Check::Exec(_), _, None) => {
@@ -165,6 +197,30 @@ pub async fn run(check: &Check, target: &ProbeTarget, timeout: Duration) -> Prob
             ))
         }
         other => other,
+    }
+}
+
+/// Runs a check's program in a replica's container.
+async fn in_container(
+    container: Option<&InContainer>,
+    argv: &[String],
+    started: Instant,
+    timeout: Duration,
+) -> ProbeResult {
+    let Some(container) = container else {
+        return ProbeResult::could_not_run("the replica's container isn't known");
+    };
+    match container.engine.exec(&container.id, argv, timeout).await {
+        ExecOutcome::Exited { code: 0, .. } => ProbeResult::Pass { took: started.elapsed() },
+        // As a shell has it: found and not runnable, or not found.
+        ExecOutcome::Exited { code: code @ (126 | 127), output } => {
+            ProbeResult::could_not_run(format!("exit {code}: {output}"))
+        }
+        ExecOutcome::Exited { code, output } => ProbeResult::fail(format!("exit {code}: {output}")),
+        ExecOutcome::TimedOut { output } => {
+            ProbeResult::no_answer(format!("it took longer than {timeout:?}: {output}"))
+        }
+        ExecOutcome::CouldNotRun { reason } => ProbeResult::could_not_run(reason),
     }
 }
 

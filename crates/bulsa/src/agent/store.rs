@@ -41,7 +41,7 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 pub use self::{
-    change::{Change, IncidentRow, LedgerRow, Record, ReleaseRow, WishRow},
+    change::{Change, IncidentRow, LedgerRow, Record, ReleaseRow, SlotRow, WishRow},
     read::{ProjectRow, Stored},
 };
 

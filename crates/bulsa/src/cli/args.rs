@@ -34,9 +34,15 @@ pub(super) struct FileArgs {
     /// A compose file (can be repeated) [default: compose.yaml here or in a directory above]
     #[arg(short, long = "file", value_name = "FILE")]
     pub(super) files: Vec<PathBuf>,
-    /// The file with variables for the compose file [default: .env beside it]
-    #[arg(long, value_name = "FILE")]
-    pub(super) env_file: Option<PathBuf>,
+    /// A file with variables for the compose file (can be repeated) [default: .env beside it]
+    #[arg(long = "env-file", value_name = "FILE")]
+    pub(super) env_files: Vec<PathBuf>,
+    /// Switch on the services of a profile (can be repeated) [default: those in COMPOSE_PROFILES]
+    #[arg(long = "profile", value_name = "NAME")]
+    pub(super) profiles: Vec<String>,
+    /// What relative paths are seen from [default: the directory of the first compose file]
+    #[arg(long, value_name = "DIR")]
+    pub(super) project_directory: Option<PathBuf>,
 }
 
 impl FileArgs {
@@ -44,7 +50,9 @@ impl FileArgs {
     pub(super) fn over(self, before: &Self) -> Self {
         Self {
             files: if self.files.is_empty() { before.files.clone() } else { self.files },
-            env_file: self.env_file.or_else(|| before.env_file.clone()),
+            env_files: if self.env_files.is_empty() { before.env_files.clone() } else { self.env_files },
+            profiles: if self.profiles.is_empty() { before.profiles.clone() } else { self.profiles },
+            project_directory: self.project_directory.or_else(|| before.project_directory.clone()),
         }
     }
 }

@@ -19,7 +19,7 @@ pub(super) struct ConfigArgs {
 
 pub(super) fn run(args: ConfigArgs, context: &mut Context<'_>) -> Result<ExitCode, CommandError> {
     let files = args.files.over(&context.files);
-    let project = project::load(&files, context)?;
+    let project = project::load(&files, &[], context)?;
     if args.services {
         let names: Vec<&String> = project.spec.services.keys().collect();
         context.printer.data(&names, |_| names.iter().map(|name| format!("{name}\n")).collect())?;

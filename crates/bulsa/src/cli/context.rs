@@ -152,12 +152,20 @@ pub(super) fn accepted(answer: Answer) -> Result<Accepted, CommandError> {
             }
             Err(error.hint("wait for it with `bulsa wait`, then try again"))
         }
-        Answer::Refused { errors } => {
-            let mut errors = errors.into_iter();
-            let first = errors.next().unwrap_or_else(|| "the daemon refused, and did not say why".to_owned());
-            Err(errors.fold(CommandError::user(first), CommandError::cause))
+        Answer::Failed { errors, serving } => {
+            let kind = if serving { ErrorKind::DeployFailed } else { ErrorKind::ServiceDown };
+            let error = said(kind, errors);
+            Err(if serving { error.hint("the release before it serves all traffic") } else { error })
         }
+        Answer::Refused { errors } => Err(said(ErrorKind::User, errors)),
     }
+}
+
+/// The daemon's sentences as one error.
+fn said(kind: ErrorKind, errors: Vec<String>) -> CommandError {
+    let mut errors = errors.into_iter();
+    let first = errors.next().unwrap_or_else(|| "the daemon refused, and did not say why".to_owned());
+    errors.fold(CommandError::new(kind, first), CommandError::cause)
 }
 
 fn no_project(name: &str, names: &[&str]) -> CommandError {

@@ -1,9 +1,12 @@
 //! `bulsa deploy`, and what `up` and `run` share with it: sending a spec and following what becomes of it.
 
+use std::{collections::BTreeMap, pin::pin};
+
 use bulsa_core::{
     spec::Spec,
     wire::{
         api::{Answer, DeployRequest, Plan, Request, SourceFile},
+        credentials::Credentials,
         spec::SpecV1,
     },
 };
@@ -15,8 +18,8 @@ use super::{
     follow, later, project,
 };
 use crate::{
-    client::Client,
-    output::{Cell, Table, Tone},
+    client::{Client, EventsQuery},
+    output::{Cell, Printer, Table, Tone},
     report::{CommandError, ExitCode},
 };
 
@@ -48,6 +51,8 @@ pub(super) struct Wanted {
     pub(super) sources: Vec<SourceFile>,
     pub(super) services: Vec<String>,
     pub(super) up: bool,
+    pub(super) no_pull: bool,
+    pub(super) credentials: BTreeMap<String, Credentials>,
 }
 
 pub(super) async fn run(args: DeployArgs, context: &mut Context<'_>) -> Result<ExitCode, CommandError> {
@@ -57,20 +62,22 @@ pub(super) async fn run(args: DeployArgs, context: &mut Context<'_>) -> Result<E
     if let Some(image) = args.services.iter().find(|service| service.contains('=')) {
         return Err(later::later(&format!("`{image}`: naming an image on the command line")));
     }
-    if args.no_pull {
-        context
-            .printer
-            .remark("nothing would be pulled anyway: this project's programs run without images")?;
-    }
     let files = args.files.over(&context.files);
-    let project = project::load(&files, context)?;
-    let wanted = Wanted { spec: project.spec, sources: project.sources, services: args.services, up: false };
+    let project = project::load(&files, &args.services, context)?;
+    let wanted = Wanted {
+        spec: project.spec,
+        sources: project.sources,
+        services: args.services,
+        up: false,
+        no_pull: args.no_pull,
+        credentials: BTreeMap::new(),
+    };
     let client = context.client().await?;
     if args.plan {
         return show_plan(&client, wanted, context).await;
     }
     let name = wanted.spec.project.clone();
-    match send(&client, wanted).await? {
+    match send(&client, wanted, context.printer).await? {
         Accepted::Begun { deploy: Some(id), text } if !args.detach => {
             context.printer.remark(&text)?;
             follow::deployment(&client, context.printer, &name, id).await
@@ -82,20 +89,43 @@ pub(super) async fn run(args: DeployArgs, context: &mut Context<'_>) -> Result<E
     }
 }
 
-/// Asks for the deploy.
-pub(super) async fn send(client: &Client, wanted: Wanted) -> Result<Accepted, CommandError> {
-    accepted(client.request(&request(wanted, false)).await?)
+/// Asks for the deploy, and shows how its images are got meanwhile.
+pub(super) async fn send(
+    client: &Client,
+    wanted: Wanted,
+    printer: &mut Printer,
+) -> Result<Accepted, CommandError> {
+    let query =
+        EventsQuery { project: Some(wanted.spec.project.clone()), after: None, last: Some(0), follow: true };
+    let has_images = wanted.spec.services.values().any(|service| service.container.is_some());
+    let request = request(wanted, false);
+    let mut asked = pin!(client.request(&request));
+    // Without the events the deploy goes on all the same, only more quietly.
+    let mut events = if has_images { client.events(&query).await.ok() } else { None };
+    loop {
+        let Some(stream) = &mut events else { return accepted(asked.await?) };
+        tokio::select! {
+            answer = &mut asked => return accepted(answer?),
+            event = stream.next() => match event {
+                Ok(Some(event)) if event.kind == "image.progress" => printer.remark(&event.text)?,
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => events = None,
+            }
+        }
+    }
 }
 
 fn request(wanted: Wanted, plan: bool) -> Request {
-    Request::Deploy(DeployRequest {
+    Request::Deploy(Box::new(DeployRequest {
         project: wanted.spec.project.clone(),
         spec: SpecV1::from(&wanted.spec),
         sources: wanted.sources,
         services: wanted.services,
         up: wanted.up,
         plan,
-    })
+        no_pull: wanted.no_pull,
+        credentials: wanted.credentials,
+    }))
 }
 
 /// Says what an answer means when nothing is followed.

@@ -30,7 +30,7 @@ pub(super) struct LogsArgs {
 }
 
 pub(super) async fn run(args: &LogsArgs, context: &mut Context<'_>) -> Result<ExitCode, CommandError> {
-    context.files = FileArgs { files: args.files.clone(), env_file: None }.over(&context.files);
+    context.files = FileArgs { files: args.files.clone(), ..FileArgs::default() }.over(&context.files);
     let client = context.client().await?;
     let project = context.which_project(&client.snapshot().await?)?;
     let query =

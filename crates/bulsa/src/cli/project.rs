@@ -10,7 +10,7 @@ use std::{
 };
 
 use bulsa_core::{
-    compose::{self, LoadInput, Loaded, ReadError},
+    compose::{self, LoadInput, Loaded, ReadError, diagnostic::Diagnostics, dotenv, files::MAX_FILES},
     spec::Spec,
     wire::api::SourceFile,
 };
@@ -44,15 +44,14 @@ struct Found {
     directory: PathBuf,
 }
 
-/// Reads the project that the flags, or the working directory, name. Every mistake in it is shown at once.
-pub(super) fn load(args: &FileArgs, context: &mut Context<'_>) -> Result<Project, CommandError> {
-    let found = find(args, &context.directory, &context.env)?;
-    let mut sources = Vec::with_capacity(found.files.len());
-    for file in &found.files {
-        sources.push(read_source(file, &context.directory)?);
-    }
-    let dotenv = read_dotenv(args, &found.directory, &context.directory)?;
-    let loaded = parse(&sources, dotenv, &found.directory, context);
+/// Reads the project that the flags, or the working directory, name. `services` are those that the command line names:
+/// they are on whatever their profiles are. Every mistake in the files is shown at once.
+pub(super) fn load(
+    args: &FileArgs,
+    services: &[String],
+    context: &mut Context<'_>,
+) -> Result<Project, CommandError> {
+    let (sources, loaded) = read(args, services, context)?;
     let mistakes =
         loaded.diagnostics.list().iter().filter(|d| d.severity == compose::diagnostic::Severity::Error);
     let mistakes = mistakes.count() + loaded.diagnostics.omitted();
@@ -69,13 +68,20 @@ pub(super) fn load(args: &FileArgs, context: &mut Context<'_>) -> Result<Project
     Ok(Project { spec, sources, loaded })
 }
 
-/// The one call into the loader.
-fn parse(
-    sources: &[SourceFile],
-    dotenv: Option<SourceFile>,
-    directory: &Path,
+/// Finds and reads the files, and gives them to the loader.
+fn read(
+    args: &FileArgs,
+    services: &[String],
     context: &Context<'_>,
-) -> Loaded {
+) -> Result<(Vec<SourceFile>, Loaded), CommandError> {
+    let here = context.directory.as_path();
+    let (found, dotenvs) = find_all(args, here, &context.env)?;
+    if found.files.len() > MAX_FILES {
+        let text = format!("there are {} compose files, and at most {MAX_FILES} are read", found.files.len());
+        return Err(CommandError::user(text).hint("name fewer of them with `-f`"));
+    }
+    let sources: Vec<SourceFile> =
+        found.files.iter().map(|file| read_source(file, here)).collect::<Result<_, _>>()?;
     let file =
         |source: &SourceFile| compose::SourceFile { path: source.path.clone(), text: source.text.clone() };
     let mut read = |path: &str| match read_text(Path::new(path)) {
@@ -83,48 +89,76 @@ fn parse(
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(ReadError::NotFound),
         Err(error) => Err(ReadError::Other(error.to_string())),
     };
-    compose::load(LoadInput {
-        files: sources.iter().map(file).collect(),
-        project_dir: directory.to_string_lossy().into_owned(),
+    let loaded = compose::load(LoadInput {
+        here: here.to_string_lossy().into_owned(),
         project_name: context.project.clone(),
         env: context.env.clone(),
-        dotenv: dotenv.as_ref().map(file),
-        read: &mut read,
-    })
+        dotenvs,
+        profiles: args.profiles.clone(),
+        services: services.to_vec(),
+        ..LoadInput::new(sources.iter().map(file).collect(), &found.directory.to_string_lossy(), &mut read)
+    });
+    Ok((sources, loaded))
 }
 
 /// The name of the project whose file is here or above; for choosing among those that run, so mistakes don't matter.
 pub(super) fn name_here(context: &Context<'_>) -> Option<String> {
-    let found = find(&context.files, &context.directory, &context.env).ok()?;
-    let sources: Vec<SourceFile> = found
-        .files
-        .iter()
-        .map(|file| read_source(file, &context.directory))
-        .collect::<Result<_, _>>()
-        .ok()?;
-    let dotenv = read_dotenv(&context.files, &found.directory, &context.directory).ok()?;
-    parse(&sources, dotenv, &found.directory, context).spec.map(|spec| spec.project)
+    let (_, loaded) = read(&context.files, &[], context).ok()?;
+    loaded.spec.map(|spec| spec.project)
+}
+
+/// The project's files and its `.env`s, in Compose's order: a `.env` beside the first `-f` (or here) may itself say
+/// which files there are, and the project's directory, which follows from them, may have another one.
+fn find_all(
+    args: &FileArgs,
+    here: &Path,
+    env: &BTreeMap<String, String>,
+) -> Result<(Found, Vec<compose::SourceFile>), CommandError> {
+    let named = env_files(args, env);
+    let start =
+        args.project_directory.as_ref().map_or_else(|| parent(&args.files, here), |dir| here.join(dir));
+    let start = tidy(&start);
+    let mut dotenvs = dotenvs(&named, &start, here, env)?;
+    let found = find(args, here, &with_dotenvs(env, &dotenvs))?;
+    if named.is_empty() && found.directory != start {
+        // The nearer one wins, so it comes last.
+        dotenvs.splice(0..0, self::dotenvs(&named, &found.directory, here, env)?);
+    }
+    Ok((found, dotenvs))
+}
+
+/// The caller's variables over those of the files; mistakes in the files are named when the project is loaded.
+fn with_dotenvs(env: &BTreeMap<String, String>, dotenvs: &[compose::SourceFile]) -> BTreeMap<String, String> {
+    let mut all = BTreeMap::new();
+    for file in dotenvs {
+        let lookup = |name: &str| env.get(name).cloned();
+        let mut mistakes = Diagnostics::default();
+        all.extend(dotenv::parse(&file.path, &file.text, dotenv::Format::Compose, &lookup, &mut mistakes));
+    }
+    all.extend(env.iter().map(|(name, value)| (name.clone(), value.clone())));
+    all
 }
 
 /// `-f`, else `COMPOSE_FILE`, else the nearest directory upwards with a file of a known name.
 fn find(args: &FileArgs, here: &Path, env: &BTreeMap<String, String>) -> Result<Found, CommandError> {
+    let given = args.project_directory.as_ref().map(|directory| tidy(&here.join(directory)));
     let named = if args.files.is_empty() { from_environment(env) } else { args.files.clone() };
-    if let Some(first) = named.first() {
-        let path = here.join(first);
-        let directory = if first.as_os_str() == "-" { here } else { path.parent().unwrap_or(here) };
-        return Ok(Found { directory: tidy(directory), files: named });
+    if !named.is_empty() {
+        let directory = given.unwrap_or_else(|| tidy(&parent(&named, here)));
+        return Ok(Found { directory, files: named });
     }
-    for directory in here.ancestors() {
+    let start = given.as_deref().unwrap_or(here);
+    for directory in start.ancestors() {
         let there =
             |names: &[&str]| names.iter().map(|name| directory.join(name)).find(|path| path.is_file());
         if let Some(file) = there(FILE_NAMES) {
-            // Compose would merge this one in without being told; so it must not be passed over in silence.
             let files =
                 [file].into_iter().chain(there(OVERRIDE_NAMES)).map(|path| short(&path, here)).collect();
-            return Ok(Found { files, directory: directory.to_path_buf() });
+            let directory = given.clone().unwrap_or_else(|| directory.to_path_buf());
+            return Ok(Found { files, directory });
         }
     }
-    Err(CommandError::user(format!("there is no compose file in {} or above it", here.display()))
+    Err(CommandError::user(format!("there is no compose file in {} or above it", start.display()))
         .cause(format!("looked for {}", FILE_NAMES.join(", ")))
         .hint("name one with `-f FILE`, or keep a single program alive with `bulsa run -- CMD`"))
 }
@@ -134,6 +168,12 @@ fn from_environment(env: &BTreeMap<String, String>) -> Vec<PathBuf> {
         env.get("COMPOSE_PATH_SEPARATOR").filter(|text| !text.is_empty()).map_or(":", String::as_str);
     let list = env.get("COMPOSE_FILE").map_or("", String::as_str);
     list.split(separator).filter(|part| !part.is_empty()).map(PathBuf::from).collect()
+}
+
+/// The directory of the first of `files` that is one; standard input is nowhere.
+fn parent(files: &[PathBuf], here: &Path) -> PathBuf {
+    let file = files.iter().find(|file| file.as_os_str() != "-").map(|file| here.join(file));
+    file.and_then(|file| file.parent().map(Path::to_path_buf)).unwrap_or_else(|| here.to_path_buf())
 }
 
 /// A file in the working directory is shown by its name alone.
@@ -154,15 +194,52 @@ fn read_source(file: &Path, here: &Path) -> Result<SourceFile, CommandError> {
     Ok(SourceFile { path, text })
 }
 
-/// `--env-file`, which must be there, or `.env` in the project's directory, which need not.
-fn read_dotenv(args: &FileArgs, directory: &Path, here: &Path) -> Result<Option<SourceFile>, CommandError> {
-    let path = args.env_file.as_ref().map_or_else(|| directory.join(".env"), |file| here.join(file));
-    match read_text(&path) {
-        Ok(text) => Ok(Some(SourceFile { path: short(&path, here).to_string_lossy().into_owned(), text })),
-        Err(error) if error.kind() == io::ErrorKind::NotFound && args.env_file.is_none() => Ok(None),
-        Err(error) => {
-            Err(CommandError::user(format!("can't read the env file {}", path.display())).cause(error))
+/// The files of `--env-file`, else of `COMPOSE_ENV_FILES`, which has commas between them.
+fn env_files(args: &FileArgs, env: &BTreeMap<String, String>) -> Vec<PathBuf> {
+    if !args.env_files.is_empty() {
+        return args.env_files.clone();
+    }
+    let list = env.get("COMPOSE_ENV_FILES").map_or("", String::as_str);
+    list.split(',').filter(|part| !part.is_empty()).map(PathBuf::from).collect()
+}
+
+/// Those files, which must be there, or `.env` in `directory`, which need not be and can be switched off.
+fn dotenvs(
+    named: &[PathBuf],
+    directory: &Path,
+    here: &Path,
+    env: &BTreeMap<String, String>,
+) -> Result<Vec<compose::SourceFile>, CommandError> {
+    let shown = |path: &Path| short(path, here).to_string_lossy().into_owned();
+    let failed = |path: &Path, error: io::Error| {
+        CommandError::user(format!("can't read the env file {}", path.display())).cause(error)
+    };
+    if named.is_empty() {
+        let path = directory.join(".env");
+        if without_dotenv(env)? || path.is_dir() {
+            return Ok(Vec::new());
         }
+        return match read_text(&path) {
+            Ok(text) => Ok(vec![compose::SourceFile { path: shown(&path), text }]),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(failed(&path, error)),
+        };
+    }
+    let read = |file: &PathBuf| {
+        let path = here.join(file);
+        let text = read_text(&path).map_err(|error| failed(&path, error))?;
+        Ok(compose::SourceFile { path: shown(&path), text })
+    };
+    named.iter().map(read).collect()
+}
+
+/// Whether `COMPOSE_DISABLE_ENV_FILE` says that no `.env` is looked for.
+fn without_dotenv(env: &BTreeMap<String, String>) -> Result<bool, CommandError> {
+    match env.get("COMPOSE_DISABLE_ENV_FILE").map(String::as_str) {
+        None | Some("" | "0" | "f" | "F" | "FALSE" | "false" | "False") => Ok(false),
+        Some("1" | "t" | "T" | "TRUE" | "true" | "True") => Ok(true),
+        Some(other) => Err(CommandError::user(format!("COMPOSE_DISABLE_ENV_FILE is {other:?}"))
+            .hint("set it to `true` or `false`, or unset it")),
     }
 }
 
@@ -220,7 +297,7 @@ mod tests {
             (names(&found), found.directory.clone()),
             (vec!["sub/x.yaml".into(), "y.yaml".into()], here.join("sub"))
         );
-        let args = FileArgs { files: vec!["z.yaml".into()], env_file: None };
+        let args = FileArgs { files: vec!["z.yaml".into()], ..FileArgs::default() };
         let found = find(&args, &here, &env).unwrap();
         assert_eq!((names(&found), found.directory), (vec!["z.yaml".into()], here));
     }
@@ -228,12 +305,59 @@ mod tests {
     #[test]
     fn a_dotenv_need_not_be_there_unless_it_was_named() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(read_dotenv(&FileArgs::default(), dir.path(), dir.path()).unwrap(), None);
-        let args = FileArgs { files: Vec::new(), env_file: Some("prod.env".into()) };
-        let error = read_dotenv(&args, dir.path(), dir.path()).unwrap_err();
+        let here = dir.path();
+        let env = BTreeMap::new();
+        let texts = |named: &[&str], env: &BTreeMap<String, String>| {
+            let named: Vec<PathBuf> = named.iter().map(PathBuf::from).collect();
+            dotenvs(&named, here, here, env)
+                .map(|files| files.into_iter().map(|f| f.text).collect::<Vec<_>>())
+        };
+        assert_eq!(texts(&[], &env).unwrap(), [""; 0]);
+        let error = texts(&["prod.env"], &env).unwrap_err();
         assert!(error.message.contains("prod.env"), "{error:?}");
-        fs::write(dir.path().join("prod.env"), "A=1").unwrap();
-        assert_eq!(read_dotenv(&args, dir.path(), dir.path()).unwrap().unwrap().text, "A=1");
+        fs::write(here.join("prod.env"), "A=1").unwrap();
+        fs::write(here.join(".env"), "A=2").unwrap();
+        assert_eq!(texts(&["prod.env", ".env"], &env).unwrap(), ["A=1", "A=2"]);
+        assert_eq!(texts(&[], &env).unwrap(), ["A=2"]);
+        let disabled =
+            |value: &str| BTreeMap::from([("COMPOSE_DISABLE_ENV_FILE".to_owned(), value.to_owned())]);
+        assert_eq!(texts(&[], &disabled("1")).unwrap(), [""; 0]);
+        assert_eq!(texts(&[], &disabled("false")).unwrap(), ["A=2"]);
+        assert!(texts(&[], &disabled("maybe")).is_err());
+    }
+
+    #[test]
+    fn a_dotenv_may_name_the_files_and_those_have_one_of_their_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let here = dir.path().canonicalize().unwrap();
+        fs::create_dir(here.join("sub")).unwrap();
+        fs::write(here.join(".env"), "COMPOSE_FILE=sub/a.yaml,b.yaml\nCOMPOSE_PATH_SEPARATOR=,\n").unwrap();
+        fs::write(here.join("sub/.env"), "A=1").unwrap();
+        let (found, dotenvs) = find_all(&FileArgs::default(), &here, &BTreeMap::new()).unwrap();
+        assert_eq!(names(&found), ["sub/a.yaml", "b.yaml"]);
+        assert_eq!(found.directory, here.join("sub"));
+        let paths: Vec<_> = dotenvs.iter().map(|file| file.path.as_str()).collect();
+        assert_eq!(paths, ["sub/.env", ".env"]);
+        let env = BTreeMap::from([("COMPOSE_ENV_FILES".to_owned(), ".env,sub/.env".to_owned())]);
+        let (_, dotenvs) = find_all(&FileArgs::default(), &here, &env).unwrap();
+        let paths: Vec<_> = dotenvs.iter().map(|file| file.path.as_str()).collect();
+        assert_eq!(paths, [".env", "sub/.env"]);
+    }
+
+    #[test]
+    fn a_given_project_directory_is_looked_in_and_wins() {
+        let dir = tempfile::tempdir().unwrap();
+        let here = dir.path().canonicalize().unwrap();
+        fs::create_dir(here.join("sub")).unwrap();
+        fs::write(here.join("sub/compose.yaml"), "").unwrap();
+        let mut args = FileArgs { project_directory: Some("sub".into()), ..FileArgs::default() };
+        let found = find(&args, &here, &BTreeMap::new()).unwrap();
+        assert_eq!((names(&found), found.directory), (vec!["sub/compose.yaml".into()], here.join("sub")));
+        args.files = vec!["-".into(), "x.yaml".into()];
+        let found = find(&args, &here, &BTreeMap::new()).unwrap();
+        assert_eq!(found.directory, here.join("sub"));
+        args.project_directory = None;
+        assert_eq!(find(&args, &here, &BTreeMap::new()).unwrap().directory, here);
     }
 
     #[test]

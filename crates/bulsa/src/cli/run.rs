@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use bulsa_core::{
     compose::{self, LoadInput, ReadError},
+    spec::Sources,
     wire::api::SourceFile,
 };
 use clap::Args;
@@ -63,7 +64,14 @@ pub(super) async fn run(args: RunArgs, context: &mut Context<'_>) -> Result<Exit
     let text = compose_text(&args, &name, root, &context.env)?;
     let source = SourceFile { path: SOURCE_NAME.to_owned(), text };
     let spec = load(&source, &context.directory)?;
-    let wanted = Wanted { spec, sources: vec![source], services: Vec::new(), up: true };
+    let wanted = Wanted {
+        spec,
+        sources: vec![source],
+        services: Vec::new(),
+        up: true,
+        no_pull: false,
+        credentials: BTreeMap::new(),
+    };
     let stay = up::Stay { detached: args.detach, patient: true };
     up::bring_up(wanted, stay, context).await
 }
@@ -128,18 +136,13 @@ fn plain(text: &str) -> String {
 
 fn load(source: &SourceFile, directory: &Path) -> Result<bulsa_core::spec::Spec, CommandError> {
     let mut read = |_: &str| Err(ReadError::NotFound);
-    let loaded = compose::load(LoadInput {
-        files: vec![compose::SourceFile { path: source.path.clone(), text: source.text.clone() }],
-        project_dir: directory.to_string_lossy().into_owned(),
-        project_name: None,
-        env: BTreeMap::new(),
-        dotenv: None,
-        read: &mut read,
-    });
+    let files = vec![compose::SourceFile { path: source.path.clone(), text: source.text.clone() }];
+    let loaded = compose::load(LoadInput::new(files, &directory.to_string_lossy(), &mut read));
     let mistakes = &loaded.diagnostics;
     let mut spec =
         loaded.spec.ok_or_else(|| CommandError::user("these flags don't make a service").cause(mistakes))?;
     // There is no file in which somebody could look at a line.
+    spec.sources = Sources::default();
     spec.services.values_mut().for_each(|service| service.position.clear());
     Ok(spec)
 }

@@ -84,6 +84,7 @@ fn service(name: &str, state: ServiceState, ready: u32, replicas: Vec<ReplicaVie
         name: name.to_owned(),
         role: "app".to_owned(),
         desired: 2,
+        withheld: 0,
         ready,
         state,
         reason: None,
@@ -246,7 +247,6 @@ async fn what_comes_later_says_so_and_exits_1() {
         vec!["promote"],
         vec!["why", "web"],
         vec!["exec", "web.1", "--", "sh", "-c", "x"],
-        vec!["check", "--strict"],
         vec!["deploy", "--preview"],
         vec!["deploy", "web=shop:2"],
         vec!["run", "--watch", "src", "--", "x"],
@@ -255,6 +255,18 @@ async fn what_comes_later_says_so_and_exits_1() {
         assert_eq!(ran.code(), 1, "{line:?}");
         assert!(ran.error().message.contains("later version"), "{line:?}: {:?}", ran.error());
     }
+}
+
+#[tokio::test]
+async fn check_fails_on_a_weak_gate_only_when_it_is_strict() {
+    let dir = project_dir();
+    let ran = bulsa(&["check"], dir.path(), Path::new("/no.sock")).await;
+    assert_eq!(ran.code(), 0, "{}", ran.out);
+    assert!(ran.out.contains("compose.yaml:3:3: warning: `web` has no healthcheck"), "{}", ran.out);
+    let ran = bulsa(&["check", "--strict", "--json"], dir.path(), Path::new("/no.sock")).await;
+    assert_eq!(ran.code(), 1, "{}", ran.out);
+    let report: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(report["fails"], true, "{report}");
 }
 
 #[tokio::test]

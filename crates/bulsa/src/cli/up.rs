@@ -1,6 +1,6 @@
 //! `bulsa up`: a deploy that starts the daemon where none runs, and stays to watch.
 
-use std::{os::fd::OwnedFd, time::Duration};
+use std::{collections::BTreeMap, os::fd::OwnedFd, time::Duration};
 
 use bulsa_core::wire::api::{Request, ServiceState, Snapshot};
 use clap::Args;
@@ -43,12 +43,22 @@ pub(super) struct UpArgs {
     /// Return once the project runs
     #[arg(short, long)]
     detach: bool,
+    /// Use the images that are here
+    #[arg(long)]
+    no_pull: bool,
 }
 
 pub(super) async fn run(args: UpArgs, context: &mut Context<'_>) -> Result<ExitCode, CommandError> {
     let files = args.files.over(&context.files);
-    let project = project::load(&files, context)?;
-    let wanted = Wanted { spec: project.spec, sources: project.sources, services: args.services, up: true };
+    let project = project::load(&files, &args.services, context)?;
+    let wanted = Wanted {
+        spec: project.spec,
+        sources: project.sources,
+        services: args.services,
+        up: true,
+        no_pull: args.no_pull,
+        credentials: BTreeMap::new(),
+    };
     bring_up(wanted, Stay { detached: args.detach, patient: false }, context).await
 }
 
@@ -83,7 +93,7 @@ async fn deploy_and_stay(
 ) -> Result<ExitCode, CommandError> {
     let client = &reached.client;
     let name = wanted.spec.project.clone();
-    let sent = match deploy::send(client, wanted).await {
+    let sent = match deploy::send(client, wanted, context.printer).await {
         Ok(sent) => sent,
         Err(error) => return Err(leave_nothing(reached, error).await),
     };

@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 
 use super::{
     RELEASE_FIELD, Shared,
-    config::{Config, Method, Shot},
+    config::{Config, Method, Shot, is_near},
     is_refused,
     record::{Connection, Failure, Kind, Mark},
     scatter,
@@ -162,8 +162,7 @@ impl Client {
     }
 
     async fn connect(&self) -> Result<Wire, Fault> {
-        let stream =
-            TcpStream::connect(self.shared.config.target).await.map_err(|error| Fault::io(&error))?;
+        let stream = self.open().await.map_err(|error| Fault::io(&error))?;
         let opened = self.shared.mark();
         stream.set_nodelay(true).map_err(|error| Fault::io(&error))?;
         let (tap, seen) = Tap::new(stream);
@@ -172,6 +171,22 @@ impl Client {
         // Its error is also what the request gets.
         tokio::spawn(async move { drop(connection.await) });
         Ok(Wire { sender, seen, opened, reused: false })
+    }
+
+    /// Connects to the target, or to what its name means now, as a client would that keeps no address.
+    async fn open(&self) -> io::Result<TcpStream> {
+        let Some(name) = &self.shared.config.name else {
+            return TcpStream::connect(self.shared.config.target).await;
+        };
+        let near: Vec<_> =
+            tokio::net::lookup_host(name).await?.filter(|address| is_near(address.ip())).collect();
+        if near.is_empty() {
+            return Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                format!("no private address is named {name}"),
+            ));
+        }
+        TcpStream::connect(near.as_slice()).await
     }
 
     async fn try_on(&self, wire: &mut Wire, due: &Due) -> Result<Option<String>, Fault> {

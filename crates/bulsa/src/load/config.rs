@@ -1,6 +1,10 @@
 //! What a load sends, how fast, and where it ends.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use super::{REQUESTS_MAX, TIME_MAX};
 
@@ -16,6 +20,9 @@ const OUTSTANDING_MAX: usize = 20_000;
 pub struct Config {
     /// Where to; loopback only.
     pub target: SocketAddr,
+    /// `NAME:PORT`: whom to look up for each connection, instead of [`Config::target`]; only addresses of a private
+    /// network or of loopback are gone to.
+    pub name: Option<String>,
     /// The `Host` field.
     pub host: String,
     /// Requests per second.
@@ -44,6 +51,7 @@ impl Config {
     pub fn to(target: SocketAddr) -> Self {
         Self {
             target,
+            name: None,
             host: target.to_string(),
             rate: 200,
             mix: Shot::usual_mix(),
@@ -57,13 +65,20 @@ impl Config {
         }
     }
 
+    /// The same to a name of a container network, `api:3000`.
+    #[must_use]
+    pub fn to_name(name: &str) -> Self {
+        let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        Self { name: Some(name.to_owned()), host: name.to_owned(), ..Self::to(nowhere) }
+    }
+
     /// Every limit, each with its name in the message.
     pub(super) fn check(&self) -> Result<(), LoadError> {
         let beyond = |what, is: u64, max: u64| match is == 0 || is > max {
             true => Err(LoadError::Limit { what, is, max }),
             false => Ok(()),
         };
-        if !self.target.ip().is_loopback() {
+        if self.name.is_none() && !self.target.ip().is_loopback() {
             return Err(LoadError::NotLoopback(self.target));
         }
         beyond("rate", self.rate.into(), RATE_MAX.into())?;
@@ -77,6 +92,14 @@ impl Config {
     /// The sum of the mix's weights.
     pub(super) fn weights(&self) -> u64 {
         self.mix.iter().map(|shot| u64::from(shot.weight)).sum()
+    }
+}
+
+/// Whether a load may go there: nobody else is to be bothered.
+pub(super) fn is_near(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_loopback() || address.is_private(),
+        IpAddr::V6(address) => address.is_loopback() || address.is_unique_local(),
     }
 }
 

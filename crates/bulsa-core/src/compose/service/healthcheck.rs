@@ -5,10 +5,9 @@ use std::time::Duration;
 use super::super::{
     diagnostic::{Diagnostic, Diagnostics},
     duration::{self, Bounds},
-    keys,
     model::Healthcheck,
     read,
-    tree::{Kind, Node},
+    tree::Node,
 };
 
 /// More retries than this say that failures don't matter.
@@ -16,7 +15,7 @@ const MAX_RETRIES: u32 = 1000;
 
 pub(super) fn read(node: &Node, path: &str, diags: &mut Diagnostics) -> Healthcheck {
     let mut check = Healthcheck::default();
-    read::keys(node, path, &keys::HEALTHCHECK, diags, |entry, path, diags| {
+    read::entries(node, path, diags, |entry, path, diags| {
         let node = &entry.value;
         match entry.key.as_str() {
             "test" => {
@@ -28,7 +27,8 @@ pub(super) fn read(node: &Node, path: &str, diags: &mut Diagnostics) -> Healthch
             "start_interval" => check.start_interval = time(node, path, duration::PROBE, diags),
             "start_period" => check.start_period = time(node, path, duration::WAIT, diags),
             "retries" => check.retries = read::number(node, path, 0..=MAX_RETRIES, diags),
-            _ => check.disable = read::boolean(node, path, diags),
+            "disable" => check.disable = read::boolean(node, path, diags),
+            _ => {}
         }
     });
     check
@@ -49,10 +49,6 @@ fn time(node: &Node, path: &str, bounds: Bounds, diags: &mut Diagnostics) -> Opt
 }
 
 fn test(node: &Node, path: &str, diags: &mut Diagnostics) -> Option<Vec<String>> {
-    if let Kind::Scalar(_) = node.kind {
-        let text = read::text(node, path, diags)?;
-        return Some(vec!["CMD-SHELL".to_owned(), text.to_owned()]);
-    }
     let words = read::texts(node, path, diags)?;
     let mistake = match words.first().map(String::as_str) {
         Some("NONE") => return Some(words),

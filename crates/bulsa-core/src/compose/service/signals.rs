@@ -45,7 +45,7 @@ const NAMES: &[(&str, i32)] = &[
 ];
 
 /// `SIGTERM`, `term`, `15`, `RTMIN+3`, `RTMAX-1`.
-pub(super) fn number(text: &str) -> Option<i32> {
+pub(crate) fn number(text: &str) -> Option<i32> {
     let upper = text.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
     let offset = |digits: &str| digits.parse::<u8>().ok().map(i32::from);

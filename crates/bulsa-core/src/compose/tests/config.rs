@@ -32,7 +32,8 @@ services:
     depends_on: {a: {condition: service_healthy}, b: {condition: service_started, required: false}}
 "#;
 
-/// What Docker Compose 2.40 prints for it, without images and networks, which processes don't have.
+/// What Docker Compose 2.40 prints for it, without images and networks, which processes don't have. The same for
+/// containers is compared in `tests/compose`.
 const OF_COMPOSE: &str = r#"
 {
   "name": "demo",

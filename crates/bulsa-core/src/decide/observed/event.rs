@@ -39,7 +39,8 @@ pub enum Event {
         /// Whether it was a kill.
         kill: bool,
     },
-    /// A replica runs.
+    /// A replica runs. One that ended before and that a human started again through the Engine is
+    /// [`Origin::Adopted`], not routed.
     Started {
         /// Which.
         id: ReplicaId,
@@ -62,6 +63,24 @@ pub enum Event {
         /// How.
         status: ExitStatus,
     },
+    /// A replica is gone because a human stopped or killed it through the Engine, and the Engine lives on: no failure.
+    /// Its slot stays empty until a human wants it filled. One that we had asked to stop has just ended.
+    ///
+    /// Told once for each end: after a human's word that the slot is to be filled again, a repetition would take that
+    /// word back.
+    TakenAway {
+        /// Which.
+        id: ReplicaId,
+        /// How it ended.
+        status: ExitStatus,
+    },
+    /// A human froze a replica, or let it go on. After its adoption, this follows [`Event::Started`] at once.
+    Paused {
+        /// Which.
+        id: ReplicaId,
+        /// Whether it is frozen now.
+        paused: bool,
+    },
     /// Where a replica listens, or that it doesn't any more.
     Listening {
         /// Which.
@@ -80,8 +99,10 @@ pub enum Event {
     },
     /// All replicas that the engine has. What it doesn't have is gone.
     Listed {
-        /// With the times at which their processes started.
+        /// Those that run, paused ones too, with the times at which their processes started.
         replicas: BTreeMap<ReplicaId, Timestamp>,
+        /// Those that it is still making: they don't run yet, and are not lost.
+        creating: BTreeSet<ReplicaId>,
         /// When the engine was asked.
         as_of: Timestamp,
     },

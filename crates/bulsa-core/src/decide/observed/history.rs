@@ -30,6 +30,8 @@ pub struct SlotHistory {
     pub own_deaths: u32,
     /// All deaths that weren't ours.
     pub deaths: u32,
+    /// Whether a human took its last replica away, and nothing was started in it since.
+    pub taken_away: bool,
     pub(super) highest_dead: u32,
     pub(super) died_at: Timestamp,
 }
@@ -37,13 +39,13 @@ pub struct SlotHistory {
 impl SlotHistory {
     pub(super) fn give_another_chance(&mut self) {
         (self.score, self.early_deaths, self.restarts) = (Score::default(), 0, 0);
-        (self.start_error, self.excused) = (None, true);
+        (self.start_error, self.excused, self.taken_away) = (None, true, false);
     }
 
     pub(super) fn bury(&mut self, attempt: u32, now: Timestamp) {
         self.highest_dead = self.highest_dead.max(attempt);
         self.attempt = self.attempt.max(attempt);
-        (self.excused, self.died_at) = (false, now);
+        (self.excused, self.taken_away, self.died_at) = (false, false, now);
     }
 }
 

@@ -45,7 +45,9 @@ pub struct Load {
 }
 
 impl Load {
-    pub(super) fn plus(self, other: &Self) -> Self {
+    /// Both together: of two proxies, or of two addresses of one replica.
+    #[must_use]
+    pub const fn plus(self, other: &Self) -> Self {
         Self {
             in_flight: self.in_flight + other.in_flight,
             tunnels: self.tunnels + other.tunnels,

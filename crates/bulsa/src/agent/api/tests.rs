@@ -42,6 +42,7 @@ fn service_with_logs(logs: &[(&str, &Path)]) -> ServiceView {
         name: "web".to_owned(),
         role: "app".to_owned(),
         desired: 1,
+        withheld: 0,
         ready: 1,
         state: ServiceState::Healthy,
         reason: None,

@@ -81,16 +81,9 @@ impl Driver {
         let Some(project) = self.projects.get_mut(name) else { return };
         let before = project.desired.clone();
         project.desired.apply(change);
-        match change {
-            Change::Begin { deployment, .. } => project.observed.begin_gate(deployment.candidate),
-            Change::Switch { .. } => {
-                if let Some(live) = project.desired.live {
-                    project.observed.begin_bake(live);
-                }
-            }
-            Change::Wish { service, .. } => project.observed.forgive(service),
-            Change::JobDone { service, .. } => self.acknowledge_job(name, service),
-            _ => {}
+        project.observed.committed(&project.desired, change);
+        if let Change::JobDone { service, .. } = change {
+            self.acknowledge_job(name, service);
         }
         if let Some(project) = self.projects.get_mut(name) {
             project.consider(now, false);
@@ -142,6 +135,22 @@ impl Driver {
                 let text = format!("the job `{service}` {how}");
                 self.tell(name, "job.done", None, text.clone());
                 self.progress(name, ProgressKind::Line, text);
+            }
+            Change::Proven { release } => {
+                let text = format!("release {release} serves, though it never passed its gate");
+                self.tell(name, "release.proven", None, text);
+            }
+            Change::Withhold { slot } => {
+                let text = format!(
+                    "`{0}` replica {1} was stopped by a person; it stays so until `docker start` or `bulsa start {0}`",
+                    slot.service, slot.ordinal
+                );
+                self.tell(name, "replica.withheld", None, text.clone());
+                self.progress(name, ProgressKind::Line, text);
+            }
+            Change::Reinstate { slot } => {
+                let text = format!("`{}` replica {} may run again", slot.service, slot.ordinal);
+                self.tell(name, "replica.reinstated", None, text);
             }
             Change::Wish { service, wish } => {
                 let what = match (wish.stopped, wish.replicas, wish.restart) {

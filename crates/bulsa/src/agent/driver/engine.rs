@@ -88,8 +88,12 @@ impl Driver {
         let Some(project) = self.projects.get_mut(name) else { return };
         let Some(service) = project.desired.service(id.release, &id.service).cloned() else { return };
         project.apply(Event::StartSent(id.clone()), now);
+        let is_container = service.container.is_some();
         // A job that is tried again: its earlier ends need no more be told to a successor.
         self.acknowledge_job(name, &id.service);
+        if is_container {
+            return self.start_container(name, id);
+        }
         let Some(project) = self.projects.get_mut(name) else { return };
         project.meta.insert(id.clone(), Meta::default());
         if let AppPort::Isolated(_) = service.app_port {
@@ -214,7 +218,7 @@ impl Driver {
         Ok(note)
     }
 
-    fn start_failed(&mut self, name: &str, id: &ReplicaId, error: StartError) {
+    pub(super) fn start_failed(&mut self, name: &str, id: &ReplicaId, error: StartError) {
         let now = self.clock.now();
         let text = format!("{} could not be started: {}", id.name(), error.message);
         self.tell(name, "replica.start_failed", Some(id), text);
@@ -240,12 +244,15 @@ impl Driver {
     }
 
     async fn stop(&mut self, name: &str, id: &ReplicaId) {
-        let signal = self
-            .projects
-            .get(name)
-            .and_then(|project| project.desired.service(id.release, &id.service))
-            .and_then(|service| Signal::from_named_raw(service.stop_signal))
-            .unwrap_or(Signal::TERM);
+        let service =
+            self.projects.get(name).and_then(|project| project.desired.service(id.release, &id.service));
+        // Docker keeps its backing services over our own end.
+        if self.shutdown.is_some() && service.is_some_and(|s| s.role == Role::Shared && s.container.is_some())
+        {
+            return;
+        }
+        let signal =
+            service.and_then(|service| Signal::from_named_raw(service.stop_signal)).unwrap_or(Signal::TERM);
         self.signal(name, id, signal).await;
         self.tell(name, "replica.stopping", Some(id), format!("{} is asked to stop", id.name()));
     }
@@ -272,6 +279,9 @@ impl Driver {
         let now = self.clock.now();
         let Some(project) = self.projects.get_mut(name) else { return };
         let (task, kill) = (project.task(id), signal == Signal::KILL);
+        if project.is_container(id) {
+            return self.stop_container(name, id, kill);
+        }
         project.apply(Event::StopSent { id: id.clone(), kill }, now);
         // The whole group: a shell in front of the program would not pass it on.
         if let Err(error) = self.keeper.signal(&task, signal, true).await {

@@ -66,6 +66,7 @@ impl Driver {
             }
             Input::Committed { project, result } => self.committed(&project, result),
             Input::Namespace { project, id, made } => self.namespace_made(&project, &id, made).await,
+            Input::Docker(input) => self.docker_says(input).await,
             Input::Warning { project, text } => self.warn(&project, "warning", text),
             Input::ProxySilent(generation) => self.kill_silent_proxy("", generation).await,
             Input::Stop if self.is_orphaned() => self.handed_over = true,
@@ -185,8 +186,10 @@ impl Driver {
         let is_job =
             project.desired.service(id.release, &id.service).is_some_and(|service| service.role == Role::Job);
         project.apply(Event::Exited { id: id.clone(), status }, now);
-        if was_asked {
-            self.tell(name, "replica.stopped", Some(id), format!("{} stopped", id.name()));
+        let is_excused = project.observed.slot(&id.slot()).is_some_and(|history| history.excused);
+        if was_asked || was_killed && is_excused {
+            let how = if was_killed { "was stopped by force" } else { "stopped" };
+            self.tell(name, "replica.stopped", Some(id), format!("{} {how}", id.name()));
         } else if is_job && status == ExitStatus::Code(0) {
             self.tell(name, "replica.done", Some(id), format!("{} is done", id.name()));
         } else {
@@ -231,6 +234,7 @@ impl Driver {
             attempt: id.attempt,
             cause: cause.to_owned(),
             exit: (status != ExitStatus::Unknown).then(|| exit_text(status)),
+            status: super::persist::status_text(status),
             ready_for_ms: ready_for.map(|served| u64::try_from(served.as_millis()).unwrap_or(u64::MAX)),
         }));
     }
@@ -296,7 +300,9 @@ impl Driver {
                 errors: target.answers_5xx + target.broken,
                 refused: target.refused,
             };
-            loads.entry(name).or_default().insert(id, load);
+            // A replica has an entry for each of its addresses.
+            let known = loads.entry(name).or_default().entry(id).or_default();
+            *known = known.plus(&load);
         }
         for (name, project) in &mut self.projects {
             let load = loads.remove(name.as_str()).unwrap_or_default();

@@ -6,14 +6,14 @@
 use std::{sync::Arc, time::Duration};
 
 use bulsa_core::{
-    decide::{Deployment, Desired, Kind, Outcome, Phase, Release, ReleaseState, Wish},
-    ids::ReleaseId,
+    decide::{Deployment, Desired, ExitStatus, Kind, Outcome, Phase, Release, ReleaseState, Wish},
+    ids::{ReleaseId, Slot},
     spec::Spec,
     time::Timestamp,
     wire::{api::DeploymentRow, spec::SpecV1},
 };
 
-use crate::agent::store::{Change, ProjectRow, ReleaseRow, WishRow};
+use crate::agent::store::{Change, ProjectRow, ReleaseRow, SlotRow, WishRow};
 
 /// What is kept beside a release for people.
 #[derive(Clone, Debug, Default)]
@@ -35,11 +35,13 @@ pub(super) fn difference(
     for (id, release) in &after.releases {
         match before.releases.get(id) {
             None => changes.push(Change::SaveRelease(release_row(project, *id, release, about)?)),
-            Some(old) if old.state != release.state => changes.push(Change::SetReleaseState {
-                project: project.to_owned(),
-                release: id.0,
-                state: state_text(release.state),
-            }),
+            Some(old) if state_text(old) != state_text(release) => {
+                changes.push(Change::SetReleaseState {
+                    project: project.to_owned(),
+                    release: id.0,
+                    state: state_text(release),
+                });
+            }
             Some(_) => {}
         }
     }
@@ -56,6 +58,18 @@ pub(super) fn difference(
         changes.extend(rows.map(|deployment| Change::SaveDeployment(deployment_row(project, deployment))));
     }
     wishes(project, before, after, &mut changes);
+    changes.extend(
+        after
+            .withheld
+            .difference(&before.withheld)
+            .map(|slot| Change::Withhold { project: project.to_owned(), slot: slot_row(slot) }),
+    );
+    changes.extend(
+        before
+            .withheld
+            .difference(&after.withheld)
+            .map(|slot| Change::Reinstate { project: project.to_owned(), slot: slot_row(slot) }),
+    );
     for ((release, service), success) in &after.jobs {
         if before.jobs.get(&(*release, service.clone())) != Some(success) {
             changes.push(value(project, &job_key(*release, service), Some(success.to_string())));
@@ -96,8 +110,12 @@ fn release_row(
         content_hash: release.hash.clone(),
         sources: about.sources.clone(),
         created_at_ms: about.created_at_ms,
-        state: state_text(release.state),
+        state: state_text(release),
     })
+}
+
+fn slot_row(slot: &Slot) -> SlotRow {
+    SlotRow { release: slot.release.0, service: slot.service.clone(), ordinal: slot.ordinal }
 }
 
 fn wishes(project: &str, before: &Desired, after: &Desired, changes: &mut Vec<Change>) {
@@ -123,14 +141,55 @@ fn wishes(project: &str, before: &Desired, after: &Desired, changes: &mut Vec<Ch
     }
 }
 
-fn state_text(state: ReleaseState) -> String {
-    match state {
+/// Whether a release in this state has been proven where its text doesn't say: as it mostly is, and as it was taken to
+/// be by those who wrote no such word.
+const fn is_mostly_proven(state: ReleaseState) -> bool {
+    !matches!(state, ReleaseState::Candidate | ReleaseState::Failed)
+}
+
+fn state_text(release: &Release) -> String {
+    let mut text = match release.state {
         ReleaseState::Candidate => "candidate".to_owned(),
         ReleaseState::Live => "live".to_owned(),
         ReleaseState::Warm { since, until } => format!("warm {} {}", since.0, until.0),
         ReleaseState::Retired => "retired".to_owned(),
         ReleaseState::Failed => "failed".to_owned(),
+    };
+    if release.proven != is_mostly_proven(release.state) {
+        text.push_str(if release.proven { " proven" } else { " unproven" });
     }
+    text
+}
+
+fn proven_from(text: &str, state: ReleaseState) -> bool {
+    match text.rsplit(' ').next() {
+        Some("proven") => true,
+        Some("unproven") => false,
+        _ => is_mostly_proven(state),
+    }
+}
+
+/// How a replica ended, as the ledger keeps it for the next agent.
+pub(super) fn status_text(status: ExitStatus) -> Option<String> {
+    match status {
+        ExitStatus::Code(code) => Some(format!("code {code}")),
+        ExitStatus::Signal(signal) => Some(format!("signal {signal}")),
+        ExitStatus::Unknown => None,
+    }
+}
+
+/// The same, read back.
+pub(super) fn status_from(text: Option<&str>) -> ExitStatus {
+    let read = || {
+        let (kind, number) = text?.split_once(' ')?;
+        let number = number.parse().ok()?;
+        match kind {
+            "code" => Some(ExitStatus::Code(number)),
+            "signal" => Some(ExitStatus::Signal(number)),
+            _ => None,
+        }
+    };
+    read().unwrap_or(ExitStatus::Unknown)
 }
 
 fn state_from(text: &str) -> Option<ReleaseState> {
@@ -231,9 +290,9 @@ pub(super) fn restore(row: &ProjectRow, problems: &mut Vec<String>) -> Desired {
     for release in &row.releases {
         match (read_spec(&release.spec), state_from(&release.state)) {
             (Ok(spec), Some(state)) => {
-                let release_state =
-                    Release { spec: Arc::new(spec), hash: release.content_hash.clone(), state };
-                desired.releases.insert(ReleaseId(release.id), release_state);
+                let (spec, hash) = (Arc::new(spec), release.content_hash.clone());
+                let proven = proven_from(&release.state, state);
+                desired.releases.insert(ReleaseId(release.id), Release { spec, hash, state, proven });
             }
             (Err(error), _) => {
                 problems.push(format!("release r{} of `{}` can't be read: {error}", release.id, row.name));
@@ -254,6 +313,11 @@ pub(super) fn restore(row: &ProjectRow, problems: &mut Vec<String>) -> Desired {
             other => problems.push(format!("a wish of the kind `{other}` for `{}` is unknown", wish.service)),
         }
     }
+    desired.withheld.extend(row.withheld.iter().map(|row| Slot {
+        release: ReleaseId(row.release),
+        service: row.service.clone(),
+        ordinal: row.ordinal,
+    }));
     restore_values(&row.values, &mut desired);
     desired
 }

@@ -13,23 +13,26 @@ use bulsa_core::{
 
 use super::{
     Driver,
+    docker::{container_of, is_container},
     engine::preflight,
     project::{Project, parse_task},
 };
 use crate::agent::{
-    probe::{ExecContext, ProbePlan, ProbeResult, ProbeTarget, Report},
+    docker::Docker,
+    probe::{ExecContext, InContainer, ProbePlan, ProbeResult, ProbeTarget, Report},
     process::environment::{self, Surroundings},
 };
 
 impl Driver {
     /// Has exactly those replicas probed that decide wants probed and that can be reached.
     pub(super) fn set_probes(&mut self) {
+        let engine = self.engine().ok();
         let mut plans = BTreeMap::new();
         for project in self.projects.values_mut() {
             let wanted: Vec<(ReplicaId, Eagerness)> =
                 project.decision.probes.iter().map(|(id, eagerness)| (id.clone(), *eagerness)).collect();
             for (id, eagerness) in wanted {
-                if let Some(plan) = plan(project, &id, eagerness) {
+                if let Some(plan) = plan(project, engine.as_ref(), &id, eagerness) {
                     plans.insert(project.task(&id), plan);
                 }
             }
@@ -76,6 +79,7 @@ impl Driver {
                 format!("{} is ready", id.name()),
             );
             self.close_incident(&name, &id);
+            self.ask_what_is_spoken(&name, &id);
         } else if was_ready && !is_ready {
             self.tell(&name, "replica.suspect", Some(&id), format!("{} failed a probe: {text}", id.name()));
         } else if result == health::ProbeResult::CouldNotRun {
@@ -89,21 +93,29 @@ impl Driver {
 }
 
 /// How one replica is probed; `None` while it can't be.
-fn plan(project: &mut Project, id: &ReplicaId, eagerness: Eagerness) -> Option<ProbePlan> {
+fn plan(
+    project: &mut Project,
+    engine: Option<&Docker>,
+    id: &ReplicaId,
+    eagerness: Eagerness,
+) -> Option<ProbePlan> {
     let service = project.desired.service(id.release, &id.service)?.clone();
     let addr = project.observed.replica(id)?.addr;
     let needs_addr = matches!(service.probe.check, Check::Http { .. });
     if needs_addr && addr.is_none() {
         return None;
     }
-    let exec = matches!(service.probe.check, Check::Exec(_)).then(|| exec_context(project, id)).flatten();
+    let is_exec = matches!(service.probe.check, Check::Exec(_));
+    let container = container_of(project, id).filter(|_| is_exec).map(str::to_owned);
+    let container = container.zip(engine).map(|(id, engine)| InContainer { engine: engine.clone(), id });
+    let exec = (is_exec && !is_container(&service)).then(|| exec_context(project, id)).flatten();
     let fast = eagerness == Eagerness::Gate;
     let interval = if fast { service.probe.start_interval } else { service.probe.interval };
     // Replicas that were started together are not probed together.
     let offset = if fast { Duration::ZERO } else { interval.mul_f64(f64::from(id.ordinal % 7) / 7.0) };
     Some(ProbePlan {
         check: service.probe.check,
-        target: ProbeTarget { addr, exec },
+        target: ProbeTarget { addr, exec, container },
         interval,
         timeout: service.probe.timeout,
         offset,

@@ -3,11 +3,17 @@
 //! Owns: the project's desired and observed state, the last decision, and what the driver knows of its replicas beyond
 //! what the core needs (process, port, log). Never: performs anything.
 
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    path::PathBuf,
+    sync::Arc,
+};
 
 use bulsa_core::{
     decide::{self, Decision, Desired, Event, Observed, Table},
     ids::{ReleaseId, ReplicaId},
+    spec::Protocol,
     time::Timestamp,
     wire::api::{Answer, DeploymentView},
 };
@@ -42,6 +48,16 @@ pub(super) struct Project {
     pub(super) unacknowledged: Vec<(String, String)>,
     /// The incidents that aren't over.
     pub(super) incidents: super::incidents::Open,
+    /// What was found to be spoken on ports of which the file doesn't say it, by service and target.
+    pub(super) spoken: BTreeMap<(String, u16), Protocol>,
+    /// The address blocks of its networks.
+    pub(super) subnets: BTreeSet<ipnet::IpNet>,
+    /// It is down, and what it left at the Engine is being removed.
+    pub(super) tearing_down: bool,
+    /// That is done.
+    pub(super) torn_down: bool,
+    /// Its containers aren't known yet: nothing is decided for it, and the routes stay as they are.
+    pub(super) dormant: bool,
     /// Deaths by service, for people.
     pub(super) restarts: BTreeMap<String, u64>,
 }
@@ -59,6 +75,10 @@ pub(super) struct Committing {
 pub(super) struct Meta {
     /// Its process; `None` until the keeper says so.
     pub(super) pid: Option<u32>,
+    /// Its container's id, on the docker engine.
+    pub(super) container: Option<String>,
+    /// When its container was started last, in milliseconds since the Unix epoch.
+    pub(super) started_ms: u64,
     /// What the keeper keeps with it.
     pub(super) note: Note,
     /// How a check by exec is run for it.
@@ -117,6 +137,11 @@ impl Project {
             commit_again: Timestamp(0),
             unacknowledged: Vec::new(),
             incidents: super::incidents::Open::default(),
+            spoken: BTreeMap::new(),
+            subnets: BTreeSet::new(),
+            tearing_down: false,
+            torn_down: false,
+            dormant: false,
             restarts: BTreeMap::new(),
         }
     }
@@ -128,6 +153,10 @@ impl Project {
 
     /// Looks again at what should happen. `leaving`: the daemon shuts down, so nothing should run.
     pub(super) fn consider(&mut self, now: Timestamp, leaving: bool) {
+        if self.dormant {
+            self.decision = Decision::default();
+            return;
+        }
         self.observed.settle(&self.desired, now);
         self.decision = if leaving {
             let down = Desired { down: true, ..self.desired.clone() };
@@ -137,9 +166,29 @@ impl Project {
         };
     }
 
+    /// Whether a replica is a container.
+    pub(super) fn is_container(&self, id: &ReplicaId) -> bool {
+        let service = self.desired.service(id.release, &id.service);
+        self.meta.get(id).is_some_and(|meta| meta.container.is_some())
+            || service.is_some_and(|service| service.container.is_some())
+    }
+
+    /// The replicas that are processes, with the times at which they were started: those that the Engine knows nothing
+    /// of.
+    pub(super) fn processes(&self) -> BTreeMap<ReplicaId, Timestamp> {
+        let replicas = self.observed.replicas().filter(|(id, _)| !self.is_container(id));
+        replicas.map(|(id, replica)| (id.clone(), replica.started)).collect()
+    }
+
     /// The name under which the keeper knows a replica.
     pub(super) fn task(&self, id: &ReplicaId) -> String {
         format!("{}/{id}", self.name)
+    }
+
+    /// Whether nothing of it runs any more that ends with the daemon: Docker keeps its backing services.
+    pub(super) fn has_ended(&self) -> bool {
+        let is_kept = |id: &ReplicaId| id.release.0 == 0 && self.is_container(id);
+        self.observed.replicas().all(|(id, _)| is_kept(id))
     }
 
     /// Whether nothing of it runs any more.

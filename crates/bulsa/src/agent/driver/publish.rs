@@ -14,6 +14,7 @@ use bulsa_core::decide::Event;
 
 use super::{
     Driver,
+    docker::SOCKET_PREFIX,
     routes::{Needed, needed},
 };
 use crate::link::memfd;
@@ -29,9 +30,13 @@ impl Driver {
         if self.projects.values().all(is_same) && !self.republish {
             return false;
         }
+        // Until all containers are known again, the routes of the agent before this one are the best there are.
+        if self.projects.values().any(|project| project.dormant) {
+            return false;
+        }
         self.republish = false;
         self.open_missing_sockets().await;
-        let table = self.routes.table(self.projects.values());
+        let table = self.routes.table(self.projects.values(), &self.docker.anchors);
         let number = table.number;
         // Refused by one proxy it would be refused by each of its successors: the last good one stays in force.
         if let Err(error) = table.check() {
@@ -109,8 +114,13 @@ impl Driver {
                 keep.extend(needed(spec).into_iter().map(|need| need.name));
             }
         }
-        let surplus: Vec<String> =
-            self.routes.sockets.keys().filter(|name| !keep.contains(*name)).cloned().collect();
+        let surplus: Vec<String> = self
+            .routes
+            .sockets
+            .keys()
+            .filter(|name| !keep.contains(*name) && !name.starts_with(SOCKET_PREFIX))
+            .cloned()
+            .collect();
         for name in surplus {
             self.routes.sockets.remove(&name);
             if let Err(error) = self.keeper.drop_sockets(&name).await {

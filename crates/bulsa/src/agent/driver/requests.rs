@@ -50,7 +50,7 @@ impl Driver {
             return;
         }
         match request {
-            Request::Deploy(deploy) => self.deploy(deploy, answer).await,
+            Request::Deploy(deploy) => self.deploy(*deploy, answer).await,
             Request::Shutdown => {
                 self.begin_shutdown();
                 answer.send(Answer::Accepted { deploy: None, text: "stopping everything".to_owned() }).ok();
@@ -94,6 +94,9 @@ impl Driver {
                 return;
             }
         };
+        if super::docker::needs_preparation(&spec) {
+            return self.prepare(request, Arc::unwrap_or_clone(spec), answer);
+        }
         let name = request.project.clone();
         if request.plan {
             let empty = bulsa_core::decide::Desired::default();
@@ -157,6 +160,10 @@ impl Driver {
         })?;
         let hash = content_hash(&spec);
         let spec = plan::without_port_clashes(spec, &self.on_fixed_ports(&request.project));
+        let spec = match self.docker.rooms.get(&request.project) {
+            Some(room) => bulsa_core::room::fit(spec, room),
+            None => spec,
+        };
         Ok((Arc::new(spec), hash))
     }
 
@@ -179,6 +186,7 @@ impl Driver {
         let mut errors: Vec<String> = spec
             .services
             .values()
+            .filter(|service| service.container.is_none())
             .filter_map(|service| preflight(service).err())
             .map(|e| e.to_string())
             .collect();
@@ -241,14 +249,16 @@ impl Driver {
     }
 }
 
-/// Takes back what humans stopped.
+/// Takes back what humans stopped, and took away through the Engine.
 fn unstop(project: &Project) -> Vec<Change> {
     let stopped = project.desired.wishes.iter().filter(|(_, wish)| wish.stopped);
-    stopped
-        .map(|(service, wish)| Change::Wish {
+    let withheld = project.desired.withheld.iter();
+    withheld
+        .map(|slot| Change::Reinstate { slot: slot.clone() })
+        .chain(stopped.map(|(service, wish)| Change::Wish {
             service: service.clone(),
             wish: Wish { stopped: false, ..*wish },
-        })
+        }))
         .collect()
 }
 

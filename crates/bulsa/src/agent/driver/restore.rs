@@ -56,7 +56,9 @@ impl Driver {
         let routed = welcome.table.as_ref().map(|(number, fd)| {
             self.routes.number = *number;
             self.kept = *number;
-            last_routed(fd)
+            let table = last_table(fd);
+            self.routes.was_tcp = tcp_listeners(&table);
+            last_routed(table)
         });
         for (name, sockets) in &welcome.sockets {
             if let Some(Ok(addr)) = sockets.first().map(std::net::TcpListener::local_addr) {
@@ -80,7 +82,9 @@ impl Driver {
             self.projects.insert(row.name.clone(), project);
         }
         self.recall(stored);
-        self.adopt(welcome.replicas, &routed.unwrap_or_default());
+        let routed = routed.unwrap_or_default();
+        self.adopt(welcome.replicas, &routed);
+        self.await_containers(routed);
         for record in welcome.exits {
             self.exited(record);
         }
@@ -103,7 +107,9 @@ impl Driver {
                     ordinal: line.ordinal,
                     attempt: line.attempt,
                 };
-                project.observed.recall_death(&id, line.ready_for_ms.map(Duration::from_millis), at);
+                let status = persist::status_from(line.status.as_deref());
+                let ready_for = line.ready_for_ms.map(Duration::from_millis);
+                project.observed.recall_death(&project.desired, &id, status, ready_for, at);
             }
         }
     }
@@ -190,11 +196,21 @@ impl Driver {
     }
 }
 
-/// The tasks that the last table routes to. A table that can't be read routes to nobody: they are probed anew.
-fn last_routed(fd: &std::os::fd::OwnedFd) -> BTreeSet<String> {
-    let Ok(bytes) = memfd::read(fd, TABLE_BYTES_MAX) else { return BTreeSet::new() };
-    let Ok(table) = serde_json::from_slice::<Table>(&bytes) else { return BTreeSet::new() };
+/// The last table. One that can't be read routes to nobody: the replicas are probed anew.
+fn last_table(fd: &std::os::fd::OwnedFd) -> Table {
+    let bytes = memfd::read(fd, TABLE_BYTES_MAX).unwrap_or_default();
+    serde_json::from_slice(&bytes).unwrap_or_else(|_| Table::empty(0))
+}
+
+/// The tasks that a table routes to.
+fn last_routed(table: Table) -> BTreeSet<String> {
     table.services.into_iter().flat_map(|service| service.targets).map(|target| target.id).collect()
+}
+
+/// The listeners on which plain TCP is spoken.
+fn tcp_listeners(table: &Table) -> BTreeSet<String> {
+    let tcp = table.listeners.iter().filter(|listener| listener.protocol == bulsa_proxy::Protocol::Tcp);
+    tcp.map(|listener| listener.name.clone()).collect()
 }
 
 fn deployment_view(row: &DeploymentRow) -> Option<DeploymentView> {

@@ -1,25 +1,20 @@
 //! From the projects' routes to the one table that the proxies run on, and to the sockets that it needs.
 //!
-//! Owns: the table's number, its wire form, and which listening sockets are open under which names. Never: decides
-//! who is routed.
+//! Owns: the table's number, its making (`table`), and which listening sockets are open under which names. Never:
+//! decides who is routed.
+
+mod table;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
-    time::Duration,
 };
 
-use bulsa_core::{
-    ids::ReleaseId,
-    spec::{Port, Role, Spec, TrustedProxy},
-};
-use bulsa_proxy::{
-    CloseTunnels, HOLD_MS_MAX, Hold, ListenerRoutes, Route, Service, TABLE_VERSION, Table, Target,
-    WITHIN_MS_MAX,
-};
-use ipnet::IpNet;
+use bulsa_core::spec::{Port, Role, Spec};
+use bulsa_proxy::Table;
 
-use super::project::Project;
+use self::table::Maker;
+use super::{docker::Anchors, project::Project};
 use crate::link::listeners::{ListenAddr, open_listeners};
 
 /// The open sockets and the last table.
@@ -30,6 +25,8 @@ pub(super) struct Routes {
     pub(super) sockets: BTreeMap<String, SocketAddr>,
     /// How many sockets each address has: one for each of a proxy's threads.
     pub(super) per_address: usize,
+    /// The sockets on which the agent before this one had plain TCP spoken.
+    pub(super) was_tcp: BTreeSet<String>,
 }
 
 /// A socket that a spec needs.
@@ -127,102 +124,11 @@ impl Routes {
     }
 
     /// The table for what all projects want, with number `self.number + 1`.
-    pub(super) fn table<'a>(&self, projects: impl Iterator<Item = &'a Project>) -> Table {
-        let mut table = Table { number: self.number + 1, version: TABLE_VERSION, ..Table::empty(0) };
-        let mut listeners: BTreeMap<String, Vec<Route>> = BTreeMap::new();
-        let mut trusted: BTreeSet<IpNet> = BTreeSet::new();
+    pub(super) fn table<'a>(&self, projects: impl Iterator<Item = &'a Project>, anchors: &Anchors) -> Table {
+        let mut maker = Maker::new(self, anchors);
         for project in projects {
-            let wanted = &project.decision.table;
-            let close = wanted.close_tunnels.iter().map(|close| CloseTunnels {
-                target: project.task(&close.replica),
-                within_ms: millis(close.within, WITHIN_MS_MAX),
-            });
-            table.close_tunnels.extend(close);
-            let Some(release) = wanted.release else { continue };
-            let Some(spec) = project.desired.releases.get(&release).map(|release| &release.spec) else {
-                continue;
-            };
-            trusted.extend(spec.trusted_proxies.iter().flat_map(blocks));
-            self.add_project(project, release, spec, &mut table, &mut listeners);
+            maker.add(project);
         }
-        table.listeners =
-            listeners.into_iter().map(|(name, routes)| ListenerRoutes { name, routes }).collect();
-        table.trusted = trusted.into_iter().collect();
-        table
-    }
-
-    fn add_project(
-        &self,
-        project: &Project,
-        release: ReleaseId,
-        spec: &Spec,
-        table: &mut Table,
-        listeners: &mut BTreeMap<String, Vec<Route>>,
-    ) {
-        for (name, route) in &project.decision.table.routes {
-            let Some(service) = spec.services.get(name) else { continue };
-            let index = table.services.len();
-            let targets = route.targets.iter().map(|(id, addr)| Target {
-                id: project.task(id),
-                addr: *addr,
-                release: release.to_string(),
-            });
-            let hold = if route.stopped {
-                Hold { time_ms: 0, requests: 0 }
-            } else {
-                let time_ms = millis(service.hold.time, HOLD_MS_MAX);
-                Hold { time_ms, requests: service.hold.requests }
-            };
-            table.services.push(Service {
-                name: format!("{}/{name}", project.name),
-                targets: targets.collect(),
-                hold,
-            });
-            for port in &service.ports {
-                let socket = name_of(&project.name, name, port);
-                if self.sockets.contains_key(&socket) {
-                    listeners.entry(socket).or_default().push(Route {
-                        host: port.route_host.clone(),
-                        path: port.route_path.clone(),
-                        service: index,
-                    });
-                }
-            }
-        }
-    }
-}
-
-fn blocks(trusted: &TrustedProxy) -> Vec<IpNet> {
-    let loopback = || {
-        [
-            IpNet::new(IpAddr::from([127, 0, 0, 0]), 8),
-            IpNet::new(IpAddr::from(std::net::Ipv6Addr::LOCALHOST), 128),
-        ]
-    };
-    match trusted {
-        TrustedProxy::Loopback => loopback().into_iter().filter_map(Result::ok).collect(),
-        // On the process engine the project's own replicas come over loopback, or from a namespace of their own.
-        TrustedProxy::Project => crate::agent::process::netns::plan::POOLS
-            .iter()
-            .filter_map(|(base, length)| IpNet::new(IpAddr::V4(*base), *length).ok())
-            .collect(),
-        TrustedProxy::Block(base, length) => IpNet::new(*base, *length).ok().into_iter().collect(),
-    }
-}
-
-/// Whole milliseconds, at most so many: what the proxy takes is bounded, whatever a file asks for.
-fn millis(time: Duration, max: u64) -> u64 {
-    u64::try_from(time.as_millis()).map_or(max, |ms| ms.min(max))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_file_can_ask_the_proxy_for_more_than_it_takes() {
-        assert_eq!(millis(Duration::from_secs(2), HOLD_MS_MAX), 2000);
-        assert_eq!(millis(Duration::from_secs(100 * 3600), HOLD_MS_MAX), HOLD_MS_MAX);
-        assert_eq!(millis(Duration::MAX, WITHIN_MS_MAX), WITHIN_MS_MAX);
+        maker.finish()
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bulsa_core::{decide::ExitStatus, ids::ReplicaId, time::Timestamp};
 
-use super::Driver;
+use super::{Driver, docker::has_containers};
 use crate::agent::process::logs;
 
 /// The longest that a shutdown waits for drains and graces.
@@ -49,7 +49,7 @@ impl Driver {
             return true;
         }
         let Some(shutdown) = self.shutdown else { return false };
-        let all_gone = self.projects.values().all(super::project::Project::is_empty);
+        let all_gone = self.projects.values().all(super::project::Project::has_ended);
         if !all_gone && self.clock.now() < shutdown.deadline {
             return false;
         }
@@ -71,11 +71,19 @@ impl Driver {
         let done: Vec<String> = self
             .projects
             .values()
-            .filter(|p| p.is_empty() && p.committing.is_none())
+            .filter(|p| p.is_empty() && p.committing.is_none() && !p.dormant)
             .filter(|p| p.desired.down || p.desired.releases.is_empty() && p.published.is_some())
             .map(|p| p.name.clone())
             .collect();
         for name in done {
+            if let Some(project) = self.projects.get_mut(&name).filter(|project| has_containers(project))
+                && !project.torn_down
+            {
+                if !std::mem::replace(&mut project.tearing_down, true) {
+                    self.tear_down(&name);
+                }
+                continue;
+            }
             self.projects.remove(&name);
             self.republish = true;
             let (store, inbox, project) = (self.store.clone(), self.inbox.clone(), name.clone());
@@ -103,6 +111,7 @@ impl Driver {
     pub(super) async fn keep_house(&mut self) {
         self.republish |= self.lacks_sockets();
         self.bound_logs();
+        self.prune_images();
         if self.keeper_lost {
             self.look_for_dead();
         }

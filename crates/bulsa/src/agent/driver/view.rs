@@ -93,13 +93,15 @@ impl Driver {
             .map(|(slot, history)| history.score.next_start(slot, history.attempt))
             .filter(|at| now < *at)
             .min();
-        let state = state(project, release, service, wanted, ready);
+        let withheld = withheld(project, release, service);
+        let state = state(project, release, service, wanted.saturating_sub(withheld), ready);
         let urls = self.routes.urls(&project.name, service);
         ServiceView {
             name: service.name.clone(),
             role: role_name(service.role).to_owned(),
             desired: wanted,
             ready,
+            withheld,
             state,
             reason: reason(project, release, service, state),
             urls,
@@ -123,14 +125,23 @@ fn ready(project: &Project, release: ReleaseId, service: &Service) -> u32 {
     u32::try_from(ready.count()).unwrap_or(u32::MAX)
 }
 
-/// Whether users are served: every app of the live release that should run has a replica that serves.
+/// How many of its replicas a person took away through the Engine.
+fn withheld(project: &Project, release: ReleaseId, service: &Service) -> u32 {
+    let away = project.desired.slots(release, service).filter(|slot| project.desired.withheld.contains(slot));
+    u32::try_from(away.count()).unwrap_or(u32::MAX)
+}
+
+/// Whether users are served: every app of the live release that should run, by the file and by what people stopped,
+/// has a replica that serves.
 pub(super) fn is_serving(project: &Project) -> bool {
     let Some((live, release)) = project.desired.live() else { return false };
     release
         .spec
         .services
         .values()
-        .filter(|service| service.role == Role::App && project.desired.replicas(service) > 0)
+        .filter(|service| {
+            service.role == Role::App && project.desired.replicas(service) > withheld(project, live, service)
+        })
         .all(|service| ready(project, live, service) > 0)
 }
 
@@ -167,8 +178,22 @@ fn state(project: &Project, release: ReleaseId, service: &Service, wanted: u32, 
 }
 
 fn reason(project: &Project, release: ReleaseId, service: &Service, state: ServiceState) -> Option<String> {
+    let away = withheld(project, release, service);
+    let is_wished = project.desired.down || project.desired.wish(&service.name).stopped;
+    if state == ServiceState::Stopped && (is_wished || away == 0) {
+        return Some("stopped by a human".to_owned());
+    }
+    if away > 0 && !state.is_bad() {
+        let (name, of) = (&service.name, project.desired.replicas(service));
+        return Some(format!("{away} of {of} stopped by a person; `bulsa start {name}` fills it again"));
+    }
     if !state.is_bad() && state != ServiceState::Starting {
-        return (state == ServiceState::Stopped).then(|| "stopped by a human".to_owned());
+        return None;
+    }
+    let is_paused = |id: &ReplicaId| id.release == release && id.service == service.name;
+    let paused = project.observed.replicas().filter(|(id, replica)| is_paused(id) && replica.paused).count();
+    if paused > 0 {
+        return Some(format!("{paused} paused by a person; `docker unpause` lets it go on"));
     }
     let worst =
         project.observed.histories(release, &service.name).max_by_key(|(_, h)| (h.early_deaths, h.deaths));
@@ -205,7 +230,27 @@ fn replicas(project: &Project, service: &Service) -> Vec<ReplicaView> {
         project.observed.replicas().filter(|(id, _)| id.service == service.name).collect();
     replicas
         .sort_by_key(|(id, _)| (id.release != live, std::cmp::Reverse(id.release), id.ordinal, id.attempt));
-    replicas.into_iter().map(|(id, replica)| replica_view(project, service, id, replica)).collect()
+    let away = project.desired.slots(live, service).filter(|slot| project.desired.withheld.contains(slot));
+    let away = away.filter(|slot| project.observed.in_slot(slot).next().is_none());
+    let views = replicas.into_iter().map(|(id, replica)| replica_view(project, service, id, replica));
+    views.chain(away.map(|slot| withheld_view(project, slot))).collect()
+}
+
+/// A place that a person emptied.
+fn withheld_view(project: &Project, slot: Slot) -> ReplicaView {
+    let history = project.observed.slot(&slot);
+    let (release, ordinal, service) = (slot.release, slot.ordinal, slot.service.clone());
+    let id = ReplicaId { release, service, ordinal, attempt: history.map_or(0, |history| history.attempt) };
+    ReplicaView {
+        id: id.to_string(),
+        name: id.name(),
+        release: release.0,
+        ordinal,
+        attempt: id.attempt,
+        state: "stopped by a person".to_owned(),
+        last_exit: history.and_then(|history| history.last_exit).map(exit_text),
+        ..ReplicaView::default()
+    }
 }
 
 fn replica_view(project: &Project, service: &Service, id: &ReplicaId, replica: &Replica) -> ReplicaView {
@@ -215,8 +260,9 @@ fn replica_view(project: &Project, service: &Service, id: &ReplicaId, replica: &
     let state = match replica.phase {
         ReplicaPhase::Starting => "starting",
         ReplicaPhase::Stopping { .. } => "stopping",
+        ReplicaPhase::Running if replica.paused => "paused",
         ReplicaPhase::Running if replica.serves(service) => {
-            if is_routed || service.ports.is_empty() {
+            if is_routed || !service.is_routed() {
                 "ready"
             } else {
                 "ready, not routed"

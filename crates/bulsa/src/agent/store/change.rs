@@ -59,6 +59,20 @@ pub enum Change {
         /// The wish's kind.
         kind: String,
     },
+    /// A human took the replica in this slot away: it stays empty.
+    Withhold {
+        /// The project's name.
+        project: String,
+        /// Which.
+        slot: SlotRow,
+    },
+    /// The slot is filled again; nothing happens when it wasn't withheld.
+    Reinstate {
+        /// The project's name.
+        project: String,
+        /// Which.
+        slot: SlotRow,
+    },
     /// A value that has no table of its own.
     SetValue {
         /// The project's name; empty for the daemon.
@@ -104,6 +118,17 @@ pub struct WishRow {
     pub at_ms: u64,
 }
 
+/// A place for a replica.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SlotRow {
+    /// The release; 0 for a `shared` service.
+    pub release: u32,
+    /// The service's name.
+    pub service: String,
+    /// Which copy, from 1.
+    pub ordinal: u32,
+}
+
 /// Something worth keeping that nothing waits for: written in groups, dropped and counted when there is no room.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
@@ -141,6 +166,8 @@ pub struct LedgerRow {
     pub cause: String,
     /// Its exit status, in words; `None` where nobody saw it.
     pub exit: Option<String>,
+    /// The same for the program: `code 3`, `signal 9`; `None` where nobody saw it, or an older version wrote the line.
+    pub status: Option<String>,
     /// How long it had been ready; `None` when it never was.
     pub ready_for_ms: Option<u64>,
 }
@@ -199,6 +226,16 @@ impl Change {
                 let sql = "DELETE FROM wishes WHERE project = ?1 AND service = ?2 AND kind = ?3";
                 on.execute(sql, params![project, service, kind]).map(drop)
             }
+            Self::Withhold { project, slot } => {
+                let sql =
+                    "REPLACE INTO withheld (project, release, service, ordinal) VALUES (?1, ?2, ?3, ?4)";
+                on.execute(sql, params![project, slot.release, slot.service, slot.ordinal]).map(drop)
+            }
+            Self::Reinstate { project, slot } => {
+                let sql = "DELETE FROM withheld
+                           WHERE project = ?1 AND release = ?2 AND service = ?3 AND ordinal = ?4";
+                on.execute(sql, params![project, slot.release, slot.service, slot.ordinal]).map(drop)
+            }
             Self::SetValue { project, key, value: Some(value) } => {
                 let sql = "REPLACE INTO kv (project, key, value) VALUES (?1, ?2, ?3)";
                 on.execute(sql, params![project, key, value]).map(drop)
@@ -216,7 +253,7 @@ fn ensure_project(on: &Connection, project: &str) -> rusqlite::Result<()> {
 
 fn delete_project(on: &Connection, project: &str) -> rusqlite::Result<()> {
     on.execute("DELETE FROM projects WHERE name = ?1", [project])?;
-    for table in ["releases", "deployments", "wishes", "kv"] {
+    for table in ["releases", "deployments", "wishes", "withheld", "kv"] {
         on.execute(&format!("DELETE FROM {table} WHERE project = ?1"), [project])?;
     }
     Ok(())
@@ -307,8 +344,8 @@ impl Record {
 
 fn save_death(on: &Connection, row: &LedgerRow) -> rusqlite::Result<()> {
     on.prepare_cached(
-        "REPLACE INTO ledger (id, at_ms, project, service, release, ordinal, attempt, cause, exit, ready_for_ms)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        "REPLACE INTO ledger (id, at_ms, project, service, release, ordinal, attempt, cause, exit, ready_for_ms, status)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
     )?
     .execute(params![
         ms(row.id),
@@ -320,7 +357,8 @@ fn save_death(on: &Connection, row: &LedgerRow) -> rusqlite::Result<()> {
         row.attempt,
         row.cause,
         row.exit,
-        row.ready_for_ms.map(ms)
+        row.ready_for_ms.map(ms),
+        row.status
     ])
     .map(drop)
 }

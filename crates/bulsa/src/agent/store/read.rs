@@ -5,7 +5,7 @@
 use bulsa_core::wire::api::{DeploymentRow, Event};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{IncidentRow, LedgerRow, ROWS_READ_MAX, ReleaseRow, WishRow, change::ms};
+use super::{IncidentRow, LedgerRow, ROWS_READ_MAX, ReleaseRow, SlotRow, WishRow, change::ms};
 
 /// Everything that a new agent goes on from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,6 +33,8 @@ pub struct ProjectRow {
     pub deployments: Vec<DeploymentRow>,
     /// What humans want.
     pub wishes: Vec<WishRow>,
+    /// The slots that humans emptied.
+    pub withheld: Vec<SlotRow>,
     /// Its values, by key.
     pub values: Vec<(String, String)>,
 }
@@ -56,6 +58,7 @@ pub(super) fn load(on: &Connection) -> rusqlite::Result<Stored> {
             releases: releases(on, Some(&name), Specs::With)?,
             deployments: deployments(on, &name)?,
             wishes: wishes(on, &name)?,
+            withheld: withheld(on, &name)?,
             values: values(on, &name)?,
             name,
         });
@@ -144,6 +147,14 @@ fn wishes(on: &Connection, project: &str) -> rusqlite::Result<Vec<WishRow>> {
     })
 }
 
+fn withheld(on: &Connection, project: &str) -> rusqlite::Result<Vec<SlotRow>> {
+    let sql = "SELECT release, service, ordinal FROM withheld WHERE project = ?1
+               ORDER BY release, service, ordinal";
+    rows(on, sql, [project], |row| {
+        Ok(SlotRow { release: row.get(0)?, service: row.get(1)?, ordinal: row.get(2)? })
+    })
+}
+
 fn values(on: &Connection, project: &str) -> rusqlite::Result<Vec<(String, String)>> {
     let sql = "SELECT key, value FROM kv WHERE project = ?1 ORDER BY key";
     rows(on, sql, [project], |row| Ok((row.get(0)?, row.get(1)?)))
@@ -185,7 +196,7 @@ pub(super) fn last_events(
 
 pub(super) fn ledger(on: &Connection, project: Option<&str>, limit: u64) -> rusqlite::Result<Vec<LedgerRow>> {
     let sql =
-        "SELECT id, at_ms, project, service, release, ordinal, attempt, cause, exit, ready_for_ms FROM ledger
+        "SELECT id, at_ms, project, service, release, ordinal, attempt, cause, exit, ready_for_ms, status FROM ledger
                WHERE (?1 IS NULL OR project = ?1) ORDER BY id DESC LIMIT ?2";
     oldest_first(rows(on, sql, params![project, bounded(limit)], |row| {
         Ok(LedgerRow {
@@ -199,6 +210,7 @@ pub(super) fn ledger(on: &Connection, project: Option<&str>, limit: u64) -> rusq
             cause: row.get(7)?,
             exit: row.get(8)?,
             ready_for_ms: row.get::<_, Option<i64>>(9)?.map(count),
+            status: row.get(10)?,
         })
     }))
 }

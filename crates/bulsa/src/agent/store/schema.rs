@@ -99,6 +99,18 @@ pub(super) const MIGRATIONS: &[&str] = &[
         json TEXT
     ) STRICT;
     ",
+    // 2: what humans took away through the Engine; how a replica ended, for the program.
+    "
+    CREATE TABLE withheld (
+        project TEXT NOT NULL,
+        release INTEGER NOT NULL,
+        service TEXT NOT NULL,
+        ordinal INTEGER NOT NULL,
+        PRIMARY KEY (project, release, service, ordinal)
+    ) STRICT;
+
+    ALTER TABLE ledger ADD COLUMN status TEXT;
+    ",
 ];
 
 /// Brings the database to the newest of `migrations`.

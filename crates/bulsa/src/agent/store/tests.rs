@@ -193,6 +193,7 @@ async fn a_read_sees_every_note_before_it_and_ids_go_on_after_a_restart() {
         attempt: 3,
         cause: "killed".to_owned(),
         exit: Some("SIGKILL".to_owned()),
+        status: Some("signal 9".to_owned()),
         ready_for_ms: None,
     };
     store.note(Record::Death(death.clone()));

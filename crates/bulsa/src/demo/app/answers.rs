@@ -6,9 +6,11 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::{body::Incoming, service::HttpService};
+use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::{Shared, socket};
+use crate::load::Mark;
 
 /// The longest body that `/echo` takes, in bytes.
 pub(crate) const ECHO_MAX: usize = 1 << 20;
@@ -32,6 +34,9 @@ pub(crate) fn service(
         let (shared, socket) = (Rc::clone(&shared), Rc::clone(&socket));
         async move {
             let mut answer = answer(request, &shared, &socket).await;
+            if shared.hangs() {
+                std::future::pending::<()>().await;
+            }
             if let Ok(version) = HeaderValue::from_str(&shared.settings.version) {
                 answer.headers_mut().insert(crate::load::RELEASE_FIELD, version);
             }
@@ -48,7 +53,10 @@ async fn answer(request: Request<Incoming>, shared: &Rc<Shared>, socket: &Socket
             false => text(StatusCode::OK, "ok\n".to_owned()),
         };
     }
-    shared.traffic.notify_one();
+    if path == "/load" {
+        return load(shared);
+    }
+    shared.traffic.send_if_modified(|first| first.replace(first.unwrap_or_else(Instant::now)).is_none());
     let delay = delay(request.uri().query());
     match (request.method(), path) {
         (&Method::GET | &Method::HEAD, "/") => text(StatusCode::OK, greeting(shared)),
@@ -62,6 +70,17 @@ async fn answer(request: Request<Incoming>, shared: &Rc<Shared>, socket: &Socket
             text(StatusCode::METHOD_NOT_ALLOWED, "wrong method\n".to_owned())
         }
         _ => text(StatusCode::NOT_FOUND, "nothing here: try /, /slow?ms=300, /health or /ws\n".to_owned()),
+    }
+}
+
+/// What became of the app's own requests so far.
+fn load(shared: &Shared) -> Answer {
+    let Some(load) = &shared.load else {
+        return text(StatusCode::NOT_FOUND, "DEMO_LOAD is not set\n".to_owned());
+    };
+    match serde_json::to_string(&load.window(Mark::START, load.mark())) {
+        Ok(report) => text(StatusCode::OK, report),
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
     }
 }
 

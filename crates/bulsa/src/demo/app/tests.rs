@@ -1,4 +1,7 @@
-use std::{net::TcpListener as StdListener, thread::JoinHandle};
+use std::{
+    net::{Ipv4Addr, TcpListener as StdListener},
+    thread::JoinHandle,
+};
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -32,7 +35,7 @@ impl TestApp {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             LocalSet::new().block_on(&runtime, async {
                 let listener = TcpListener::from_std(listener).unwrap();
-                serve(listener, settings, asked.cancelled()).await
+                serve(listener, settings, None, asked.cancelled()).await
             })
         });
         Self { address, stop, thread }
@@ -146,4 +149,39 @@ async fn a_stop_during_the_start_delay_ends_it_at_once() {
     };
     let settings = Settings::from_env(env).unwrap();
     assert_eq!(run(settings, std::future::ready(())).await.unwrap(), End::Stopped);
+}
+
+#[tokio::test]
+async fn one_that_exits_at_once_leaves_what_it_has_in_flight() {
+    let app = TestApp::start(&[("DEMO_ON_TERM", "exit")]);
+    let mut slow = TcpStream::connect(app.address).await.unwrap();
+    slow.write_all(get("/slow?ms=60000").as_bytes()).await.unwrap();
+    // The answer to a later connection's request shows that the slow one was taken.
+    ask(&app, &get("/health")).await;
+    app.ask_to_stop();
+    let mut answer = String::new();
+    // Cut off, with or without a reset.
+    slow.read_to_string(&mut answer).await.ok();
+    assert_eq!(answer, "");
+    assert_eq!(app.end(), End::Stopped);
+}
+
+#[tokio::test]
+async fn one_that_hangs_takes_connections_and_answers_nothing_not_even_its_health() {
+    let app = TestApp::start(&[("DEMO_HANG_AFTER_TRAFFIC_MS", "0"), ("DEMO_ON_TERM", "exit")]);
+    assert!(ask(&app, &get("/health")).await.starts_with("HTTP/1.1 200"), "no traffic yet");
+    let mut first = TcpStream::connect(app.address).await.unwrap();
+    first.write_all(get("/").as_bytes()).await.unwrap();
+    let mut byte = [0_u8; 1];
+    let silence = tokio::time::timeout(Duration::from_millis(50), first.read(&mut byte)).await;
+    assert!(silence.is_err(), "it answered");
+    let mut health = TcpStream::connect(app.address).await.unwrap();
+    health.write_all(get("/health").as_bytes()).await.unwrap();
+    assert!(tokio::time::timeout(Duration::from_millis(50), health.read(&mut byte)).await.is_err());
+    app.stop();
+}
+
+#[tokio::test]
+async fn a_crash_after_the_start_needs_no_traffic() {
+    assert_eq!(TestApp::start(&[("DEMO_CRASH_AFTER_MS", "1")]).end(), End::Crashed);
 }

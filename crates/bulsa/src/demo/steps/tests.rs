@@ -15,6 +15,7 @@ fn snapshot(ready: u32, proxies: &[(u64, u32)]) -> Snapshot {
         name: project::SERVICE.to_owned(),
         role: "app".to_owned(),
         desired: 2,
+        withheld: 0,
         ready,
         state: ServiceState::Healthy,
         reason: None,

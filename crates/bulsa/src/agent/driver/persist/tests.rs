@@ -1,7 +1,5 @@
 //! What is committed comes back: through a real store that is closed and opened again.
 
-use std::collections::BTreeMap;
-
 use bulsa_core::decide::{Admission, Change as CoreChange, Request, admit::admit};
 use proptest::prelude::*;
 
@@ -13,14 +11,9 @@ fn spec(version: u32) -> Spec {
         "name: shop\nservices:\n  web:\n    command: [\"true\"]\n    environment: {{ V: \"{version}\" }}\n    ports: [\"8080:3000\"]\n  \
          job:\n    command: [\"true\"]\n  cache:\n    command: [\"true\"]\n    x-bulsa: {{ role: shared }}\n"
     );
-    let loaded = bulsa_core::compose::load(bulsa_core::compose::LoadInput {
-        files: vec![bulsa_core::compose::SourceFile { path: "compose.yaml".to_owned(), text }],
-        project_dir: "/srv".to_owned(),
-        project_name: None,
-        env: BTreeMap::new(),
-        dotenv: None,
-        read: &mut |_| Err(bulsa_core::compose::ReadError::NotFound),
-    });
+    let files = vec![bulsa_core::compose::SourceFile { path: "compose.yaml".to_owned(), text }];
+    let mut read = |_: &str| Err(bulsa_core::compose::ReadError::NotFound);
+    let loaded = bulsa_core::compose::load(bulsa_core::compose::LoadInput::new(files, "/srv", &mut read));
     loaded.spec.unwrap_or_else(|| panic!("{}", loaded.diagnostics))
 }
 

@@ -21,7 +21,8 @@ fn context() -> ExecContext {
 
 async fn exec(argv: &[&str], context: ExecContext, timeout: Duration) -> ProbeResult {
     let argv = argv.iter().map(|word| (*word).to_owned()).collect();
-    run(&Check::Exec(argv), &ProbeTarget { addr: None, exec: Some(Arc::new(context)) }, timeout).await
+    run(&Check::Exec(argv), &ProbeTarget { exec: Some(Arc::new(context)), ..ProbeTarget::default() }, timeout)
+        .await
 }
 
 async fn shell(script: &str) -> ProbeResult {

@@ -13,7 +13,7 @@ fn check(accept: Accept) -> Check {
 }
 
 fn target(address: SocketAddr) -> ProbeTarget {
-    ProbeTarget { addr: Some(address), exec: None }
+    ProbeTarget { addr: Some(address), ..ProbeTarget::default() }
 }
 
 /// A server that reads one request's head, writes `answer`, and keeps the connection until the other side closes it.

@@ -93,7 +93,10 @@ fn only(key: &str, plan: ProbePlan) -> BTreeMap<String, ProbePlan> {
 }
 
 fn elsewhere() -> ProbePlan {
-    ProbePlan { target: ProbeTarget { addr: Some(([127, 0, 0, 1], 9).into()), exec: None }, ..plan() }
+    ProbePlan {
+        target: ProbeTarget { addr: Some(([127, 0, 0, 1], 9).into()), ..ProbeTarget::default() },
+        ..plan()
+    }
 }
 
 /// Milliseconds from `start` at which the next `count` runs started.

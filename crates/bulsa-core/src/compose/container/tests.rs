@@ -1,0 +1,171 @@
+use serde_json::Value;
+
+use crate::{compose::tests::Shop, spec::Spec};
+
+/// Every key of a container, in the form that Compose prints.
+const EVERYTHING: &str = include_str!("tests/everything.yaml");
+
+fn shop() -> Shop {
+    Shop::new()
+        .env("TOKEN", "s3cret")
+        .file("/srv/shop/key.pem", "KEY\n")
+        .file("/srv/shop/profile.json", "{ \"defaultAction\": \"SCMP_ACT_ALLOW\" }")
+        .file("/srv/shop/labels.env", "from.file=1\na=overridden\n")
+}
+
+/// Without what is empty, so that a person can read it.
+fn trimmed(value: Value) -> Option<Value> {
+    match value {
+        Value::Null | Value::Bool(false) => None,
+        Value::Array(items) => (!items.is_empty()).then(|| {
+            Value::Array(items.into_iter().map(|item| trimmed(item).unwrap_or(Value::Null)).collect())
+        }),
+        Value::Object(map) => {
+            let map: serde_json::Map<_, _> =
+                map.into_iter().filter_map(|(key, value)| Some((key, trimmed(value)?))).collect();
+            (!map.is_empty()).then_some(Value::Object(map))
+        }
+        other => Some(other),
+    }
+}
+
+fn container(spec: &Spec, name: &str) -> Value {
+    let container = spec.services[name].container.as_ref().expect("it has a container");
+    trimmed(serde_json::to_value(container).unwrap()).unwrap_or_default()
+}
+
+#[test]
+fn every_key_of_a_container_is_read() {
+    let spec = shop().spec(EVERYTHING);
+    insta::assert_snapshot!(serde_json::to_string_pretty(&container(&spec, "web")).unwrap());
+    let tops = serde_json::json!({"networks": spec.networks, "volumes": spec.volumes});
+    insta::assert_snapshot!(serde_json::to_string_pretty(&trimmed(tops)).unwrap());
+}
+
+#[test]
+fn mistakes_stand_at_their_place() {
+    for (lines, expected) in [
+        (
+            "credential_spec: {file: x}",
+            "4:5 services.web.credential_spec: `credential_spec` is for Windows containers, and Bulsa runs Linux ones",
+        ),
+        ("mem_limit: much", "4:16 services.web.mem_limit is \"much\""),
+        ("networks: {frnt: null}", "4:16 services.web: there is no network `frnt` at the top of the file"),
+        (
+            "volumes: [{type: volume, source: data, target: /data}]",
+            "4:15 services.web: there is no volume `data` at the top of the file",
+        ),
+        (
+            "volumes: [{type: npipe, source: x, target: /x}]",
+            "4:22 services.web.volumes[0]: `npipe` is for Windows containers",
+        ),
+        (
+            "secrets: [{source: token}]",
+            "4:15 services.web: there is no secret `token` at the top of the file",
+        ),
+        ("network_mode: 'service:db'", "4:19 services.web.depends_on: there is no service `db`"),
+        (
+            "network_mode: host\nnetworks: {default: null}",
+            "4:19 services.web has `network_mode` and `networks`",
+        ),
+        ("deploy: {mode: replicated-job}", "4:20 services.web.deploy.mode: `replicated-job` needs Swarm"),
+        (
+            "mem_limit: 1g\ndeploy: {resources: {limits: {memory: 2g}}}",
+            "4:16 `mem_limit` says something else than services.web.deploy.resources.limits.memory",
+        ),
+        (
+            "ports: [{target: 53, published: '53', protocol: udp}]",
+            "4:13 services.web.ports: UDP port 53 of an app can't be switched from one release to the next: Bulsa's proxy carries TCP only",
+        ),
+        ("x-bulsa: {app_port: 3000}", "4:25 services.web: `app_port` is for programs without a container"),
+        ("expose: ['0']", "4:14 services.web.expose[0]: \"0\" is no port"),
+    ] {
+        let indented: String = lines.lines().map(|line| format!("    {line}\n")).collect();
+        let loaded = Shop::new().load(&format!("services:\n  web:\n    image: shop\n{indented}"));
+        let found: Vec<String> = loaded
+            .diagnostics
+            .list()
+            .iter()
+            .map(|it| format!("{}:{} {}", it.pos.line, it.pos.col, it.message))
+            .collect();
+        assert_eq!(found, [expected], "{lines}");
+    }
+}
+
+#[test]
+fn an_external_secret_says_what_to_do() {
+    let text =
+        "services:\n  web: {image: shop, secrets: [{source: s}]}\nsecrets:\n  s: {name: s, external: true}\n";
+    insta::assert_snapshot!(Shop::new().load(text).diagnostics, @"
+    compose.yaml:4:26: error: secrets.s: `external` secrets are kept by Swarm, and there is none
+      hint: put the content into a file and say `file: PATH`, or name a variable with `environment: NAME`
+    ");
+}
+
+#[test]
+fn who_is_routed_by_labels_gets_the_patch() {
+    let text = "services:\n  proxy: {image: 'traefik:3', ports: [{target: 80, published: '80'}]}\n  web:\n    image: shop\n    labels:\n      a: b\n      traefik.http.routers.web.rule: Host(`shop.example`)\n      traefik.http.services.web.loadbalancer.server.port: '3000'\n";
+    let loaded = Shop::new().load(text);
+    let found = &loaded.diagnostics.list()[0];
+    assert_eq!((found.pos.line, found.pos.col), (7, 7), "{found}");
+    let hint = found.hint.as_deref().unwrap_or_default();
+    assert!(hint.contains("ports: [\"80:3000\"]") && hint.contains("host: shop.example"), "{hint}");
+}
+
+#[test]
+fn roles_have_reasons() {
+    let spec = Shop::new().spec(
+        "\
+services:
+  redis: {image: redis}
+  own: {image: redis, build: {context: .}, expose: ['1']}
+  nginx: {image: nginx, ports: [{target: 80, published: '80'}]}
+  web: {image: shop, ports: [{target: 80, published: 8000-8001}]}
+  api: {image: shop, expose: ['3000']}
+  queue: {image: shop}
+  plex: {image: plex, network_mode: host, ports: [{target: 1, published: '1'}]}
+  said: {image: shop, x-bulsa: {role: shared}, ports: [{target: 53, published: '53', protocol: udp}]}
+  migrate: {image: shop}
+  last: {image: shop, depends_on: {migrate: {condition: service_completed_successfully}}}
+",
+    );
+    let lines: String = spec
+        .services
+        .values()
+        .map(|it| {
+            let published = it.container.as_ref().map_or(0, |container| container.published.len());
+            let bound: Vec<_> = it.ports.iter().map(|port| port.published).collect();
+            format!(
+                "{}: {:?} {:?}, docker {published}, bulsa {bound:?}: {}\n",
+                it.name, it.role, it.handover, it.role_reason
+            )
+        })
+        .collect();
+    insta::assert_snapshot!(lines);
+}
+
+#[test]
+fn what_cannot_run_twice_stops_first() {
+    for (lines, expected) in [
+        ("ports: [{target: 80}]\n    volumes: [{type: volume, source: v, target: /d}]", true),
+        (
+            "ports: [{target: 80}]\n    volumes: [{type: volume, source: v, target: /d, read_only: true}]",
+            false,
+        ),
+        ("ports: [{target: 80}]\n    volumes: [{type: volume, target: /d}]", true),
+        ("ports: [{target: 80}]\n    volumes: [{type: bind, source: /logs, target: /d}]", false),
+        (
+            "ports: [{target: 80}]\n    volumes: [{type: volume, source: v, target: /d}]\n    x-bulsa: {handover: overlap}",
+            false,
+        ),
+        ("ports: [{target: 80}]\n    networks: {default: {ipv4_address: 10.0.0.9}}", true),
+        ("ports: [{target: 80}]\n    container_name: shop", false),
+        ("container_name: shop", true),
+        ("ports: [{target: 80}]\n    deploy: {update_config: {order: stop-first}}", true),
+    ] {
+        let spec = Shop::new()
+            .spec(&format!("services:\n  web:\n    image: shop\n    {lines}\nvolumes: {{v: {{}}}}\n"));
+        let web = &spec.services["web"];
+        assert_eq!(web.handover == crate::spec::Handover::StopFirst, expected, "{lines}");
+    }
+}

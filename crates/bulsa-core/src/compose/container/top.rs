@@ -1,0 +1,381 @@
+//! The top's `networks`, `volumes`, `secrets` and `configs`, and what services name of them.
+//!
+//! Owns: their readers, and the lookup: a service that names what isn't there is a mistake at the name. Contents of
+//! secrets and configs are read only where a service has them.
+
+use std::collections::BTreeMap;
+
+use super::{
+    super::{
+        diagnostic::{Diagnostic, Diagnostics, Pos},
+        model::{Docker, Grant, GrantKind, Project},
+        paths, read,
+        service::Context,
+        tree::{Entry, Kind, Node},
+    },
+    values::{self, fields},
+};
+use crate::spec::container::{Attachment, FileGrant, MountSource, Network, Subnet, Volume};
+
+const NETWORK: &[&str] = &[
+    "attachable",
+    "driver",
+    "driver_opts",
+    "enable_ipv4",
+    "enable_ipv6",
+    "external",
+    "internal",
+    "ipam",
+    "labels",
+    "name",
+];
+const IPAM: &[&str] = &["config", "driver", "options"];
+const SUBNET: &[&str] = &["aux_addresses", "gateway", "ip_range", "subnet"];
+const VOLUME: &[&str] = &["driver", "driver_opts", "external", "labels", "name"];
+const SOURCE: &[&str] = &[
+    "content",
+    "driver",
+    "driver_opts",
+    "environment",
+    "external",
+    "file",
+    "labels",
+    "name",
+    "template_driver",
+];
+/// The network of services that name none.
+const DEFAULT: &str = "default";
+
+/// Reads them, and gives the services what they name.
+pub(in crate::compose) fn resolve(
+    root: &Node,
+    project: &mut Project,
+    context: &mut Context<'_, '_>,
+    diags: &mut Diagnostics,
+) {
+    let prefix = project.name.clone();
+    project.networks =
+        each(root, "networks", diags, |entry, path, diags| network(entry, path, &prefix, diags));
+    project.volumes = each(root, "volumes", diags, |entry, path, diags| volume(entry, path, &prefix, diags));
+    let secrets = each(root, "secrets", diags, |entry, path, diags| Some(source(entry, path, diags)));
+    let configs = each(root, "configs", diags, |entry, path, diags| Some(source(entry, path, diags)));
+    let Project { services, networks, volumes, .. } = project;
+    for service in services.values_mut() {
+        let path = format!("services.{}", service.name);
+        let Some(docker) = &mut service.docker else { continue };
+        join_networks(docker, networks, &prefix, &path, diags);
+        named_volumes(docker, volumes, &path, diags);
+        for grant in std::mem::take(&mut docker.grants) {
+            let all = if grant.kind == GrantKind::Secret { &secrets } else { &configs };
+            let file = file(&grant, all, &path, context, diags);
+            docker.container.files.extend(file);
+        }
+        build_secrets(docker, &secrets, &path, context, diags);
+    }
+}
+
+fn each<T>(
+    root: &Node,
+    key: &str,
+    diags: &mut Diagnostics,
+    mut read: impl FnMut(&Entry, &str, &mut Diagnostics) -> Option<T>,
+) -> BTreeMap<String, T> {
+    let Some(node) = root.get(key).filter(|node| !values::is_null(node)) else { return BTreeMap::new() };
+    let entries = read::mapping(node, key, diags).unwrap_or_default();
+    let named = entries.iter().filter(|entry| !entry.key.starts_with("x-"));
+    named
+        .filter_map(|entry| Some((entry.key.clone(), read(entry, &format!("{key}.{}", entry.key), diags)?)))
+        .collect()
+}
+
+/// `external: true`, or the older `external: {name: NAME}`.
+fn external(node: &Node, path: &str, name: &mut Option<String>, diags: &mut Diagnostics) -> bool {
+    if let Kind::Mapping(_) = node.kind {
+        fields(node, path, &["name"], diags, |entry, path, diags| {
+            *name = values::word(&entry.value, path, diags);
+        });
+        return true;
+    }
+    read::boolean(node, path, diags).unwrap_or(false)
+}
+
+/// What its full name is: as written, its key where it was made elsewhere, `PROJECT_KEY` otherwise.
+fn full_name(name: Option<String>, external: bool, key: &str, prefix: &str) -> String {
+    let key = key.to_owned();
+    name.unwrap_or_else(|| if external { key } else { format!("{prefix}_{key}") })
+}
+
+fn network(entry: &Entry, path: &str, prefix: &str, diags: &mut Diagnostics) -> Option<Network> {
+    let mut it = Network::default();
+    let mut name = None;
+    fields(&entry.value, path, NETWORK, diags, |entry, path, diags| {
+        let node = &entry.value;
+        match entry.key.as_str() {
+            "name" => name = values::word(node, path, diags),
+            "external" => it.external = external(node, path, &mut name, diags),
+            "driver" => it.driver = values::word(node, path, diags),
+            "driver_opts" => it.driver_options = values::pairs(node, path, diags),
+            "internal" => it.internal = read::boolean(node, path, diags).unwrap_or(false),
+            "attachable" => it.attachable = read::boolean(node, path, diags).unwrap_or(false),
+            "enable_ipv4" => it.ipv4 = read::boolean(node, path, diags),
+            "enable_ipv6" => it.ipv6 = read::boolean(node, path, diags),
+            "labels" => it.labels = values::pairs(node, path, diags),
+            _ => ipam(&mut it, node, path, diags),
+        }
+    });
+    if it.driver.as_deref() == Some("overlay") {
+        let pos = entry.value.get("driver").map_or(&entry.key_pos, |node| &node.pos);
+        diags.push(
+            Diagnostic::error(pos, format!("{path}: an overlay network needs Swarm"))
+                .hint("remove `driver`: a bridge network reaches everything on this host"),
+        );
+    }
+    it.name = full_name(name, it.external, &entry.key, prefix);
+    Some(it)
+}
+
+fn ipam(network: &mut Network, node: &Node, path: &str, diags: &mut Diagnostics) {
+    fields(node, path, IPAM, diags, |entry, path, diags| {
+        let node = &entry.value;
+        match entry.key.as_str() {
+            "driver" => network.ipam_driver = values::word(node, path, diags),
+            "options" => network.ipam_options = values::pairs(node, path, diags),
+            _ => {
+                for (item, path) in values::items(node, path, diags) {
+                    let mut subnet = Subnet::default();
+                    fields(item, &path, SUBNET, diags, |entry, path, diags| {
+                        let node = &entry.value;
+                        match entry.key.as_str() {
+                            "subnet" => subnet.subnet = values::word(node, path, diags),
+                            "ip_range" => subnet.ip_range = values::word(node, path, diags),
+                            "gateway" => subnet.gateway = values::word(node, path, diags),
+                            _ => subnet.aux_addresses = values::pairs(node, path, diags),
+                        }
+                    });
+                    network.subnets.push(subnet);
+                }
+            }
+        }
+    });
+}
+
+fn volume(entry: &Entry, path: &str, prefix: &str, diags: &mut Diagnostics) -> Option<Volume> {
+    let mut it = Volume::default();
+    let mut name = None;
+    fields(&entry.value, path, VOLUME, diags, |entry, path, diags| {
+        let node = &entry.value;
+        match entry.key.as_str() {
+            "name" => name = values::word(node, path, diags),
+            "external" => it.external = external(node, path, &mut name, diags),
+            "driver" => it.driver = values::word(node, path, diags),
+            "driver_opts" => it.driver_options = values::pairs(node, path, diags),
+            _ => it.labels = values::pairs(node, path, diags),
+        }
+    });
+    it.name = full_name(name, it.external, &entry.key, prefix);
+    Some(it)
+}
+
+/// Where a secret's or config's content comes from.
+#[derive(Default)]
+struct Source {
+    file: Option<(String, Pos)>,
+    environment: Option<(String, Pos)>,
+    content: Option<String>,
+    external: Option<Pos>,
+    pos: Option<Pos>,
+}
+
+fn source(entry: &Entry, path: &str, diags: &mut Diagnostics) -> Source {
+    let mut it = Source { pos: Some(entry.key_pos.clone()), ..Source::default() };
+    fields(&entry.value, path, SOURCE, diags, |entry, path, diags| {
+        let node = &entry.value;
+        let placed = |text: Option<String>| text.map(|text| (text, node.pos.clone()));
+        match entry.key.as_str() {
+            "file" => it.file = placed(values::word(node, path, diags)),
+            "environment" => it.environment = placed(values::word(node, path, diags)),
+            "content" => it.content = values::word(node, path, diags),
+            "external" if external(node, path, &mut None, diags) => it.external = Some(node.pos.clone()),
+            "driver" | "driver_opts" | "template_driver" => diags.push(
+                Diagnostic::error(&entry.key_pos, format!("{path}: `{}` needs Swarm", entry.key))
+                    .hint("give the content by `file`, `environment` or `content`"),
+            ),
+            // A name and labels are for Swarm's own list of them.
+            _ => {}
+        }
+    });
+    let ways = [it.file.is_some(), it.environment.is_some(), it.content.is_some(), it.external.is_some()];
+    if ways.iter().filter(|way| **way).count() > 1 {
+        diags.push(
+            Diagnostic::error(&entry.key_pos, format!("{path} has several sources"))
+                .expected("one of `file`, `environment` and `content`"),
+        );
+    }
+    it
+}
+
+fn join_networks(
+    docker: &mut Docker,
+    networks: &mut BTreeMap<String, Network>,
+    prefix: &str,
+    path: &str,
+    diags: &mut Diagnostics,
+) {
+    let container = &mut docker.container;
+    if let Some(pos) = docker.at.network_mode.as_ref().filter(|_| container.network_mode.is_some()) {
+        if !container.networks.is_empty() {
+            diags.push(
+                Diagnostic::error(pos, format!("{path} has `network_mode` and `networks`"))
+                    .hint("keep one of the two"),
+            );
+        }
+        return;
+    }
+    if container.networks.is_empty() {
+        container.networks.insert(DEFAULT.to_owned(), Attachment::default());
+    }
+    for key in container.networks.keys() {
+        if key == DEFAULT && !networks.contains_key(DEFAULT) {
+            let name = full_name(None, false, DEFAULT, prefix);
+            networks.insert(DEFAULT.to_owned(), Network { name, ..Network::default() });
+        }
+        if let (None, Some(pos)) = (networks.get(key), docker.at.networks.get(key)) {
+            diags.push(undefined(pos, path, "network", key, networks.keys()));
+        }
+    }
+}
+
+fn undefined<'a>(
+    pos: &Pos,
+    path: &str,
+    what: &str,
+    key: &str,
+    known: impl Iterator<Item = &'a String>,
+) -> Diagnostic {
+    Diagnostic::error(pos, format!("{path}: there is no {what} `{key}` at the top of the file"))
+        .nearest(key, known.map(String::as_str))
+        .hint(format!("add it under `{what}s:`"))
+}
+
+fn named_volumes(docker: &Docker, volumes: &BTreeMap<String, Volume>, path: &str, diags: &mut Diagnostics) {
+    for (mount, pos) in docker.container.mounts.iter().zip(&docker.at.mounts) {
+        if let MountSource::Volume { name: Some(key), .. } = &mount.source
+            && !volumes.contains_key(key)
+        {
+            diags.push(undefined(pos, path, "volume", key, volumes.keys()));
+        }
+    }
+}
+
+fn find<'s>(
+    key: &str,
+    pos: &Pos,
+    kind: GrantKind,
+    all: &'s BTreeMap<String, Source>,
+    path: &str,
+    diags: &mut Diagnostics,
+) -> Option<&'s Source> {
+    let what = if kind == GrantKind::Secret { "secret" } else { "config" };
+    let found = all.get(key);
+    if found.is_none() {
+        diags.push(undefined(pos, path, what, key, all.keys()));
+    }
+    found
+}
+
+fn file(
+    grant: &Grant,
+    all: &BTreeMap<String, Source>,
+    path: &str,
+    context: &mut Context<'_, '_>,
+    diags: &mut Diagnostics,
+) -> Option<FileGrant> {
+    let source = find(&grant.source, &grant.pos, grant.kind, all, path, diags)?;
+    let content = content(source, grant, context, diags)?;
+    let directory = if grant.kind == GrantKind::Secret { "/run/secrets" } else { "/" };
+    let target = grant.target.as_deref().unwrap_or(&grant.source);
+    Some(FileGrant {
+        name: grant.source.clone(),
+        target: paths::join(directory, target),
+        content: content.into_bytes(),
+        uid: grant.uid.clone(),
+        gid: grant.gid.clone(),
+        mode: grant.mode,
+    })
+}
+
+fn content(
+    source: &Source,
+    grant: &Grant,
+    context: &mut Context<'_, '_>,
+    diags: &mut Diagnostics,
+) -> Option<String> {
+    let (what, key) = match grant.kind {
+        GrantKind::Secret => ("secrets", &grant.source),
+        GrantKind::Config => ("configs", &grant.source),
+    };
+    if let Some(pos) = &source.external {
+        diags.push(
+            Diagnostic::error(pos, format!("{what}.{key}: `external` {what} are kept by Swarm, and there is none"))
+                .hint("put the content into a file and say `file: PATH`, or name a variable with `environment: NAME`"),
+        );
+        return None;
+    }
+    if let Some((file, pos)) = &source.file {
+        let full = paths::join(context.project_dir, file);
+        return match (context.read)(&full) {
+            Ok(text) => Some(text),
+            Err(error) => {
+                diags.push(
+                    Diagnostic::error(pos, format!("{what}.{key}: can't read {full}: {error}"))
+                        .hint("the file must be there, and hold text, when the project is read"),
+                );
+                None
+            }
+        };
+    }
+    if let Some((name, pos)) = &source.environment {
+        let value = context.environment.get(name).map(str::to_owned);
+        if value.is_none() {
+            diags.push(
+                Diagnostic::error(pos, format!("{what}.{key}: the variable `{name}` is not set"))
+                    .hint(format!("set it in the shell or in .env: {name}=…")),
+            );
+        }
+        return value;
+    }
+    if source.content.is_none() {
+        let pos = source.pos.as_ref().unwrap_or(&grant.pos);
+        diags.push(
+            Diagnostic::error(pos, format!("{what}.{key} says nothing of its content"))
+                .expected("one of `file`, `environment` and `content`"),
+        );
+    }
+    source.content.clone()
+}
+
+/// A builder reads the file itself.
+fn build_secrets(
+    docker: &mut Docker,
+    secrets: &BTreeMap<String, Source>,
+    path: &str,
+    context: &Context<'_, '_>,
+    diags: &mut Diagnostics,
+) {
+    let path = format!("{path}.build");
+    for (id, key, pos) in &docker.build_secrets {
+        let Some(source) = find(key, pos, GrantKind::Secret, secrets, &path, diags) else { continue };
+        match (&source.file, &mut docker.container.build) {
+            (Some((file, _)), Some(build)) => {
+                build.secrets.insert(id.clone(), paths::join(context.project_dir, file));
+            }
+            _ => diags.push(
+                Diagnostic::error(
+                    pos,
+                    format!("{path}: the secret `{key}` isn't in a file, and a build reads files only"),
+                )
+                .hint("say `file: PATH` in the secret"),
+            ),
+        }
+    }
+}

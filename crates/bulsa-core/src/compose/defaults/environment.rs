@@ -1,0 +1,154 @@
+//! `environment` over `env_file`, `labels` over `label_file`, and `build.args`: every value that comes from outside.
+
+use std::collections::BTreeMap;
+
+use super::{
+    super::{
+        canonical,
+        diagnostic::{Diagnostic, Diagnostics, Pos},
+        dotenv::{self, Format},
+        service::ReadError,
+        tree::{Entry, Node},
+    },
+    Context, locate,
+};
+
+/// The values of files, and the place of the key that named the file.
+type FromFiles = Vec<Entry>;
+
+/// Folds the files of one service into its mappings. A later file wins over an earlier one, the mapping over all of
+/// them. A name without a value takes it from the shell or `.env`.
+pub(super) fn fold(service: &mut Node, path: &str, context: &mut Context<'_, '_>, diags: &mut Diagnostics) {
+    let own: BTreeMap<String, String> = values(service, "environment");
+    let files = from_files(service, "env_file", path, &own, context, diags);
+    let resolved = over(files, service.get("environment"), context);
+    put(service, "environment", resolved);
+    let files = from_files(service, "label_file", path, &BTreeMap::new(), context, diags);
+    if !files.is_empty() {
+        let labels = over(files, service.get("labels"), context);
+        put(service, "labels", labels);
+    }
+    canonical::remove(service, "env_file");
+    canonical::remove(service, "label_file");
+    if let Some(build) = canonical::child_mut(service, "build") {
+        let args = over(Vec::new(), build.get("args"), context);
+        // An argument without a value anywhere is left to the Dockerfile's default.
+        let args: Vec<Entry> = args.into_iter().filter(|entry| !canonical::is_null(&entry.value)).collect();
+        put(build, "args", args);
+    }
+}
+
+fn values(service: &Node, key: &str) -> BTreeMap<String, String> {
+    let entries = service.get(key).map(canonical::entries).unwrap_or_default().iter();
+    entries
+        .filter(|entry| !canonical::is_null(&entry.value))
+        .filter_map(|entry| Some((entry.key.clone(), entry.value.scalar()?.value.clone())))
+        .collect()
+}
+
+fn put(node: &mut Node, key: &str, entries: Vec<Entry>) {
+    if node.get(key).is_some_and(canonical::is_malformed) {
+        return;
+    }
+    let pos = node.get(key).map_or_else(|| node.pos.clone(), |node| node.pos.clone());
+    if entries.is_empty() {
+        canonical::remove(node, key);
+    } else {
+        canonical::set(node, key, canonical::mapping(entries, &pos));
+    }
+}
+
+fn over(mut files: FromFiles, own: Option<&Node>, context: &Context<'_, '_>) -> Vec<Entry> {
+    for entry in own.map(canonical::entries).unwrap_or_default() {
+        let mut entry = entry.clone();
+        if canonical::is_null(&entry.value)
+            && let Some(value) = context.variable(&entry.key)
+        {
+            entry.value = canonical::text(value, &entry.value.pos);
+        }
+        match files.iter_mut().find(|known| known.key == entry.key) {
+            Some(known) => *known = entry,
+            None => files.push(entry),
+        }
+    }
+    files
+}
+
+fn from_files(
+    service: &Node,
+    key: &str,
+    path: &str,
+    own: &BTreeMap<String, String>,
+    context: &mut Context<'_, '_>,
+    diags: &mut Diagnostics,
+) -> FromFiles {
+    let mut found: BTreeMap<String, (String, Node)> = BTreeMap::new();
+    for (i, item) in service.get(key).map(canonical::items).unwrap_or_default().iter().enumerate() {
+        let Some(file) = file(item, key, &format!("{path}.{key}[{i}]"), diags) else { continue };
+        let earlier: BTreeMap<String, String> =
+            found.iter().map(|(name, (value, _))| (name.clone(), value.clone())).collect();
+        for (name, value) in load(&file, &earlier, own, context, diags) {
+            found.insert(name, (value, item.clone()));
+        }
+    }
+    let entry = |(name, (value, item)): (String, (String, Node))| {
+        canonical::entry(name, canonical::text(value, &item.pos))
+    };
+    found.into_iter().map(entry).collect()
+}
+
+struct File<'n> {
+    /// The key that names it.
+    key: &'n str,
+    pos: &'n Pos,
+    path: String,
+    required: bool,
+    format: Format,
+}
+
+fn file<'n>(item: &'n Node, key: &'n str, path: &str, diags: &mut Diagnostics) -> Option<File<'n>> {
+    let pos = &item.pos;
+    if let Some(scalar) = item.scalar() {
+        return Some(File { key, pos, path: scalar.value.clone(), required: true, format: Format::Compose });
+    }
+    let format = match item.get("format") {
+        None => Format::Compose,
+        Some(node) => {
+            let formats = [("raw", Format::Raw)];
+            super::super::read::choice(node, &format!("{path}.format"), &formats, &[], diags)?
+        }
+    };
+    let required = canonical::text_of(item, "required") != Some("false");
+    Some(File { key, pos, path: canonical::text_of(item, "path")?.to_owned(), required, format })
+}
+
+fn load(
+    file: &File<'_>,
+    earlier: &BTreeMap<String, String>,
+    own: &BTreeMap<String, String>,
+    context: &mut Context<'_, '_>,
+    diags: &mut Diagnostics,
+) -> BTreeMap<String, String> {
+    let path = locate::absolute(&file.path, context);
+    match (context.read)(&path) {
+        Ok(text) => {
+            let context = &*context;
+            let lookup = |name: &str| {
+                let earlier = earlier.get(name).cloned();
+                earlier.or_else(|| context.variable(name)).or_else(|| own.get(name).cloned())
+            };
+            dotenv::parse(&file.path, &text, file.format, &lookup, diags)
+        }
+        Err(ReadError::NotFound) if !file.required => BTreeMap::new(),
+        Err(error) => {
+            let mistake = Diagnostic::error(file.pos, format!("{} {path}: {error}", file.key));
+            diags.push(match error {
+                ReadError::NotFound if file.key == "env_file" => {
+                    mistake.hint("create it, or say `{path: …, required: false}`")
+                }
+                _ => mistake,
+            });
+            BTreeMap::new()
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! What follows from a container for the way its service is replaced.
+//!
+//! Owns: why two releases can't run side by side, what an alias stands for, and which ports are known. Used where the
+//! file is read and again where the image is known, so that both say the same.
+
+use super::{
+    Handover, Role, Service,
+    container::{Attachment, Container, MountSource, NetworkMode},
+};
+
+/// The reason of a role that `x-bulsa.role` gave.
+pub(crate) const ROLE_SAID: &str = "the file says so";
+
+/// Why the old replicas must stop before new ones start; empty where they can run side by side.
+pub(crate) fn stop_first_reasons(service: &Service) -> Vec<String> {
+    let Some(container) = &service.container else { return Vec::new() };
+    if !matches!(service.role, Role::App | Role::Worker) {
+        return Vec::new();
+    }
+    let mut why = Vec::new();
+    for mount in container.mounts.iter().filter(|mount| !mount.read_only) {
+        match &mount.source {
+            MountSource::Volume { name: Some(name), .. } => {
+                why.push(format!(
+                    "the volume `{name}` at {} would be written by two releases at once",
+                    mount.target
+                ));
+            }
+            MountSource::Volume { name: None, .. } => {
+                why.push(format!("the anonymous volume at {} holds data of one container", mount.target));
+            }
+            _ => {}
+        }
+    }
+    for (network, attachment) in &container.networks {
+        if has_fixed_address(attachment) {
+            why.push(format!("its fixed address on the network `{network}` can be had once"));
+        }
+    }
+    if container.isolation.mac_address.is_some() {
+        why.push("its `mac_address` can be had once".to_owned());
+    }
+    match &container.network_mode {
+        Some(NetworkMode::Host) => {
+            why.push("it listens on the host's own ports, which can be had once".to_owned());
+        }
+        Some(NetworkMode::Service(other)) => {
+            why.push(format!("it shares the network of `{other}`, whose ports can be had once"));
+        }
+        Some(NetworkMode::Container(other)) => {
+            why.push(format!(
+                "it shares the network of the container `{other}`, whose ports can be had once"
+            ));
+        }
+        _ => {}
+    }
+    if let (Role::Worker, Some(name)) = (service.role, &container.container_name) {
+        why.push(format!("the name `{name}` (`container_name`) can be had once"));
+    }
+    why
+}
+
+fn has_fixed_address(attachment: &Attachment) -> bool {
+    attachment.ipv4.is_some() || attachment.ipv6.is_some() || attachment.mac_address.is_some()
+}
+
+/// The note for such a reason.
+pub(crate) fn stop_first_note(reason: &str) -> String {
+    format!("the old replica stops before the new one starts, and requests are held meanwhile: {reason}")
+}
+
+/// Adds a note once.
+pub(crate) fn note(container: &mut Container, text: String) {
+    if !container.notes.contains(&text) {
+        container.notes.push(text);
+    }
+}
+
+/// Sets the handover where something makes it necessary, with a note for each reason.
+pub(crate) fn settle_handover(service: &mut Service) {
+    let reasons = stop_first_reasons(service);
+    if reasons.is_empty() {
+        return;
+    }
+    service.handover = Handover::StopFirst;
+    if let Some(container) = &mut service.container {
+        for reason in reasons {
+            note(container, stop_first_note(&reason));
+        }
+    }
+}
+
+/// An app's replicas can't all have one name: it becomes a further name on the networks, where Bulsa answers for it.
+pub(crate) fn settle_container_name(service: &mut Service) {
+    let Some(container) = service.container.as_mut().filter(|_| service.role == Role::App) else { return };
+    let Some(name) = container.container_name.clone() else { return };
+    for attachment in container.networks.values_mut() {
+        if name != service.name && !attachment.aliases.contains(&name) {
+            attachment.aliases.push(name.clone());
+        }
+    }
+    let text = if container.networks.is_empty() {
+        format!("`container_name: {name}` isn't kept: each replica of a release has a name of its own")
+    } else {
+        format!(
+            "`container_name: {name}` is a further name of it on its networks: each replica has a name of its own"
+        )
+    };
+    note(container, text);
+}
+
+/// Whether its network is one of its own, so that something can stand in front of it.
+pub(crate) fn own_network(container: &Container) -> bool {
+    matches!(container.network_mode, None | Some(NetworkMode::Bridge | NetworkMode::Named(_)))
+}

@@ -1,0 +1,96 @@
+//! One TCP connection: passed through to one target, whole.
+//!
+//! Owns: the way of a client's connection to a target, and what becomes of it when there is none.
+//! Never: reads a byte before a target has taken the connection, or looks at one after that.
+//!
+//! ```text
+//! choose ─▶ connect ─▶ tunnel: bytes both ways until both sides have ended
+//!   │  ▲       └ refused: that target is left out for a moment, choose again
+//!   └ hold ─▶ no target in time, or no room to wait: closed
+//! ```
+//!
+//! It is chosen for, held and counted as a request is; from the connect on it is a [`Tunnel`] and stays where it is,
+//! whatever the table says. Nothing is sent to a second target, since what the first made of the bytes is unknown.
+//!
+//! A client that waits has its end looked for without reading. If it ends before it sent anything, it is
+//! forgotten, and so is one that resets. If its end comes behind bytes, that may be half a close: a question that is
+//! complete, from a client that listens for the answer. Such a one keeps its place.
+
+use std::rc::Rc;
+
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+
+use crate::choose::{Attempts, Next};
+use crate::respond::Refusal;
+use crate::server::{Client, serve};
+use crate::table::Protocol;
+use crate::target::Outcome;
+use crate::tunnel::Tunnel;
+use crate::upstream::open;
+use crate::wait::{Chosen, Wait};
+
+/// Why a connection was not passed through.
+#[derive(Debug)]
+enum Unopened {
+    /// Its client has gone.
+    Gone,
+    /// There is no target for it.
+    Refused(Refusal),
+}
+
+/// Takes a client's connection to a target and back until both sides have ended it.
+pub(crate) async fn pass_through(client: Rc<Client>, stream: TcpStream) {
+    match tunnel_to_target(&client, &stream).await {
+        Ok((tunnel, target)) => tunnel.pass_through(stream, target).await,
+        Err(Unopened::Gone) => tracing::debug!("a client was gone before a target was ready"),
+        Err(Unopened::Refused(refusal)) => {
+            let spoken = client.worker.table().plan.routes.protocol(&client.listener);
+            if refusal == Refusal::NoRoute && spoken == Some(Protocol::Http) {
+                // It waited while the table changed its mind. Not a byte of it was read yet.
+                return serve(client, stream).await;
+            }
+            refusal.count(client.worker.stats());
+        }
+    }
+}
+
+/// Finds a target that takes the connection.
+async fn tunnel_to_target(client: &Client, stream: &TcpStream) -> Result<(Tunnel, TcpStream), Unopened> {
+    let worker = &client.worker;
+    let (mut wait, mut attempts) = (Wait::default(), Attempts::default());
+    loop {
+        // In this order: who need not wait is not asked whether it is still there.
+        let chosen = tokio::select! {
+            biased;
+            chosen = wait.choose(worker, None, |table| table.find_tcp(&client.listener)) => {
+                chosen.map_err(Unopened::Refused)?
+            }
+            () = gone(stream) => return Err(Unopened::Gone),
+        };
+        // The pass is given back as soon as the target has taken or refused the connection.
+        let Chosen { target, in_flight, pass: _pass } = chosen;
+        match open(target.stats.addr()).await {
+            Ok(socket) => {
+                in_flight.count(Outcome::Opened);
+                let tunnel = Tunnel::enter(worker.tunnels(), in_flight.into_tunnel());
+                worker.apply_orders_to_tunnels();
+                return Ok((tunnel, socket));
+            }
+            Err(error) => {
+                let failure = worker.cannot_connect(&target, &error);
+                if attempts.failed(failure, false) != Next::Again {
+                    return Err(Unopened::Refused(Refusal::Unavailable));
+                }
+            }
+        }
+    }
+}
+
+/// Waits until a client that waits is certainly gone.
+async fn gone(stream: &TcpStream) {
+    if let Ok(1..) = stream.peek(&mut [0_u8; 1]).await {
+        // What comes behind the bytes cannot be seen without reading them, except for a reset.
+        while stream.ready(Interest::ERROR).await.is_ok_and(|ready| !ready.is_error()) {}
+    }
+}

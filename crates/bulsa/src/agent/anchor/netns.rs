@@ -1,0 +1,58 @@
+//! Listening sockets inside an anchor's network namespace.
+//!
+//! A socket belongs to the namespace in which it was made, for ever; who accepts on it, and where, doesn't matter. So a
+//! thread of its own enters the namespace, opens the sockets and ends: no other thread ever leaves the host's.
+//!
+//! Owns: that thread. Never: keeps a namespace; when the anchor is started again its namespace is another, and sockets of
+//! the former one still look open while nobody can reach them.
+
+use std::{
+    fs::File,
+    io,
+    net::{Ipv4Addr, TcpListener},
+    os::fd::AsFd,
+};
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use super::Anchor;
+use crate::link::listeners::{ListenAddr, open_listeners};
+
+/// Opens `count` listening sockets for each of `ports` inside an anchor's namespace.
+///
+/// # Errors
+/// When the anchor is gone, or this process may not enter its namespace (that takes root).
+pub async fn open(
+    anchor: &Anchor,
+    ports: Vec<u16>,
+    count: usize,
+) -> Result<Vec<(u16, Vec<TcpListener>)>, String> {
+    let (pid, service) = (anchor.pid, anchor.service.clone());
+    let opened = tokio::task::spawn_blocking(move || {
+        // The pool's thread stays where it is: what enters the namespace is a thread that ends.
+        std::thread::spawn(move || open_here(pid, &ports, count)).join()
+    });
+    let failed = |why: String| format!("the anchor of `{service}` can't be listened in: {why}");
+    match opened.await {
+        Ok(Ok(result)) => result.map_err(failed),
+        Ok(Err(_)) => Err(failed("the thread that should do it ended badly".to_owned())),
+        Err(error) => Err(failed(error.to_string())),
+    }
+}
+
+fn open_here(pid: u32, ports: &[u16], count: usize) -> Result<Vec<(u16, Vec<TcpListener>)>, String> {
+    let told = |what: &str| {
+        let what = what.to_owned();
+        move |error: io::Error| format!("{what}: {error}")
+    };
+    let namespace = File::open(format!("/proc/{pid}/ns/net")).map_err(told("its namespace is gone"))?;
+    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
+        .map_err(io::Error::from)
+        .map_err(told("its namespace can't be entered"))?;
+    let mut all = Vec::new();
+    for port in ports {
+        let addr = ListenAddr { host: Some(Ipv4Addr::UNSPECIFIED.into()), port: *port };
+        all.push((*port, open_listeners(addr, count).map_err(|error| error.to_string())?));
+    }
+    Ok(all)
+}

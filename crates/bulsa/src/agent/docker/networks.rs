@@ -1,0 +1,275 @@
+//! The networks of a project.
+//!
+//! Owns: making those that are missing, as Compose would name and label them, and removing ours. Never: changes or
+//! removes one that it did not make, or guesses that a network of the right name is meant when its labels say otherwise.
+
+use std::collections::{BTreeMap, HashMap};
+
+use bollard::{
+    models::{Ipam, IpamConfig, Network as EngineNetwork, NetworkCreateRequest},
+    query_parameters::ListNetworksOptionsBuilder,
+};
+use bulsa_core::spec::{
+    Spec,
+    container::{Network, Subnet},
+};
+use ipnet::Ipv4Net;
+
+use super::{ANSWER_MAX, Docker, DockerError, WORK_MAX, create::labels, label, subnets};
+
+/// Compose's key of a network.
+const NETWORK: &str = "com.docker.compose.network";
+
+/// So many blocks are tried for one network: another program may take one in the same moment.
+const TRIES_MAX: u32 = 8;
+
+/// The kernel's IPv4 routes.
+const ROUTES_FILE: &str = "/proc/net/route";
+
+impl Docker {
+    /// Makes the networks of `spec` that are missing; returns the names of those that it made.
+    ///
+    /// Compose's `config-hash` is left out on purpose: Compose removes and remakes a network whose hash isn't its own,
+    /// and leaves one without a hash alone.
+    ///
+    /// # Errors
+    /// Every network that can't be had, at once; the others are there then.
+    pub async fn ensure_networks(&self, spec: &Spec) -> Result<Vec<String>, Vec<DockerError>> {
+        let there = self.networks(&[]).await.map_err(|error| vec![error])?;
+        let mut used = used_blocks(&there);
+        let (mut made, mut errors) = (Vec::new(), Vec::new());
+        for (key, network) in &spec.networks {
+            let same: Vec<_> =
+                there.iter().filter(|other| other.name.as_deref() == Some(&network.name)).collect();
+            match judge(key, network, &same, &spec.project) {
+                Ok(true) => {}
+                Ok(false) => match self.create_network(key, network, &spec.project, &mut used).await {
+                    Ok(()) => made.push(network.name.clone()),
+                    Err(error) => errors.push(error),
+                },
+                Err(error) => errors.push(error),
+            }
+        }
+        if errors.is_empty() { Ok(made) } else { Err(errors) }
+    }
+
+    /// Removes the networks of `project` that this daemon made and nothing uses; returns their names.
+    ///
+    /// # Errors
+    /// If the Engine gives no list of them. One that is in use stays, and isn't an error.
+    pub async fn remove_networks(&self, project: &str) -> Result<Vec<String>, DockerError> {
+        let filters = [format!("{}={}", label::OWNER, self.owner()), format!("{}={project}", label::PROJECT)];
+        let mut removed = Vec::new();
+        for network in self.networks(&filters).await? {
+            let (Some(id), Some(name)) = (network.id, network.name) else { continue };
+            let work = self.client().remove_network(&id);
+            match self.call(&format!("asked to remove network {name}"), WORK_MAX, work).await {
+                Ok(()) => removed.push(name),
+                Err(error) => tracing::info!(network = name, %error, "a network stays"),
+            }
+        }
+        Ok(removed)
+    }
+
+    async fn networks(&self, labels: &[String]) -> Result<Vec<EngineNetwork>, DockerError> {
+        let mut options = ListNetworksOptionsBuilder::new();
+        if !labels.is_empty() {
+            options = options.filters(&HashMap::from([("label", labels.to_vec())]));
+        }
+        let work = self.client().list_networks(Some(options.build()));
+        self.call("asked for its networks", ANSWER_MAX, work).await
+    }
+
+    async fn create_network(
+        &self,
+        key: &str,
+        network: &Network,
+        project: &str,
+        used: &mut Vec<Ipv4Net>,
+    ) -> Result<(), DockerError> {
+        let what = format!("asked to make network {}", network.name);
+        for _ in 0..TRIES_MAX {
+            let block = if wants_block(network) { subnets::choose(used) } else { None };
+            used.extend(block);
+            let request = request(key, network, project, self.owner(), block);
+            let work = self.client().create_network(request);
+            match self.call(&what, WORK_MAX, work).await {
+                Ok(_) => return Ok(()),
+                Err(DockerError::Refused { message, .. })
+                    if block.is_some() && message.to_lowercase().contains("overlap") => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(DockerError::Resource(format!(
+            "no free block of addresses was found for network {}: give it one with `ipam.config`",
+            network.name
+        )))
+    }
+}
+
+/// Whether it is there as it must be; `false`: it is to be made.
+fn judge(key: &str, network: &Network, same: &[&EngineNetwork], project: &str) -> Result<bool, DockerError> {
+    let name = &network.name;
+    if network.external {
+        return if same.is_empty() {
+            Err(DockerError::Resource(format!(
+                "network {name} (`{key}`) is external and isn't there: make it with `docker network create {name}`"
+            )))
+        } else {
+            Ok(true)
+        };
+    }
+    let label_of = |other: &EngineNetwork, name: &str| {
+        other.labels.as_ref().and_then(|labels| labels.get(name)).cloned().unwrap_or_default()
+    };
+    if same.iter().any(|other| label_of(other, labels::PROJECT) == project && label_of(other, NETWORK) == key)
+    {
+        return Ok(true);
+    }
+    match same.first() {
+        None => Ok(false),
+        Some(other) => {
+            let theirs = label_of(other, labels::PROJECT);
+            let whose =
+                if theirs.is_empty() { "no project".to_owned() } else { format!("project `{theirs}`") };
+            Err(DockerError::Resource(format!(
+                "network {name} (`{key}`) is there and belongs to {whose}: declare it with `external: true`, give \
+                 yours another `name`, or remove it with `docker network rm {name}`"
+            )))
+        }
+    }
+}
+
+/// Whether the block of a network is ours to choose: a bridge that the file gives none.
+fn wants_block(network: &Network) -> bool {
+    let is_bridge = network.driver.as_deref().is_none_or(|driver| driver.is_empty() || driver == "bridge");
+    let is_default_ipam = network.ipam_driver.as_deref().is_none_or(|driver| driver == "default");
+    let has_v4 = |subnet: &Subnet| subnet.subnet.as_deref().is_none_or(|text| !text.contains(':'));
+    is_bridge
+        && is_default_ipam
+        && network.ipam_options.is_empty()
+        && network.ipv4 != Some(false)
+        && !network.subnets.iter().any(has_v4)
+}
+
+fn request(
+    key: &str,
+    network: &Network,
+    project: &str,
+    owner: &str,
+    block: Option<Ipv4Net>,
+) -> NetworkCreateRequest {
+    let map =
+        |from: &BTreeMap<String, String>| (!from.is_empty()).then(|| from.clone().into_iter().collect());
+    let mut config: Vec<IpamConfig> = network
+        .subnets
+        .iter()
+        .map(|subnet| IpamConfig {
+            subnet: subnet.subnet.clone(),
+            ip_range: subnet.ip_range.clone(),
+            gateway: subnet.gateway.clone(),
+            auxiliary_addresses: map(&subnet.aux_addresses),
+        })
+        .collect();
+    config.extend(block.map(|block| IpamConfig { subnet: Some(block.to_string()), ..IpamConfig::default() }));
+    let ipam = Ipam {
+        driver: network.ipam_driver.clone(),
+        config: (!config.is_empty()).then_some(config),
+        options: map(&network.ipam_options),
+    };
+    let mut labels: HashMap<String, String> = network.labels.clone().into_iter().collect();
+    for (name, value) in [
+        (labels::PROJECT, project),
+        (NETWORK, key),
+        (labels::VERSION, env!("CARGO_PKG_VERSION")),
+        (label::OWNER, owner),
+        (label::PROJECT, project),
+    ] {
+        labels.insert(name.to_owned(), value.to_owned());
+    }
+    NetworkCreateRequest {
+        name: network.name.clone(),
+        driver: network.driver.clone(),
+        internal: Some(network.internal),
+        attachable: Some(network.attachable),
+        ipam: (ipam != Ipam::default()).then_some(ipam),
+        enable_ipv4: network.ipv4,
+        enable_ipv6: network.ipv6,
+        options: map(&network.driver_options),
+        labels: Some(labels),
+        ..NetworkCreateRequest::default()
+    }
+}
+
+/// What the Engine's networks and the host's routes take.
+fn used_blocks(networks: &[EngineNetwork]) -> Vec<Ipv4Net> {
+    let routes = std::fs::read_to_string(ROUTES_FILE).unwrap_or_default();
+    let mut used = subnets::routes(&routes);
+    let configs = networks
+        .iter()
+        .filter_map(|network| network.ipam.as_ref()?.config.as_ref())
+        .flatten()
+        .filter_map(|config| config.subnet.as_ref()?.parse::<Ipv4Net>().ok());
+    used.extend(configs);
+    used
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn network(name: &str) -> Network {
+        Network { name: name.to_owned(), ..Network::default() }
+    }
+
+    fn there(labels: &[(&str, &str)]) -> EngineNetwork {
+        let labels = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        EngineNetwork {
+            name: Some("shop_default".to_owned()),
+            labels: Some(labels),
+            ..EngineNetwork::default()
+        }
+    }
+
+    #[test]
+    fn composes_network_is_used_and_another_ones_is_not() {
+        let ours = network("shop_default");
+        let composes = there(&[(labels::PROJECT, "shop"), (NETWORK, "default")]);
+        assert_eq!(judge("default", &ours, &[&composes], "shop"), Ok(true));
+        assert_eq!(judge("default", &ours, &[], "shop"), Ok(false));
+        let foreign = there(&[(labels::PROJECT, "other"), (NETWORK, "default")]);
+        for other in [foreign, there(&[])] {
+            let error = judge("default", &ours, &[&other], "shop").unwrap_err().to_string();
+            assert!(error.contains("external: true"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_external_network_that_is_missing_says_how_to_make_it() {
+        let external = Network { external: true, ..network("edge") };
+        let error = judge("edge", &external, &[], "shop").unwrap_err().to_string();
+        assert!(error.contains("docker network create edge"), "{error}");
+        assert_eq!(judge("edge", &external, &[&there(&[])], "shop"), Ok(true));
+    }
+
+    #[test]
+    fn a_block_is_chosen_only_where_the_file_leaves_it_open() {
+        assert!(wants_block(&network("x")));
+        let of = |subnet: &str| Subnet { subnet: Some(subnet.to_owned()), ..Subnet::default() };
+        assert!(!wants_block(&Network { subnets: vec![of("10.1.0.0/24")], ..network("x") }));
+        assert!(wants_block(&Network { subnets: vec![of("fd00::/64")], ..network("x") }));
+        assert!(!wants_block(&Network { driver: Some("macvlan".to_owned()), ..network("x") }));
+        assert!(!wants_block(&Network { ipv4: Some(false), ..network("x") }));
+    }
+
+    #[test]
+    fn what_is_made_has_composes_labels_and_no_hash() {
+        let block: Ipv4Net = "172.30.0.0/24".parse().unwrap();
+        let request = request("default", &network("shop_default"), "shop", "me", Some(block));
+        let labels = request.labels.unwrap();
+        assert_eq!(labels[NETWORK], "default");
+        assert_eq!(labels[label::OWNER], "me");
+        assert!(!labels.contains_key(labels::CONFIG_HASH));
+        assert_eq!(request.ipam.unwrap().config.unwrap()[0].subnet.as_deref(), Some("172.30.0.0/24"));
+    }
+}

@@ -1,0 +1,408 @@
+//! The docker engine's side of the driver: what the Engine tells, and what is made of it.
+//!
+//! Owns: the connection to the Engine, which container is which replica, and the way from the Engine's news to the
+//! core's events. Never: decides which replica is started or stopped, or blocks on the Engine: every call to it is a
+//! task that reports back as an [`Input`].
+//!
+//! Events may be lost (the Engine keeps 256, and none over a restart), so nothing is believed from events alone: a full
+//! list comes after every connect and every few seconds, and what it says counts.
+
+mod anchors;
+mod containers;
+mod ends;
+mod logs;
+mod prepare;
+mod room;
+mod speech;
+mod subnets;
+mod upkeep;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use bulsa_core::{
+    decide::{Event, Origin, ReplicaPhase},
+    ids::{ReleaseId, ReplicaId},
+    room::Room,
+    spec::{Role, Service},
+    time::Timestamp,
+    wire::api::{Answer, DeployRequest},
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+};
+
+pub(super) use self::{
+    anchors::Anchors,
+    anchors::{Anchored, SOCKET_PREFIX},
+    ends::Judged,
+    prepare::{Prepared, needs_preparation},
+    speech::{Spoken, known},
+};
+use super::{
+    Driver, Input,
+    project::{Meta, Project},
+};
+use crate::agent::docker::{Docker, Found, Happened, News, Running, StartProblem, State};
+
+/// How long after a failed attempt the Engine is tried again.
+const CONNECT_AGAIN: Duration = Duration::from_secs(1);
+/// At most this many of the Engine's news wait for the driver.
+const NEWS_MAX: usize = 256;
+
+/// What the driver knows of the Engine.
+#[derive(Default)]
+pub(super) struct DockerSide {
+    /// The Engine, once it answered for the first time.
+    engine: Option<Docker>,
+    /// Whether somebody tries to reach it.
+    connecting: bool,
+    /// Whether it answered when it was asked last.
+    reachable: bool,
+    /// Why it didn't.
+    trouble: String,
+    /// The replicas of our containers, by container id. Those that a human stopped stay in it.
+    containers: BTreeMap<String, (String, ReplicaId)>,
+    /// Containers that ended and are being removed: a list that was asked for before may still have them running.
+    ended: BTreeSet<String>,
+    /// Containers that we asked to stop: what then happens to them is our doing.
+    asked: BTreeSet<String>,
+    /// What others did to our containers.
+    meddling: BTreeMap<String, ends::Meddling>,
+    /// Starts under way.
+    starting: BTreeSet<(String, ReplicaId)>,
+    /// Who copies a container's output to its log.
+    followers: BTreeMap<String, JoinHandle<()>>,
+    /// The names inside the projects' networks.
+    pub(super) anchors: Anchors,
+    /// Deploys that wait for the Engine's first answer.
+    asking: Vec<(DeployRequest, oneshot::Sender<Answer>)>,
+    /// Projects whose deploy is being prepared.
+    preparing: BTreeSet<String>,
+    /// What was measured for the last deploy of each project.
+    pub(super) rooms: BTreeMap<String, Room>,
+    /// What images were pruned for last, and when.
+    pruned: Option<(BTreeSet<String>, Timestamp)>,
+    /// The tasks that the last table of the agent before this one routes to.
+    routed_before: BTreeSet<String>,
+}
+
+/// What the docker engine tells the driver.
+pub(in crate::agent) enum DockerInput {
+    /// The Engine answered for the first time, or couldn't be reached.
+    Reached(Result<Docker, String>),
+    /// It has news.
+    News(News),
+    /// A container was started, or couldn't be.
+    Started {
+        /// Whose project.
+        project: String,
+        /// Whose.
+        id: ReplicaId,
+        /// What came of it.
+        result: Result<Running, StartProblem>,
+    },
+    /// What became of a container that ended in a way that needs a second look.
+    Judged(Judged),
+    /// A deploy's images, networks and volumes are there, or can't be.
+    Prepared(Box<Prepared>),
+    /// What is spoken on a port.
+    Spoken(Spoken),
+    /// The address blocks of networks, by name.
+    Subnets(BTreeMap<String, BTreeSet<ipnet::IpNet>>),
+    /// Nothing of a project that is down is left.
+    TornDown(String),
+    /// What came of an anchor.
+    Anchored(Anchored),
+    /// A container may be removed.
+    Leftover(String),
+}
+
+/// Whether replicas of this service are containers.
+pub(super) const fn is_container(service: &Service) -> bool {
+    service.container.is_some()
+}
+
+/// Whether any release of a project has containers.
+pub(super) fn has_containers(project: &Project) -> bool {
+    let specs = project.desired.releases.values().map(|release| release.spec.as_ref());
+    specs.flat_map(|spec| spec.services.values()).any(is_container)
+}
+
+impl Driver {
+    /// The Engine, if it answers; else why not, as a sentence.
+    pub(super) fn engine(&self) -> Result<Docker, String> {
+        match &self.docker.engine {
+            Some(engine) if self.docker.reachable => Ok(engine.clone()),
+            _ if self.docker.trouble.is_empty() => {
+                Err("the Docker Engine was not asked yet; try again in a second".to_owned())
+            }
+            _ => Err(self.docker.trouble.clone()),
+        }
+    }
+
+    /// Tries to reach the Engine until it answers. Does nothing where that is under way or done.
+    pub(super) fn reach_engine(&mut self) {
+        if self.docker.connecting || self.docker.engine.is_some() {
+            return;
+        }
+        self.docker.connecting = true;
+        let (inbox, owner) = (self.inbox.clone(), self.identity.owner.clone());
+        self.tasks.spawn(async move {
+            loop {
+                let reached = Docker::connect(&owner).await.map_err(|error| error.to_string());
+                let is_done = reached.is_ok();
+                let told = inbox.send(Input::Docker(DockerInput::Reached(reached))).await;
+                if is_done || told.is_err() {
+                    return;
+                }
+                tokio::time::sleep(CONNECT_AGAIN).await;
+            }
+        });
+    }
+
+    pub(super) async fn docker_says(&mut self, input: DockerInput) {
+        match input {
+            DockerInput::Reached(Ok(engine)) => self.reached(engine),
+            DockerInput::Reached(Err(error)) => {
+                self.unreached(error);
+                self.ask_prepared().await;
+            }
+            DockerInput::News(news) => self.news(news).await,
+            DockerInput::Started { project, id, result } => self.container_started(&project, &id, result),
+            DockerInput::Judged(judged) => self.judged(judged),
+            DockerInput::Prepared(prepared) => self.prepared(*prepared).await,
+            DockerInput::Spoken(spoken) => self.spoken(&spoken),
+            DockerInput::Anchored(anchored) => self.anchored(anchored).await,
+            DockerInput::Subnets(subnets) => self.subnets(&subnets),
+            DockerInput::TornDown(project) => self.torn_down(&project),
+            DockerInput::Leftover(container) => self.remove_container(&container),
+        }
+    }
+
+    fn reached(&mut self, engine: Docker) {
+        self.docker.connecting = false;
+        let (out, mut news) = mpsc::channel(NEWS_MAX);
+        drop(engine.watch(out));
+        let inbox = self.inbox.clone();
+        self.tasks.spawn(async move {
+            while let Some(news) = news.recv().await {
+                if inbox.send(Input::Docker(DockerInput::News(news))).await.is_err() {
+                    return;
+                }
+            }
+        });
+        self.docker.engine = Some(engine);
+    }
+
+    fn unreached(&mut self, error: String) {
+        self.docker.reachable = false;
+        self.docker.trouble.clone_from(&error);
+        if self.projects.values().any(has_containers) {
+            self.warn("", "docker.unreachable", error);
+        }
+    }
+
+    async fn news(&mut self, news: News) {
+        match news {
+            News::Connected(info) => {
+                self.docker.reachable = true;
+                self.docker.trouble.clear();
+                self.ask_for_subnets();
+                self.ask_prepared().await;
+                let text = format!(
+                    "Docker Engine {} answers (API {}.{}, {})",
+                    info.version, info.api.0, info.api.1, info.operating_system
+                );
+                self.tell("", "docker.connected", None, text);
+            }
+            News::Lost { error } => {
+                let text = format!(
+                    "the Docker Engine is gone: {error}; what runs goes on, nothing is started until it is back"
+                );
+                self.unreached(text);
+            }
+            News::Listed { containers, asked_at } => {
+                let as_of = self.clock.at(asked_at.into());
+                self.listed(containers, as_of).await;
+            }
+            News::Happened { container, what, .. } => self.happened(&container, &what),
+        }
+    }
+
+    fn happened(&mut self, container: &str, what: &Happened) {
+        let Some((name, id)) = self.docker.containers.get(container).cloned() else { return };
+        let now = self.clock.now();
+        match what {
+            Happened::Started => self.look_again(container),
+            Happened::Died { exit_code, oom } => self.container_died(container, *exit_code, *oom),
+            Happened::Signalled { signal } => self.meddled(container, Some(*signal)),
+            Happened::StopAsked => self.meddled(container, None),
+            Happened::Paused | Happened::Unpaused => {
+                let paused = *what == Happened::Paused;
+                let Some(project) = self.projects.get_mut(&name) else { return };
+                project.apply(Event::Paused { id: id.clone(), paused }, now);
+                let what = if paused { "was paused" } else { "was unpaused" };
+                self.tell(&name, "replica.paused", Some(&id), format!("{} {what} by a person", id.name()));
+            }
+            Happened::Removed => self.container_removed(container),
+            Happened::Health(_) | Happened::Renamed => {}
+        }
+    }
+
+    /// Everything that the Engine has of ours. What isn't in it is gone.
+    async fn listed(&mut self, containers: Vec<Found>, as_of: Timestamp) {
+        self.see_anchors(&containers).await;
+        let now = self.clock.now();
+        let mut alive: BTreeMap<String, BTreeMap<ReplicaId, Timestamp>> = BTreeMap::new();
+        let there: BTreeSet<&String> = containers.iter().map(|found| &found.id).collect();
+        self.docker.ended.retain(|container| there.contains(container));
+        for found in &containers {
+            let Some((name, id)) = self.whose(found) else { continue };
+            // One that is looked at again isn't gone yet.
+            if found.is_up()
+                || found.state == State::Restarting
+                || self.docker.meddling.contains_key(&found.id)
+            {
+                let at = Timestamp(found.started_at_ms.unwrap_or_default());
+                alive.entry(name).or_default().insert(id, at);
+            }
+        }
+        for found in containers {
+            self.see(found);
+        }
+        for (name, project) in &mut self.projects {
+            // Replicas on the process engine are the keeper's to tell of.
+            let listed = alive.remove(name).unwrap_or_default();
+            let mut replicas = project.processes();
+            replicas.extend(listed);
+            let of_project = self.docker.starting.iter().filter(|(of, _)| of == name);
+            let creating = of_project.map(|(_, id)| id.clone()).collect();
+            project.apply(Event::Listed { replicas, creating, as_of }, now);
+            if std::mem::take(&mut project.dormant) {
+                tracing::info!(project = name, "its containers are known again");
+            }
+        }
+    }
+
+    /// The project and the replica that a container says it is.
+    fn whose(&self, found: &Found) -> Option<(String, ReplicaId)> {
+        if self.docker.ended.contains(&found.id) {
+            return None;
+        }
+        if let Some((name, id)) = self.docker.containers.get(&found.id) {
+            return Some((name.clone(), id.clone()));
+        }
+        if let Some(id) = &found.replica {
+            return found.ours.then(|| (found.project.clone(), id.clone()));
+        }
+        // What Compose made for a backing service is ours to look after, and stays as it is.
+        let project = self.projects.get(&found.project)?;
+        let service = project.desired.service(ReleaseId(0), &found.service)?;
+        let is_shared = service.role == Role::Shared && service.container.is_some() && !found.ours;
+        let ordinal = found.number.unwrap_or(1);
+        let id = ReplicaId { release: ReleaseId(0), service: service.name.clone(), ordinal, attempt: 1 };
+        is_shared.then(|| (found.project.clone(), id))
+    }
+
+    /// One container as it is now.
+    pub(super) fn see(&mut self, found: Found) {
+        let Some((name, id)) = self.whose(&found) else { return };
+        let now = self.clock.now();
+        if !self.projects.contains_key(&name) {
+            // Nothing of a project that the store doesn't know is wanted, so its replicas are stopped.
+            let project = Project::new(name.clone(), self.new_observed());
+            self.projects.insert(name.clone(), project);
+        }
+        self.docker.containers.insert(found.id.clone(), (name.clone(), id.clone()));
+        match found.state {
+            State::Running | State::Paused => self.see_running(&name, &id, &found, now),
+            State::Restarting | State::Created | State::Removing => {}
+            State::Exited | State::Dead => self.see_ended(&name, &id, &found),
+        }
+    }
+
+    fn see_running(&mut self, name: &str, id: &ReplicaId, found: &Found, now: Timestamp) {
+        if self.docker.starting.contains(&(name.to_owned(), id.clone())) {
+            return; // the start itself reports
+        }
+        let routed = self.was_routed(name, id);
+        let Some(project) = self.projects.get_mut(name) else { return };
+        let is_known = project.observed.replica(id).is_some();
+        let started_ms = found.started_at_ms.unwrap_or_default();
+        let restarted = project.meta.get(id).is_some_and(|meta| meta.started_ms != started_ms);
+        let meta = project.meta.entry(id.clone()).or_default();
+        meta.container = Some(found.id.clone());
+        meta.pid = found.pid;
+        meta.started_ms = started_ms;
+        if !is_known {
+            let origin = Origin::Adopted { routed };
+            project.apply(Event::Started { id: id.clone(), at: Timestamp(started_ms), origin }, now);
+        }
+        if !is_known || restarted {
+            let addr = containers::address(project, id, found.addresses.values().copied());
+            project.apply(Event::Listening { id: id.clone(), addr }, now);
+            self.follow_output(name, id, &found.id);
+        }
+        let Some(project) = self.projects.get_mut(name) else { return };
+        let paused = found.state == State::Paused;
+        if project.observed.replica(id).is_some_and(|replica| replica.paused != paused)
+            && !self.docker.meddling.contains_key(&found.id)
+        {
+            project.apply(Event::Paused { id: id.clone(), paused }, now);
+        }
+    }
+
+    /// Whether an adopted replica serves until a probe says otherwise: see [`Driver::restore`].
+    fn was_routed(&self, name: &str, id: &ReplicaId) -> bool {
+        self.docker.routed_before.contains(&format!("{name}/{id}"))
+    }
+
+    /// The role of a replica's service; one of a release that is forgotten is an app.
+    fn role_of(&self, name: &str, id: &ReplicaId) -> Role {
+        let service = self.projects.get(name).and_then(|p| p.desired.service(id.release, &id.service));
+        service.map_or(Role::App, |service| service.role)
+    }
+
+    /// Remembers what the agent before this one routed to, and waits for the Engine's first list before anything of a
+    /// project with containers is decided: what isn't known to run would be started a second time.
+    pub(super) fn await_containers(&mut self, routed: BTreeSet<String>) {
+        self.docker.routed_before = routed;
+        let mut any = false;
+        for project in self.projects.values_mut().filter(|project| has_containers(project)) {
+            (project.dormant, any) = (true, true);
+        }
+        if any {
+            self.reach_engine();
+        }
+    }
+
+    /// Whether a replica is one that was asked to stop.
+    fn is_stopping(&self, name: &str, id: &ReplicaId) -> bool {
+        let replica = self.projects.get(name).and_then(|project| project.observed.replica(id));
+        replica.is_some_and(|replica| matches!(replica.phase, ReplicaPhase::Stopping { .. }))
+    }
+
+    /// Forgets a container that is gone.
+    fn container_removed(&mut self, container: &str) {
+        if self.docker.meddling.contains_key(container) {
+            return; // the second look says what it was
+        }
+        if let Some((name, id)) = self.docker.containers.remove(container) {
+            self.docker.asked.remove(container);
+            let is_there = self.projects.get(&name).is_some_and(|p| p.observed.replica(&id).is_some());
+            if is_there {
+                self.replica_gone(&name, &id, bulsa_core::decide::ExitStatus::Unknown);
+            }
+        }
+        self.docker.followers.remove(container);
+    }
+}
+
+/// What is known of a container beside the core's picture.
+pub(super) fn container_of<'a>(project: &'a Project, id: &ReplicaId) -> Option<&'a str> {
+    project.meta.get(id).and_then(|meta: &Meta| meta.container.as_deref())
+}

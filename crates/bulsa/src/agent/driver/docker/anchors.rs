@@ -1,0 +1,261 @@
+//! The anchors of the running projects, and the sockets in them.
+//!
+//! Owns: which anchors there should be (one per `app` service of the live release and of a candidate whose name is served
+//! inside its networks), and that the proxy listens in each. Sockets are named after the anchor's container and process:
+//! one that was started again has another namespace, so its sockets are opened anew, before any replica is started.
+//! Never: decides where a name leads; that is the route table.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use bulsa_core::spec::Spec;
+
+use super::{DockerInput, Driver, Input};
+use crate::agent::{
+    anchor::{self, Anchor, netns},
+    docker::{Found, State},
+};
+
+/// A service of a project.
+type Name = (String, String);
+
+/// What is known of the anchors.
+#[derive(Default)]
+pub(in crate::agent::driver) struct Anchors {
+    open: BTreeMap<Name, Open>,
+    /// Being made or looked at.
+    ensuring: BTreeSet<Name>,
+    /// The releases whose anchors were made sure of, by project: another one may want them on other networks.
+    ensured: BTreeMap<Name, String>,
+}
+
+/// An anchor that the proxy listens in.
+struct Open {
+    anchor: Anchor,
+    ports: BTreeSet<u16>,
+}
+
+/// What came of an anchor.
+pub(in crate::agent) struct Anchored {
+    project: String,
+    service: String,
+    /// The content hash of the release for which it was made.
+    hash: String,
+    result: Result<Anchor, String>,
+}
+
+/// What begins the names of sockets in anchors.
+pub(in crate::agent::driver) const SOCKET_PREFIX: &str = "anchor/";
+
+fn socket(anchor: &Anchor, port: u16) -> String {
+    let id: String = anchor.container.chars().take(12).collect();
+    format!("{SOCKET_PREFIX}{}/{}/{id}.{}/{port}", anchor.project, anchor.service, anchor.pid)
+}
+
+impl Anchors {
+    /// The sockets in a service's anchor, with the port that each is for.
+    pub(in crate::agent::driver) fn sockets(&self, project: &str, service: &str) -> Vec<(u16, String)> {
+        let open = self.open.get(&(project.to_owned(), service.to_owned()));
+        open.iter()
+            .flat_map(|open| open.ports.iter().map(|port| (*port, socket(&open.anchor, *port))))
+            .collect()
+    }
+}
+
+/// An anchor that should be: for which release, and with which ports.
+struct Want {
+    spec: Arc<Spec>,
+    hash: String,
+    ports: BTreeSet<u16>,
+}
+
+impl Driver {
+    /// Makes the anchors that are missing, and lets go of those that nobody wants any more.
+    pub(in crate::agent::driver) async fn keep_anchors(&mut self) {
+        if self.shutdown.is_some() || self.projects.values().any(|project| project.dormant) {
+            return;
+        }
+        let wanted = self.wanted_anchors();
+        for (name, want) in &wanted {
+            let is_done = self.docker.anchors.ensured.get(name) == Some(&want.hash);
+            // One after the other: each takes the highest address that is free.
+            if !is_done && self.docker.anchors.ensuring.is_empty() {
+                self.docker.anchors.ensuring.insert(name.clone());
+                self.ensure_anchor(name.clone(), want);
+            }
+        }
+        let gone: Vec<Name> =
+            self.docker.anchors.open.keys().filter(|name| !wanted.contains_key(*name)).cloned().collect();
+        for name in &gone {
+            self.docker.anchors.open.remove(name);
+            self.docker.anchors.ensured.remove(name);
+        }
+        let projects: BTreeSet<&String> = gone.iter().map(|(project, _)| project).collect();
+        for project in projects {
+            let of_project = wanted.keys().filter(|(of, _)| of == project);
+            let keep = of_project.map(|(_, service)| service.clone()).collect();
+            self.remove_anchors(project.clone(), keep);
+        }
+        if !gone.is_empty() {
+            self.republish = true;
+            self.drop_stale_anchor_sockets().await;
+        }
+    }
+
+    fn wanted_anchors(&self) -> BTreeMap<Name, Want> {
+        let mut wanted: BTreeMap<Name, Want> = BTreeMap::new();
+        for project in self.projects.values().filter(|project| !project.desired.down) {
+            // The candidate comes first: it may have its service on further networks.
+            let releases = [project.desired.candidate(), project.desired.live()];
+            for (_, release) in releases.into_iter().flatten() {
+                for service in release.spec.services.values() {
+                    let ports =
+                        service.container.iter().flat_map(|container| container.anchor.iter().copied());
+                    let ports: BTreeSet<u16> = ports.collect();
+                    if ports.is_empty() || service.role != bulsa_core::spec::Role::App {
+                        continue;
+                    }
+                    let name = (project.name.clone(), service.name.clone());
+                    let want = wanted.entry(name).or_insert_with(|| Want {
+                        spec: Arc::clone(&release.spec),
+                        hash: release.hash.clone(),
+                        ports: BTreeSet::new(),
+                    });
+                    want.ports.extend(ports);
+                }
+            }
+        }
+        wanted
+    }
+
+    fn ensure_anchor(&self, (project, service): Name, want: &Want) {
+        let engine = self.engine();
+        let (inbox, owner, spec) = (self.inbox.clone(), self.identity.owner.clone(), Arc::clone(&want.spec));
+        let hash = want.hash.clone();
+        drop(tokio::spawn(async move {
+            let result = match (engine, spec.services.get(&service)) {
+                (Ok(engine), Some(wanted)) => anchor::ensure(engine.client(), &owner, wanted, &spec)
+                    .await
+                    .map_err(|error| error.to_string()),
+                (Err(error), _) => Err(error),
+                (_, None) => Err("its service is not in the release".to_owned()),
+            };
+            let anchored = Anchored { project, service, hash, result };
+            inbox.send(Input::Docker(DockerInput::Anchored(anchored))).await.ok();
+        }));
+    }
+
+    /// An anchor runs, or can't be had.
+    pub(super) async fn anchored(&mut self, anchored: Anchored) {
+        let Anchored { project, service, hash, result } = anchored;
+        let name = (project.clone(), service);
+        self.docker.anchors.ensuring.remove(&name);
+        match result {
+            Ok(anchor) => {
+                self.docker.anchors.ensured.insert(name.clone(), hash);
+                self.ask_for_subnets();
+                self.listen_in(anchor).await;
+            }
+            Err(error) => {
+                // Tried again with the Engine's next list.
+                self.warn(&project, "anchor.failed", error);
+            }
+        }
+    }
+
+    /// Has the proxy listen in an anchor, on every port of its service.
+    async fn listen_in(&mut self, anchor: Anchor) {
+        let name = (anchor.project.clone(), anchor.service.clone());
+        let Some(ports) = self.wanted_anchors().remove(&name).map(|want| want.ports) else { return };
+        let missing: Vec<u16> = ports
+            .iter()
+            .copied()
+            .filter(|port| !self.routes.sockets.contains_key(&socket(&anchor, *port)))
+            .collect();
+        let opened = if missing.is_empty() {
+            Ok(Vec::new())
+        } else {
+            netns::open(&anchor, missing, self.routes.per_address).await
+        };
+        match opened {
+            Ok(opened) => {
+                for (port, sockets) in opened {
+                    let Some(Ok(addr)) = sockets.first().map(std::net::TcpListener::local_addr) else {
+                        continue;
+                    };
+                    self.keep_sockets(socket(&anchor, port), addr, &sockets).await;
+                }
+                self.docker.anchors.open.insert(name, Open { anchor, ports });
+                self.republish = true;
+                self.drop_stale_anchor_sockets().await;
+            }
+            Err(error) => {
+                self.docker.anchors.ensured.remove(&name);
+                self.warn(&anchor.project, "anchor.failed", error);
+            }
+        }
+    }
+
+    /// Sockets in namespaces that are gone, or of anchors that nobody wants.
+    async fn drop_stale_anchor_sockets(&mut self) {
+        let open = self.docker.anchors.open.values();
+        let keep: BTreeSet<String> =
+            open.flat_map(|open| open.ports.iter().map(|port| socket(&open.anchor, *port))).collect();
+        let stale: Vec<String> = self
+            .routes
+            .sockets
+            .keys()
+            .filter(|name| name.starts_with(SOCKET_PREFIX) && !keep.contains(*name))
+            .cloned()
+            .collect();
+        for name in stale {
+            self.routes.sockets.remove(&name);
+            if let Err(error) = self.keeper.drop_sockets(&name).await {
+                self.lose_keeper(&error);
+            }
+        }
+    }
+
+    /// What the Engine's list says of the anchors: one that was started again is listened in anew, at once, and one that
+    /// is gone is made again.
+    pub(super) async fn see_anchors(&mut self, containers: &[Found]) {
+        let mut running = BTreeSet::new();
+        for found in containers {
+            let Some(service) = anchor::service_of(&found.labels).filter(|_| found.ours) else { continue };
+            let project = &found.project;
+            let Some(pid) = found.pid.filter(|_| found.state == State::Running) else { continue };
+            let name = (project.clone(), service.to_owned());
+            running.insert(name.clone());
+            let is_known = |open: &Open| open.anchor.container == found.id && open.anchor.pid == pid;
+            if self.docker.anchors.open.get(&name).is_some_and(is_known) {
+                continue;
+            }
+            let anchor = Anchor {
+                project: project.clone(),
+                service: service.to_owned(),
+                container: found.id.clone(),
+                pid,
+                addresses: Vec::new(),
+            };
+            self.listen_in(anchor).await;
+        }
+        let gone = self.docker.anchors.ensured.keys().filter(|name| !running.contains(*name));
+        for name in gone.cloned().collect::<Vec<_>>() {
+            self.docker.anchors.ensured.remove(&name);
+        }
+    }
+
+    /// Removes a project's anchors but those of the services in `keep`.
+    fn remove_anchors(&mut self, project: String, keep: BTreeSet<String>) {
+        let Ok(engine) = self.engine() else { return };
+        let (inbox, owner) = (self.inbox.clone(), self.identity.owner.clone());
+        self.removals.spawn(async move {
+            if let Err(error) = anchor::remove(engine.client(), &owner, &project, &keep).await {
+                let text = format!("anchors that aren't needed any more can't be removed: {error}");
+                inbox.send(Input::Warning { project, text }).await.ok();
+            }
+        });
+    }
+}

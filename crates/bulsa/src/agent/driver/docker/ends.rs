@@ -1,0 +1,284 @@
+//! How containers end, and whose doing it was.
+//!
+//! Owns: telling a death from a human's wish. A `docker stop` or `docker kill` of a container, `compose stop` and
+//! `compose down` are wishes, if the Engine stays up after them; a signal from inside, `docker rm -f`, and an Engine
+//! that shuts down (which looks like a `docker stop` of everything) are deaths. So a container that gets a signal to
+//! end which isn't ours is un-routed, nothing takes its place, and it is looked at again every [`LOOK_AGAIN`] until it
+//! has ended and what that was is clear. Never: acts on the difference; that is the core's.
+
+use std::time::Duration;
+
+use bulsa_core::{
+    decide::{Event, ExitStatus, Origin},
+    ids::ReplicaId,
+    spec::Role,
+    time::Timestamp,
+};
+
+use super::{DockerInput, Driver, Input, State};
+use crate::agent::docker::{Docker, Found};
+
+/// One that lives on for so long after a signal has taken it for something else than its end. (`docker stop` waits ten
+/// seconds unless told otherwise.)
+const SURVIVED: Duration = Duration::from_secs(12);
+
+/// So much later the second look comes: an Engine that shuts down has stopped to answer by then, and `docker rm -f`
+/// has removed the container.
+const LOOK_AGAIN: Duration = Duration::from_millis(1000);
+
+/// SIGINT, SIGQUIT, SIGKILL and SIGTERM: what a program is ended with.
+const ENDING: [i32; 4] = [2, 3, 9, 15];
+
+/// What others did to a container.
+#[derive(Clone, Debug, Default)]
+pub(in crate::agent::driver) struct Meddling {
+    /// The Engine was asked to stop it (`docker stop`), not only to signal it.
+    stop: bool,
+    /// The last signal that it was sent through the Engine.
+    signal: Option<i32>,
+    /// How it ended.
+    ended: Option<ExitStatus>,
+    /// When it was meddled with first.
+    since: Timestamp,
+}
+
+/// What a second look found.
+pub(in crate::agent) struct Judged {
+    container: String,
+    /// `Err`: the Engine is gone. `Ok(None)`: the container is.
+    found: Result<Option<Found>, String>,
+}
+
+impl Driver {
+    /// Somebody sent a container a signal, or asked the Engine to stop it.
+    pub(super) fn meddled(&mut self, container: &str, signal: Option<i32>) {
+        if self.docker.asked.contains(container) {
+            return;
+        }
+        let Some((name, id)) = self.docker.containers.get(container).cloned() else { return };
+        if self.is_stopping(&name, &id) {
+            return;
+        }
+        let now = self.clock.now();
+        let Some(project) = self.projects.get_mut(&name) else { return };
+        let stops = project
+            .desired
+            .service(id.release, &id.service)
+            .is_some_and(|service| signal == Some(service.stop_signal));
+        // Others are for the program: a reload, a dump.
+        if signal.is_some_and(|signal| !ENDING.contains(&signal)) && !stops {
+            return;
+        }
+        let is_new = !self.docker.meddling.contains_key(container);
+        // The `stop` event comes before or after `die`.
+        if is_new && project.observed.replica(&id).is_none() {
+            return;
+        }
+        let fresh = Meddling { since: now, ..Meddling::default() };
+        let meddling = self.docker.meddling.entry(container.to_owned()).or_insert(fresh);
+        match signal {
+            Some(signal) => meddling.signal = Some(signal),
+            None => meddling.stop = true,
+        }
+        if is_new {
+            project.apply(Event::Paused { id, paused: true }, now);
+            self.look_later(container);
+        }
+    }
+
+    /// A container ended.
+    pub(super) fn container_died(&mut self, container: &str, exit_code: i64, oom: bool) {
+        let Some((name, id)) = self.docker.containers.get(container).cloned() else { return };
+        if self.docker.starting.contains(&(name.clone(), id.clone()))
+            && self.role_of(&name, &id) == Role::Shared
+        {
+            return; // the start itself reports
+        }
+        let (now, status) = (self.clock.now(), status_of(exit_code, oom));
+        let ours = self.docker.asked.contains(container) || self.is_stopping(&name, &id);
+        let is_shared = self.role_of(&name, &id) == Role::Shared;
+        let meddling = self.docker.meddling.get_mut(container).filter(|_| !ours);
+        if meddling.is_none() && (ours || !is_shared) {
+            self.ended(container, &name, &id, status);
+            return;
+        }
+        let is_new = !self.docker.meddling.contains_key(container);
+        let fresh = Meddling { since: now, ..Meddling::default() };
+        self.docker.meddling.entry(container.to_owned()).or_insert(fresh).ended = Some(status);
+        if let Some(project) = self.projects.get_mut(&name) {
+            project.apply(Event::Paused { id, paused: true }, now);
+        }
+        if is_new {
+            self.look_later(container);
+        }
+    }
+
+    /// Looks at a container again in a while.
+    fn look_later(&self, container: &str) {
+        let engine = self.engine();
+        let (inbox, container) = (self.inbox.clone(), container.to_owned());
+        drop(tokio::spawn(async move {
+            tokio::time::sleep(LOOK_AGAIN).await;
+            let found = match engine {
+                Ok(engine) => second_look(&engine, &container).await,
+                Err(error) => Err(error),
+            };
+            inbox.send(Input::Docker(DockerInput::Judged(Judged { container, found }))).await.ok();
+        }));
+    }
+
+    /// The second look is done: it was a human, or it was a death.
+    pub(super) fn judged(&mut self, judged: Judged) {
+        let Judged { container, found } = judged;
+        let meddling = self.docker.meddling.remove(&container).unwrap_or_default();
+        let is_up = matches!(&found, Ok(Some(found)) if found.is_up());
+        let is_young = self.clock.now().since(meddling.since) < SURVIVED;
+        // It is told to end, and takes its time; or the end was told of before the Engine had it in its books.
+        if is_up && is_young && (meddling.stop || meddling.signal.is_some()) && meddling.ended.is_none() {
+            self.docker.meddling.insert(container.clone(), meddling);
+            return self.look_later(&container);
+        }
+        let Some((name, id)) = self.docker.containers.get(&container).cloned() else { return };
+        let status = meddling.ended.unwrap_or(ExitStatus::Unknown);
+        let by_human = meddling.stop || meddling.signal.is_some();
+        match found {
+            // An Engine that is gone shut down: the list after its return says what is left.
+            Err(error) => tracing::info!(error, container, "the Engine went away after a container ended"),
+            Ok(Some(found)) if matches!(found.state, State::Running | State::Paused) => {
+                self.resume(&name, &id);
+                self.see(found);
+            }
+            Ok(Some(found)) if found.state == State::Restarting => self.look_again(&container),
+            Ok(Some(_)) if by_human => self.taken_away(&name, &id, status, meddling.stop),
+            Ok(None) if meddling.stop => {
+                self.docker.containers.remove(&container);
+                self.taken_away(&name, &id, status, true);
+            }
+            Ok(None) => {
+                self.docker.containers.remove(&container);
+                self.ended(&container, &name, &id, status);
+            }
+            Ok(Some(_)) => self.ended(&container, &name, &id, status),
+        }
+    }
+
+    fn resume(&mut self, name: &str, id: &ReplicaId) {
+        let now = self.clock.now();
+        if let Some(project) = self.projects.get_mut(name) {
+            project.apply(Event::Paused { id: id.clone(), paused: false }, now);
+        }
+    }
+
+    /// A human's wish: seen, recorded as theirs, and left alone.
+    fn taken_away(&mut self, name: &str, id: &ReplicaId, status: ExitStatus, stopped: bool) {
+        let now = self.clock.now();
+        let Some(project) = self.projects.get_mut(name) else { return };
+        project.apply(Event::TakenAway { id: id.clone(), status }, now);
+        let text = format!(
+            "{} was {} by a person and is left alone; `bulsa start {}` or `docker start` brings it back",
+            id.name(),
+            if stopped { "stopped" } else { "killed" },
+            id.service
+        );
+        self.tell(name, "replica.taken_away", Some(id), text);
+        self.forget(name, id);
+    }
+
+    /// A replica is dead, and its container is of no more use.
+    fn ended(&mut self, container: &str, name: &str, id: &ReplicaId, status: ExitStatus) {
+        let is_shared = self.role_of(name, id) == Role::Shared;
+        self.docker.asked.remove(container);
+        self.replica_gone(name, id, status);
+        // The data of a backing service may be in its container: it is started again as it is.
+        if !is_shared || self.projects.get(name).is_none_or(|project| project.desired.down) {
+            self.remove_container(container);
+        }
+    }
+
+    /// A container that is there and doesn't run.
+    pub(super) fn see_ended(&mut self, name: &str, id: &ReplicaId, found: &Found) {
+        if self.docker.starting.contains(&(name.to_owned(), id.clone()))
+            || self.docker.meddling.contains_key(&found.id)
+        {
+            return;
+        }
+        let Some(project) = self.projects.get(name) else { return };
+        if project.desired.withheld.contains(&id.slot()) {
+            return; // a human stopped it, and may start it again
+        }
+        let is_known = project.observed.replica(id).is_some();
+        let is_shared = self.role_of(name, id) == Role::Shared;
+        if !is_known && is_shared {
+            return; // decide finds that it is missing, and starts it as it is
+        }
+        let status = status_of(found.exit_code, found.oom_killed);
+        if !is_known {
+            // It ended while no agent lived: what it was to do, or died of, still counts.
+            let now = self.clock.now();
+            if let Some(project) = self.projects.get_mut(name) {
+                let at = Timestamp(found.started_at_ms.unwrap_or_default());
+                let origin = Origin::Adopted { routed: false };
+                project.apply(Event::Started { id: id.clone(), at, origin }, now);
+            }
+        }
+        self.ended(&found.id, name, id, status);
+    }
+
+    /// Looks at one container now.
+    pub(super) fn look_again(&mut self, container: &str) {
+        let Ok(engine) = self.engine() else { return };
+        let (inbox, container) = (self.inbox.clone(), container.to_owned());
+        self.tasks.spawn(async move {
+            let found = second_look(&engine, &container).await;
+            inbox.send(Input::Docker(DockerInput::Judged(Judged { container, found }))).await.ok();
+        });
+    }
+
+    /// Removes a container that ended, after its last output was copied.
+    pub(super) fn remove_container(&mut self, container: &str) {
+        let Ok(engine) = self.engine() else { return };
+        let follower = self.docker.followers.remove(container);
+        self.docker.containers.remove(container);
+        self.docker.asked.remove(container);
+        self.docker.ended.insert(container.to_owned());
+        let (inbox, container) = (self.inbox.clone(), container.to_owned());
+        self.removals.spawn(async move {
+            if let Some(follower) = follower {
+                super::logs::finish(follower).await;
+            }
+            if let Err(error) = engine.remove(&container, true).await {
+                let text = format!("a container that ended can't be removed: {error}");
+                inbox.send(Input::Warning { project: String::new(), text }).await.ok();
+            }
+        });
+    }
+}
+
+async fn second_look(engine: &Docker, container: &str) -> Result<Option<Found>, String> {
+    engine.inspect(container).await.map_err(|error| error.to_string())
+}
+
+/// How a container ended. The Engine gives a signal as 128 + its number, as shells do. A container that the kernel
+/// killed for its memory ended by its own doing.
+pub(super) fn status_of(exit_code: i64, oom: bool) -> ExitStatus {
+    const SIGNALLED: i64 = 128;
+    let code = i32::try_from(exit_code).unwrap_or(-1);
+    match exit_code - SIGNALLED {
+        2 | 9 | 15 if !oom => ExitStatus::Signal(code - 128),
+        _ => ExitStatus::Code(code),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_from_outside_are_told_from_a_programs_own_end() {
+        assert_eq!(status_of(0, false), ExitStatus::Code(0));
+        assert_eq!(status_of(137, false), ExitStatus::Signal(9));
+        assert_eq!(status_of(143, false), ExitStatus::Signal(15));
+        assert_eq!(status_of(137, true), ExitStatus::Code(137), "no memory left is the program's own doing");
+        assert_eq!(status_of(139, false), ExitStatus::Code(139), "a crash is, too");
+    }
+}

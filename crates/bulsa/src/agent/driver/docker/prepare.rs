@@ -1,0 +1,187 @@
+//! What a deploy needs before it can begin: images pulled and pinned, networks and volumes there.
+//!
+//! Owns: that step, aside from the driver's loop. It changes nothing that users see: what it makes is idle until a
+//! release uses it. Never: begins a deployment; the request, with its images pinned, is asked again and takes the same
+//! way as one without containers.
+
+use std::collections::BTreeMap;
+
+use bulsa_core::{
+    image::Reference,
+    room::Room,
+    spec::{Spec, container::ImageFacts, pin::pin},
+    wire::{
+        api::{Answer, DeployRequest, Event as WireEvent, Request},
+        spec::SpecV1,
+    },
+};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{DockerInput, Driver, Input, room::measure};
+use crate::agent::driver::{requests::WAITING_MAX, view::is_serving};
+use crate::agent::{
+    docker::Docker,
+    images::{self, Progress, Wanted},
+};
+
+/// At most this many lines of progress wait to be told.
+const PROGRESS_MAX: usize = 64;
+
+/// A deploy's needs are there, or can't be.
+pub(in crate::agent) struct Prepared {
+    request: DeployRequest,
+    answer: oneshot::Sender<Answer>,
+    room: Room,
+    result: Result<Spec, Vec<String>>,
+}
+
+/// Whether a spec has containers whose image isn't pinned yet.
+pub(in crate::agent::driver) fn needs_preparation(spec: &Spec) -> bool {
+    let containers = spec.services.values().filter_map(|service| service.container.as_ref());
+    containers.into_iter().any(|container| container.image_id.is_none())
+}
+
+impl Driver {
+    /// Gets everything that a deploy needs; the request is asked again then.
+    pub(in crate::agent::driver) fn prepare(
+        &mut self,
+        request: DeployRequest,
+        spec: Spec,
+        answer: oneshot::Sender<Answer>,
+    ) {
+        let engine = match self.engine() {
+            Ok(engine) => engine,
+            // Nobody has asked the Engine yet: its answer is a matter of milliseconds.
+            Err(_) if self.docker.trouble.is_empty() && self.docker.asking.len() < WAITING_MAX => {
+                self.docker.asking.push((request, answer));
+                return self.reach_engine();
+            }
+            Err(error) => {
+                self.reach_engine();
+                answer.send(Answer::Refused { errors: vec![error] }).ok();
+                return;
+            }
+        };
+        if !request.plan && !self.docker.preparing.insert(spec.project.clone()) {
+            let reason = "another deploy gets its images".to_owned();
+            answer.send(Answer::Denied { reason, who: None, since_ms: None }).ok();
+            return;
+        }
+        let (out, mut progress) = mpsc::channel::<Progress>(PROGRESS_MAX);
+        let (events, project, clock) = (self.events.clone(), spec.project.clone(), self.clock);
+        let ids = self.store.clone();
+        self.tasks.spawn(async move {
+            while let Some(step) = progress.recv().await {
+                let event = WireEvent {
+                    id: ids.next_id(),
+                    at_ms: clock.now().0,
+                    project: project.clone(),
+                    kind: "image.progress".to_owned(),
+                    service: Some(step.service.clone()),
+                    replica: None,
+                    text: format!("{}: {}", step.service, step.text),
+                };
+                // Nobody need follow.
+                events.send(event).ok();
+            }
+        });
+        let (inbox, samples) = (self.inbox.clone(), self.samples(&request.project));
+        self.tasks.spawn(async move {
+            let room = measure(&engine, samples).await;
+            let result = prepare(&engine, &request, spec, &out).await;
+            let prepared = Box::new(Prepared { request, answer, room, result });
+            inbox.send(Input::Docker(DockerInput::Prepared(prepared))).await.ok();
+        });
+    }
+
+    /// The Engine answered, or didn't: those who waited for that are asked again.
+    pub(super) async fn ask_prepared(&mut self) {
+        for (request, answer) in std::mem::take(&mut self.docker.asking) {
+            self.asked(Request::Deploy(Box::new(request)), answer).await;
+        }
+    }
+
+    pub(super) async fn prepared(&mut self, prepared: Prepared) {
+        let Prepared { mut request, answer, room, result } = prepared;
+        self.docker.rooms.insert(request.project.clone(), room);
+        if !request.plan {
+            self.docker.preparing.remove(&request.project);
+        }
+        match result {
+            Ok(_) if answer.is_closed() => {
+                let text = "whoever asked for the deploy is gone: it is not begun".to_owned();
+                self.tell(&request.project.clone(), "deploy.abandoned", None, text);
+            }
+            Ok(spec) => {
+                request.spec = SpecV1::from(&spec);
+                self.asked(Request::Deploy(Box::new(request)), answer).await;
+            }
+            Err(errors) => {
+                let project = self.projects.get(&request.project);
+                let is_live = project.is_some_and(|project| project.desired.live.is_some());
+                let serving = project.is_some_and(is_serving);
+                let text = format!("the deploy could not begin: {}", errors.join("; "));
+                self.tell(&request.project.clone(), "deploy.failed", None, text);
+                let failed = if is_live && !request.plan {
+                    Answer::Failed { errors, serving }
+                } else {
+                    Answer::Refused { errors }
+                };
+                answer.send(failed).ok();
+            }
+        }
+    }
+}
+
+async fn prepare(
+    engine: &Docker,
+    request: &DeployRequest,
+    spec: Spec,
+    progress: &mpsc::Sender<Progress>,
+) -> Result<Spec, Vec<String>> {
+    let facts = resolve_all(engine, request, &spec, progress).await?;
+    let spec = pin(spec, &facts);
+    if request.plan {
+        return Ok(spec);
+    }
+    let mut errors: Vec<String> = Vec::new();
+    for made in [engine.ensure_networks(&spec).await, engine.ensure_volumes(&spec).await] {
+        errors.extend(made.err().into_iter().flatten().map(|error| error.to_string()));
+    }
+    if errors.is_empty() { Ok(spec) } else { Err(errors) }
+}
+
+/// The images of all services whose image isn't pinned; every problem at once.
+async fn resolve_all(
+    engine: &Docker,
+    request: &DeployRequest,
+    spec: &Spec,
+    progress: &mpsc::Sender<Progress>,
+) -> Result<BTreeMap<String, ImageFacts>, Vec<String>> {
+    let wanted: Vec<Wanted<'_>> = spec
+        .services
+        .values()
+        .filter_map(|service| {
+            let container = service.container.as_deref().filter(|one| one.image_id.is_none())?;
+            let registry = Reference::parse(&container.image).ok().map(|reference| reference.registry);
+            Some(Wanted {
+                service: &service.name,
+                container,
+                role: service.role,
+                no_pull: request.no_pull || request.plan,
+                credentials: registry.and_then(|registry| request.credentials.get(&registry).cloned()),
+            })
+        })
+        .collect();
+    let (mut facts, mut errors) = (BTreeMap::new(), Vec::new());
+    for (name, resolved) in images::resolve_all(engine.client(), &wanted, progress).await {
+        match resolved {
+            Ok(resolved) => drop(facts.insert(name, resolved.facts)),
+            Err(error) => {
+                let position = spec.services.get(&name).map_or("", |service| service.position.as_str());
+                errors.push(format!("{position}: `{name}`: {error}"));
+            }
+        }
+    }
+    if errors.is_empty() { Ok(facts) } else { Err(errors) }
+}

@@ -1,0 +1,126 @@
+//! What is spoken on a published port: HTTP, or anything else.
+//!
+//! Owns: asking a replica that is ready, once per port. A port is HTTP if the file says so, if it is checked over HTTP,
+//! or if a replica answers HTTP/1 on it; else it is passed through as plain TCP. Never: asks a port whose protocol the
+//! file gives; changes its mind while a release serves.
+
+use std::{net::SocketAddr, time::Duration};
+
+use bulsa_core::{
+    ids::ReplicaId,
+    spec::{Check, Protocol, Service},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+
+use super::{DockerInput, Driver, Input};
+
+/// A server that says nothing for so long after a request doesn't speak HTTP.
+const ANSWER_WAIT: Duration = Duration::from_secs(2);
+
+/// What was found on a port.
+pub(in crate::agent) struct Spoken {
+    project: String,
+    service: String,
+    port: u16,
+    protocol: Protocol,
+}
+
+impl Driver {
+    /// A replica is ready: asks it what it speaks on the ports of which that isn't known.
+    pub(in crate::agent::driver) fn ask_what_is_spoken(&mut self, name: &str, id: &ReplicaId) {
+        let Some(project) = self.projects.get_mut(name) else { return };
+        let Some(service) = project.desired.service(id.release, &id.service) else { return };
+        if !super::is_container(service) {
+            return;
+        }
+        let Some(addr) = project.observed.replica(id).and_then(|replica| replica.addr) else { return };
+        let unknown: Vec<u16> = ports(service)
+            .filter(|port| known(service, *port).is_none())
+            .filter(|port| !project.spoken.contains_key(&(id.service.clone(), *port)))
+            .collect();
+        for port in unknown {
+            let (inbox, project) = (self.inbox.clone(), name.to_owned());
+            let (service, addr) = (id.service.clone(), SocketAddr::new(addr.ip(), port));
+            self.tasks.spawn(async move {
+                let protocol = if answers_http(addr).await { Protocol::Http } else { Protocol::Tcp };
+                let spoken = Spoken { project, service, port, protocol };
+                inbox.send(Input::Docker(DockerInput::Spoken(spoken))).await.ok();
+            });
+        }
+    }
+
+    pub(super) fn spoken(&mut self, spoken: &Spoken) {
+        let Some(project) = self.projects.get_mut(&spoken.project) else { return };
+        let key = (spoken.service.clone(), spoken.port);
+        if project.spoken.insert(key, spoken.protocol) != Some(spoken.protocol) {
+            self.republish = true;
+        }
+    }
+}
+
+/// Every port that the proxy may listen for.
+fn ports(service: &Service) -> impl Iterator<Item = u16> {
+    let anchored = service.container.iter().flat_map(|container| container.anchor.iter().copied());
+    service.ports.iter().map(|port| port.target).chain(anchored)
+}
+
+/// What the file says of a port, or what its check shows.
+pub(in crate::agent::driver) fn known(service: &Service, target: u16) -> Option<Protocol> {
+    let said = service.ports.iter().find(|port| port.target == target).map(|port| port.protocol);
+    match said {
+        Some(protocol @ (Protocol::Http | Protocol::Tcp)) => return Some(protocol),
+        Some(Protocol::Detect) | None => {}
+    }
+    let first = ports(service).next();
+    match &service.probe.check {
+        Check::Http { port, .. } if port.or(first) == Some(target) => Some(Protocol::Http),
+        _ => None,
+    }
+}
+
+/// Whether the first bytes of an answer are HTTP/1's.
+async fn answers_http(addr: SocketAddr) -> bool {
+    let ask = async {
+        let mut stream = TcpStream::connect(addr).await.ok()?;
+        let head =
+            format!("GET / HTTP/1.1\r\nHost: {addr}\r\nUser-Agent: bulsa-probe\r\nConnection: close\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.ok()?;
+        let mut first = [0_u8; 7];
+        stream.read_exact(&mut first).await.ok()?;
+        Some(first == *b"HTTP/1.")
+    };
+    timeout(ANSWER_WAIT, ask).await.ok().flatten().unwrap_or(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::TcpListener;
+
+    async fn server(says: &'static [u8]) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.write_all(says).await.unwrap();
+            let mut rest = Vec::new();
+            drop(stream.read_to_end(&mut rest).await);
+        });
+        addr
+    }
+
+    #[tokio::test]
+    async fn a_web_server_and_a_database_are_told_apart() {
+        assert!(answers_http(server(b"HTTP/1.1 404 Not Found\r\n\r\n").await).await);
+        assert!(!answers_http(server(b"5.7.30-log\0 greeting").await).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_waits_for_its_own_protocol_speaks_no_http() {
+        assert!(!answers_http(server(b"").await).await);
+    }
+}

@@ -1,0 +1,183 @@
+//! The route table of all projects, as the proxies get it.
+//!
+//! Owns: joining what decide wants with ports, sockets, protocols and limits. Never: opens a socket; chooses a target.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use bulsa_core::{
+    decide,
+    ids::ReleaseId,
+    spec::{self, TrustedProxy},
+};
+use bulsa_proxy::{
+    CloseTunnels, HOLD_MS_MAX, Hold, ListenerRoutes, Protocol, Route, Service, TABLE_VERSION, Table, Target,
+    WITHIN_MS_MAX,
+};
+use ipnet::IpNet;
+
+use super::{Project, Routes, name_of};
+use crate::agent::driver::docker::{Anchors, known};
+
+/// A table in the making.
+pub(super) struct Maker<'a> {
+    routes: &'a Routes,
+    anchors: &'a Anchors,
+    table: Table,
+    listeners: BTreeMap<String, (Protocol, Vec<Route>)>,
+    trusted: BTreeSet<IpNet>,
+}
+
+/// A project with the release that its routes lead to.
+struct Live<'a> {
+    project: &'a Project,
+    release: ReleaseId,
+}
+
+impl<'a> Maker<'a> {
+    /// A table with the next number and nothing in it.
+    pub(super) fn new(routes: &'a Routes, anchors: &'a Anchors) -> Self {
+        let table = Table { number: routes.number + 1, version: TABLE_VERSION, ..Table::empty(0) };
+        Self { routes, anchors, table, listeners: BTreeMap::new(), trusted: BTreeSet::new() }
+    }
+
+    /// Adds what a project wants.
+    pub(super) fn add(&mut self, project: &Project) {
+        let wanted = &project.decision.table;
+        let close = wanted.close_tunnels.iter().map(|close| CloseTunnels {
+            target: project.task(&close.replica),
+            within_ms: millis(close.within, WITHIN_MS_MAX),
+        });
+        self.table.close_tunnels.extend(close);
+        let Some(release) = wanted.release else { return };
+        let Some(spec) = project.desired.releases.get(&release).map(|release| &release.spec) else { return };
+        self.trusted.extend(spec.trusted_proxies.iter().flat_map(|trusted| blocks(trusted, project)));
+        let live = Live { project, release };
+        for (name, route) in &wanted.routes {
+            if let Some(service) = spec.services.get(name) {
+                self.add_service(&live, service, route);
+            }
+        }
+    }
+
+    fn add_service(&mut self, live: &Live<'_>, service: &spec::Service, route: &decide::Route) {
+        let mut indices: BTreeMap<Option<u16>, usize> = BTreeMap::new();
+        let mut index = |maker: &mut Self, target: u16| {
+            // A process has one port, whichever it is; a container has all that the file names.
+            let own = service.container.as_ref().map(|_| target);
+            *indices.entry(own).or_insert_with(|| maker.add_targets(live, service, route, own))
+        };
+        let project = &live.project.name;
+        for port in &service.ports {
+            let socket = name_of(project, &service.name, port);
+            if self.routes.sockets.contains_key(&socket) {
+                let target = index(self, port.target);
+                let route =
+                    Route { host: port.route_host.clone(), path: port.route_path.clone(), service: target };
+                let protocol = self.protocol(live, service, port.target, &socket);
+                self.add_route(socket, protocol, route);
+            }
+        }
+        for (port, socket) in self.anchors.sockets(project, &service.name) {
+            let is_served = service.container.as_ref().is_some_and(|one| one.anchor.contains(&port));
+            if is_served && self.routes.sockets.contains_key(&socket) {
+                let route = Route { host: None, path: "/".to_owned(), service: index(self, port) };
+                let protocol = self.protocol(live, service, port, &socket);
+                self.add_route(socket, protocol, route);
+            }
+        }
+    }
+
+    fn add_route(&mut self, socket: String, protocol: Protocol, route: Route) {
+        let (spoken, routes) = self.listeners.entry(socket).or_insert((protocol, Vec::new()));
+        routes.push(route);
+        if routes.len() > 1 {
+            // Only HTTP has hosts and paths to tell services apart by.
+            *spoken = Protocol::Http;
+        }
+    }
+
+    fn add_targets(
+        &mut self,
+        live: &Live<'_>,
+        service: &spec::Service,
+        route: &decide::Route,
+        port: Option<u16>,
+    ) -> usize {
+        let targets = route.targets.iter().map(|(id, addr)| Target {
+            id: live.project.task(id),
+            addr: SocketAddr::new(addr.ip(), port.unwrap_or(addr.port())),
+            release: live.release.to_string(),
+        });
+        let hold = if route.stopped {
+            Hold { time_ms: 0, requests: 0 }
+        } else {
+            Hold { time_ms: millis(service.hold.time, HOLD_MS_MAX), requests: service.hold.requests }
+        };
+        let suffix = port.map(|port| format!(":{port}")).unwrap_or_default();
+        let name = format!("{}/{}{suffix}", live.project.name, service.name);
+        self.table.services.push(Service { name, targets: targets.collect(), hold });
+        self.table.services.len() - 1
+    }
+
+    /// What is spoken on a socket: what the file says, what a replica was found to speak, or what the last table of the
+    /// agent before this one says; HTTP until anything is known.
+    fn protocol(&self, live: &Live<'_>, service: &spec::Service, target: u16, socket: &str) -> Protocol {
+        let found = || live.project.spoken.get(&(service.name.clone(), target)).copied();
+        match known(service, target).or_else(found) {
+            Some(spec::Protocol::Tcp) => Protocol::Tcp,
+            Some(spec::Protocol::Http) => Protocol::Http,
+            Some(spec::Protocol::Detect) | None if self.routes.was_tcp.contains(socket) => Protocol::Tcp,
+            Some(spec::Protocol::Detect) | None => Protocol::Http,
+        }
+    }
+
+    /// The table.
+    pub(super) fn finish(mut self) -> Table {
+        let listeners = self.listeners.into_iter();
+        self.table.listeners =
+            listeners.map(|(name, (protocol, routes))| ListenerRoutes { name, protocol, routes }).collect();
+        self.table.trusted = self.trusted.into_iter().collect();
+        self.table
+    }
+}
+
+fn blocks(trusted: &TrustedProxy, project: &Project) -> Vec<IpNet> {
+    let loopback = || {
+        [
+            IpNet::new(IpAddr::from([127, 0, 0, 0]), 8),
+            IpNet::new(IpAddr::from(std::net::Ipv6Addr::LOCALHOST), 128),
+        ]
+    };
+    match trusted {
+        TrustedProxy::Loopback => loopback().into_iter().filter_map(Result::ok).collect(),
+        // On the process engine the project's own replicas come over loopback, or from a namespace of their own; on the
+        // docker engine from its networks.
+        TrustedProxy::Project => {
+            let pools = crate::agent::process::netns::plan::POOLS.iter();
+            let namespaces = pools.filter_map(|(base, length)| IpNet::new(IpAddr::V4(*base), *length).ok());
+            namespaces.chain(project.subnets.iter().copied()).collect()
+        }
+        TrustedProxy::Block(base, length) => IpNet::new(*base, *length).ok().into_iter().collect(),
+    }
+}
+
+/// Whole milliseconds, at most so many: what the proxy takes is bounded, whatever a file asks for.
+fn millis(time: Duration, max: u64) -> u64 {
+    u64::try_from(time.as_millis()).map_or(max, |ms| ms.min(max))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_file_can_ask_the_proxy_for_more_than_it_takes() {
+        assert_eq!(millis(Duration::from_secs(2), HOLD_MS_MAX), 2000);
+        assert_eq!(millis(Duration::from_secs(100 * 3600), HOLD_MS_MAX), HOLD_MS_MAX);
+        assert_eq!(millis(Duration::MAX, WITHIN_MS_MAX), WITHIN_MS_MAX);
+    }
+}

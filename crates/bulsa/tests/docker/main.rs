@@ -1,0 +1,24 @@
+//! Everything on the Docker Engine, end to end: the real program, real containers, real images, load that counts every
+//! failure. Each test runs on the Engine that this machine has and, as far as `cargo xtask parts` could get it, on a
+//! newer one.
+//!
+//! The short form takes minutes; `BULSA_LONG=1` asks for the long one (20 deploys in a row).
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    reason = "a test may fail by panicking, helpers included, and says why it skips something"
+)]
+
+mod broken;
+mod compose_commands;
+mod deploys;
+mod examples;
+mod humans;
+mod inside;
+mod parts_run;
+mod restarts;
+mod shop;
+#[path = "../support/support.rs"]
+mod support;
