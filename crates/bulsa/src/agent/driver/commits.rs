@@ -130,11 +130,16 @@ impl Driver {
             Change::Retire { release } => {
                 self.tell(name, "release.retired", None, format!("release {release} is retired"));
             }
-            Change::JobDone { service, success, .. } => {
+            Change::JobDone { service, success, release } => {
                 let how = if *success { "is done" } else { "failed" };
                 let text = format!("the job `{service}` {how}");
                 self.tell(name, "job.done", None, text.clone());
                 self.progress(name, ProgressKind::Line, text);
+                if *success {
+                    for line in self.output_of(name, service, *release) {
+                        self.progress(name, ProgressKind::Line, line);
+                    }
+                }
             }
             Change::Proven { release } => {
                 let text = format!("release {release} serves, though it never passed its gate");

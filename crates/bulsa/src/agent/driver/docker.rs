@@ -23,7 +23,7 @@ use std::{
 };
 
 use bulsa_core::{
-    decide::{Event, Origin, ReplicaPhase},
+    decide::{Event, ExitStatus, Origin, ReplicaPhase},
     ids::{ReleaseId, ReplicaId},
     room::Room,
     spec::{Role, Service},
@@ -64,12 +64,16 @@ pub(super) struct DockerSide {
     reachable: bool,
     /// Why it didn't.
     trouble: String,
+    /// When it went away.
+    lost_at: Option<Timestamp>,
     /// The replicas of our containers, by container id. Those that a human stopped stay in it.
     containers: BTreeMap<String, (String, ReplicaId)>,
     /// Containers that ended and are being removed: a list that was asked for before may still have them running.
     ended: BTreeSet<String>,
     /// Containers that we asked to stop: what then happens to them is our doing.
     asked: BTreeSet<String>,
+    /// Containers that ended, and whose last output is being copied.
+    ending: BTreeSet<String>,
     /// What others did to our containers.
     meddling: BTreeMap<String, ends::Meddling>,
     /// Starts under way.
@@ -117,6 +121,13 @@ pub(in crate::agent) enum DockerInput {
     TornDown(String),
     /// What came of an anchor.
     Anchored(Anchored),
+    /// A container ended, and its last output is copied.
+    Ended {
+        /// Which.
+        container: String,
+        /// How.
+        status: ExitStatus,
+    },
     /// A container may be removed.
     Leftover(String),
 }
@@ -179,6 +190,7 @@ impl Driver {
             DockerInput::Anchored(anchored) => self.anchored(anchored).await,
             DockerInput::Subnets(subnets) => self.subnets(&subnets),
             DockerInput::TornDown(project) => self.torn_down(&project),
+            DockerInput::Ended { container, status } => self.output_copied(&container, status),
             DockerInput::Leftover(container) => self.remove_container(&container),
         }
     }
@@ -211,6 +223,7 @@ impl Driver {
             News::Connected(info) => {
                 self.docker.reachable = true;
                 self.docker.trouble.clear();
+                self.docker.lost_at = None;
                 self.ask_for_subnets();
                 self.ask_prepared().await;
                 let text = format!(
@@ -223,6 +236,7 @@ impl Driver {
                 let text = format!(
                     "the Docker Engine is gone: {error}; what runs goes on, nothing is started until it is back"
                 );
+                self.docker.lost_at = Some(self.clock.now());
                 self.unreached(text);
             }
             News::Listed { containers, asked_at } => {
@@ -263,10 +277,9 @@ impl Driver {
         for found in &containers {
             let Some((name, id)) = self.whose(found) else { continue };
             // One that is looked at again isn't gone yet.
-            if found.is_up()
-                || found.state == State::Restarting
-                || self.docker.meddling.contains_key(&found.id)
-            {
+            let is_looked_at =
+                self.docker.meddling.contains_key(&found.id) || self.docker.ending.contains(&found.id);
+            if found.is_up() || found.state == State::Restarting || is_looked_at {
                 let at = Timestamp(found.started_at_ms.unwrap_or_default());
                 alive.entry(name).or_default().insert(id, at);
             }
@@ -395,7 +408,7 @@ impl Driver {
             self.docker.asked.remove(container);
             let is_there = self.projects.get(&name).is_some_and(|p| p.observed.replica(&id).is_some());
             if is_there {
-                self.replica_gone(&name, &id, bulsa_core::decide::ExitStatus::Unknown);
+                self.replica_gone(&name, &id, ExitStatus::Unknown);
             }
         }
         self.docker.followers.remove(container);

@@ -123,6 +123,13 @@ impl Driver {
         lines
     }
 
+    /// The last lines of a service's newest replica, for people.
+    pub(super) fn output_of(&self, name: &str, service: &str, release: ReleaseId) -> Vec<String> {
+        let newest = self.newest_output(name, service, release);
+        let lines = newest.into_iter().flat_map(|(_, lines)| lines);
+        lines.map(|line| format!("  {service}: {line}")).collect()
+    }
+
     /// The last lines of the newest replica of a service in a release, read from its log file.
     fn newest_output(
         &self,

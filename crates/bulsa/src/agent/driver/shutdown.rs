@@ -112,6 +112,7 @@ impl Driver {
         self.republish |= self.lacks_sockets();
         self.bound_logs();
         self.prune_images();
+        self.give_up_on_engine().await;
         if self.keeper_lost {
             self.look_for_dead();
         }

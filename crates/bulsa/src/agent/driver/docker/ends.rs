@@ -186,6 +186,33 @@ impl Driver {
 
     /// A replica is dead, and its container is of no more use.
     fn ended(&mut self, container: &str, name: &str, id: &ReplicaId, status: ExitStatus) {
+        if self.docker.ending.contains(container) {
+            return;
+        }
+        // What it wrote last says why a release can't be taken; a replica that served is replaced without a delay.
+        let replica = self.projects.get(name).and_then(|project| project.observed.replica(id));
+        let is_news = replica.is_some_and(|replica| replica.health.ready_since().is_none());
+        let follower = self.docker.followers.remove(container);
+        let (true, Some(follower)) = (is_news, follower) else {
+            return self.finish(container, name, id, status);
+        };
+        self.docker.ending.insert(container.to_owned());
+        let (inbox, container) = (self.inbox.clone(), container.to_owned());
+        self.tasks.spawn(async move {
+            super::logs::finish(follower).await;
+            inbox.send(Input::Docker(DockerInput::Ended { container, status })).await.ok();
+        });
+    }
+
+    /// A container's last output is copied: now its end is told.
+    pub(super) fn output_copied(&mut self, container: &str, status: ExitStatus) {
+        self.docker.ending.remove(container);
+        if let Some((name, id)) = self.docker.containers.get(container).cloned() {
+            self.finish(container, &name, &id, status);
+        }
+    }
+
+    fn finish(&mut self, container: &str, name: &str, id: &ReplicaId, status: ExitStatus) {
         let is_shared = self.role_of(name, id) == Role::Shared;
         self.docker.asked.remove(container);
         self.replica_gone(name, id, status);
@@ -199,6 +226,7 @@ impl Driver {
     pub(super) fn see_ended(&mut self, name: &str, id: &ReplicaId, found: &Found) {
         if self.docker.starting.contains(&(name.to_owned(), id.clone()))
             || self.docker.meddling.contains_key(&found.id)
+            || self.docker.ending.contains(&found.id)
         {
             return;
         }

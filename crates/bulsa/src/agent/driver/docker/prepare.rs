@@ -4,7 +4,7 @@
 //! release uses it. Never: begins a deployment; the request, with its images pinned, is asked again and takes the same
 //! way as one without containers.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use bulsa_core::{
     image::Reference,
@@ -24,6 +24,8 @@ use crate::agent::{
     images::{self, Progress, Wanted},
 };
 
+/// A deploy waits so long for an Engine that went away.
+const AWAY_MAX: Duration = Duration::from_secs(20);
 /// At most this many lines of progress wait to be told.
 const PROGRESS_MAX: usize = 64;
 
@@ -51,8 +53,8 @@ impl Driver {
     ) {
         let engine = match self.engine() {
             Ok(engine) => engine,
-            // Nobody has asked the Engine yet: its answer is a matter of milliseconds.
-            Err(_) if self.docker.trouble.is_empty() && self.docker.asking.len() < WAITING_MAX => {
+            // Nobody has asked the Engine yet, or it is being restarted: that is a matter of moments.
+            Err(_) if self.may_answer_soon() && self.docker.asking.len() < WAITING_MAX => {
                 self.docker.asking.push((request, answer));
                 return self.reach_engine();
             }
@@ -92,6 +94,20 @@ impl Driver {
             let prepared = Box::new(Prepared { request, answer, room, result });
             inbox.send(Input::Docker(DockerInput::Prepared(prepared))).await.ok();
         });
+    }
+
+    /// Whether the Engine was not asked yet, or went away just now.
+    fn may_answer_soon(&self) -> bool {
+        let now = self.clock.now();
+        let is_fresh = self.docker.lost_at.is_some_and(|at| now.since(at) < AWAY_MAX);
+        self.docker.trouble.is_empty() || is_fresh && self.docker.engine.is_some()
+    }
+
+    /// Those who wait for an Engine that stays away are told so.
+    pub(in crate::agent::driver) async fn give_up_on_engine(&mut self) {
+        if !self.docker.asking.is_empty() && !self.docker.connecting && !self.may_answer_soon() {
+            self.ask_prepared().await;
+        }
     }
 
     /// The Engine answered, or didn't: those who waited for that are asked again.
