@@ -184,6 +184,7 @@ fn project(input: &mut LoadInput<'_>, tree: &mut Option<Node>, diags: &mut Diagn
     let off = files::switch_profiles(&mut root, &active, &input.services, diags);
     let mut read_project = ReadProject {
         environment: &scope.environment,
+        here: &input.here,
         project_dir: &input.project_dir,
         read: input.read,
         diags,
@@ -199,15 +200,15 @@ fn variables(
 ) -> BTreeMap<String, String> {
     let mut values: BTreeMap<String, String> = BTreeMap::new();
     for file in dotenvs {
-        let earlier = values.clone();
-        let lookup = |name: &str| env.get(name).or_else(|| earlier.get(name)).cloned();
-        values.extend(dotenv::parse(&file.path, &file.text, dotenv::Format::Compose, &lookup, diags));
+        let lookup = |name: &str| env.get(name).cloned();
+        dotenv::extend(&mut values, (&file.path, &file.text), dotenv::Format::Compose, &lookup, diags);
     }
     values
 }
 
 struct ReadProject<'a, 'r> {
     environment: &'a Environment<'a>,
+    here: &'a str,
     project_dir: &'a str,
     read: &'a mut ReadFile<'r>,
     diags: &'a mut Diagnostics,
@@ -224,12 +225,8 @@ impl ReadProject<'_, '_> {
     ) -> Project {
         let mut refusals = Diagnostics::default();
         support::check(&root, &mut refusals);
-        let mut context = defaults::Context {
-            name,
-            project_dir: self.project_dir,
-            environment: self.environment,
-            read: &mut *self.read,
-        };
+        let mut context =
+            defaults::Context { name, here: self.here, environment: self.environment, read: &mut *self.read };
         defaults::fill(&mut root, &mut context, self.diags);
         *tree = (!self.diags.has_errors() && has_services(&root)).then(|| root.clone());
         for refusal in refusals.list() {

@@ -20,7 +20,7 @@ mod tests;
 mod volume;
 
 use super::{
-    diagnostic::{Diagnostic, Diagnostics, Pos},
+    diagnostic::{self, Diagnostic, Diagnostics, Pos},
     keys::{self, Object, Shape},
     read,
     tree::{Entry, Kind, Node, Scalar, Style},
@@ -185,9 +185,11 @@ fn object(node: &mut Node, known: &Object, path: &str, diags: &mut Diagnostics) 
     if known.field("external").is_some() {
         short::old_external(entries, path, diags);
     }
+    let mut misspelled = Vec::new();
     for entry in entries.iter_mut().filter(|entry| !is_malformed(&entry.value)) {
         let Some(field) = known.field(&entry.key) else {
             if !(known.extensions && entry.key.starts_with("x-")) {
+                misspelled.extend(diagnostic::nearest(&entry.key, known.names()));
                 diags.push(unknown(entry, path, known));
                 spoil(&mut entry.value);
             }
@@ -202,6 +204,10 @@ fn object(node: &mut Node, known: &Object, path: &str, diags: &mut Diagnostics) 
     for (key, expected) in known.required {
         if node.get(key).is_none() {
             complete = false;
+            // Who misspelled it has been told so.
+            if misspelled.contains(key) {
+                continue;
+            }
             diags.push(Diagnostic::error(&node.pos, format!("{path} has no `{key}`")).expected(*expected));
         }
     }

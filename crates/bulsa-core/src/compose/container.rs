@@ -84,7 +84,7 @@ pub(super) fn read(
         let path = format!("{path}.{}", entry.key);
         key(&mut docker, entry, &path, context, diags);
     }
-    run::labels(&mut docker, service, path, context, diags);
+    run::labels(&mut docker, service, path, diags);
     docker
 }
 

@@ -1,8 +1,7 @@
 //! What Compose fills in after all files are merged, on the canonical tree.
 //!
 //! Owns: [`fill`]. After it the tree says what `docker compose config` prints: names with the project's before them, the
-//! `default` network, dependencies that follow from links and shared namespaces, absolute paths, `env_file` and
-//! `label_file` folded into what they are for, resources that nobody uses left out, and no key that says nothing. What
+//! `default` network, dependencies that follow from links and shared namespaces, `env_file` and `label_file` folded into what they are for, resources that nobody uses left out, and no key that says nothing. What
 //! can't be so is a mistake at its place ([`consistency`]). A service without image and build runs on the process
 //! engine: it has no networks, where Compose would refuse it.
 //!
@@ -10,7 +9,6 @@
 
 mod consistency;
 mod environment;
-mod locate;
 mod prune;
 mod resources;
 mod services;
@@ -28,8 +26,8 @@ use super::{
 pub(super) struct Context<'a, 'r> {
     /// The project's name.
     pub(super) name: &'a str,
-    /// The directory that relative paths are seen from, absolute.
-    pub(super) project_dir: &'a str,
+    /// The directory that messages see files from.
+    pub(super) here: &'a str,
     /// The variables that `environment` and `args` may take over.
     pub(super) environment: &'a Environment<'a>,
     /// Gives the text of an `env_file` or `label_file`.
@@ -56,7 +54,6 @@ pub(super) fn fill(root: &mut Node, context: &mut Context<'_, '_>, diags: &mut D
     }
     resources::networks(root);
     resources::names(root, context.name);
-    locate::paths(root, context);
     consistency::check(root, diags);
     resources::drop_unused(root);
     prune::prune(root, &Shape::Object(&keys::TOP));

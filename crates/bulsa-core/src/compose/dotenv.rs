@@ -3,9 +3,10 @@
 //! Owns: Compose's format (comments, `export`, `KEY=value`, `KEY: value`, a lone `KEY` taken from the environment,
 //! single quotes as they are, double quotes with escapes and variables, both over several lines, ` #` comments) and
 //! the `raw` one (`KEY=` and the rest of the line, whatever it is). A variable in a value is looked up in the
-//! environment first, then among the earlier lines. Reading goes on after a mistake, with the next line.
+//! environment first, then among the earlier lines, then in the earlier files. Of several files a later one wins.
+//! Reading goes on after a mistake, with the next line.
 //!
-//! Never: opens a file; mixes files (whose value wins is the caller's business).
+//! Never: opens a file.
 
 #[cfg(test)]
 mod tests;
@@ -31,12 +32,34 @@ pub enum Format {
     Raw,
 }
 
+/// Reads one file over what earlier files said.
+pub fn extend(
+    values: &mut BTreeMap<String, String>,
+    (file, text): (&str, &str),
+    format: Format,
+    lookup: &Lookup<'_>,
+    diags: &mut Diagnostics,
+) {
+    let found = read((file, text), format, values, lookup, diags);
+    values.extend(found);
+}
+
 /// Reads one file.
 #[must_use]
 pub fn parse(
     file: &str,
     text: &str,
     format: Format,
+    lookup: &Lookup<'_>,
+    diags: &mut Diagnostics,
+) -> BTreeMap<String, String> {
+    read((file, text), format, &BTreeMap::new(), lookup, diags)
+}
+
+fn read(
+    (file, text): (&str, &str),
+    format: Format,
+    earlier: &BTreeMap<String, String>,
     lookup: &Lookup<'_>,
     diags: &mut Diagnostics,
 ) -> BTreeMap<String, String> {
@@ -54,6 +77,7 @@ pub fn parse(
         line: 1,
         col: 1,
         lookup,
+        earlier,
         values: BTreeMap::new(),
         bytes: 0,
         diags,
@@ -71,6 +95,7 @@ struct Reader<'a> {
     line: u32,
     col: u32,
     lookup: &'a Lookup<'a>,
+    earlier: &'a BTreeMap<String, String>,
     values: BTreeMap<String, String>,
     bytes: usize,
     diags: &'a mut Diagnostics,
@@ -203,7 +228,8 @@ impl<'a> Reader<'a> {
     }
 
     fn fill(&mut self, key: String, value: &str, pos: &Pos) {
-        let lookup = |name: &str| (self.lookup)(name).or_else(|| self.values.get(name).cloned());
+        let read = |name: &str| self.values.get(name).or_else(|| self.earlier.get(name)).cloned();
+        let lookup = |name: &str| (self.lookup)(name).or_else(|| read(name));
         match interpolate::substitute(value, &lookup) {
             Ok(done) => {
                 for name in &done.missing {

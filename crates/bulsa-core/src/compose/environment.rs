@@ -1,7 +1,9 @@
 //! The variables that a file may use: the shell's, then those of `.env`, then those of the files that an `include`
 //! names; and the project's name.
 
-use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::paths;
 
 /// Variables in layers; a variable that is set to nothing in an upper layer hides the lower ones, as in Compose.
 #[derive(Clone, Debug)]
@@ -44,13 +46,13 @@ impl<'a> Environment<'a> {
         names.filter(|name| !name.is_empty()).map(str::to_owned).collect()
     }
 
-    /// A path with its leading `~` as the home directory of the shell's HOME.
-    pub(super) fn at_home<'p>(&self, path: &'p str) -> Cow<'p, str> {
+    /// A path of this host seen from `directory`: a relative one is joined and cleaned, an absolute one stays as it was
+    /// written, and a leading `~` is the home directory of the shell's HOME, whatever follows it, as in Compose.
+    pub(super) fn absolute(&self, directory: &str, path: &str) -> String {
         match (path.strip_prefix('~'), self.shell.get("HOME")) {
-            (Some(rest), Some(home)) if rest.is_empty() || rest.starts_with('/') => {
-                Cow::Owned(format!("{home}{rest}"))
-            }
-            _ => Cow::Borrowed(path),
+            (Some(rest), Some(home)) => paths::clean(&format!("{home}/{rest}")),
+            _ if path.starts_with('/') => path.to_owned(),
+            _ => paths::join(directory, path),
         }
     }
 }

@@ -30,10 +30,8 @@ pub(super) fn engine(service: &Node) -> Engine {
 
 /// Complains of every key that doesn't work.
 pub(super) fn check(root: &Node, diags: &mut Diagnostics) {
-    let services = root.get("services").map(canonical::entries).unwrap_or_default();
-    let docker = services.iter().any(|entry| engine(&entry.value) == Engine::Docker);
-    let of_project = if docker { Engine::Docker } else { Engine::Process };
-    below(root, &Shape::Object(&keys::TOP), "", of_project, diags);
+    // What the top declares for containers is no mistake where there are none: no service can name it then.
+    below(root, &Shape::Object(&keys::TOP), "", Engine::Docker, diags);
 }
 
 fn below(node: &Node, shape: &Shape, path: &str, engine: Engine, diags: &mut Diagnostics) {

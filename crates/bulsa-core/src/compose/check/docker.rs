@@ -1,4 +1,4 @@
-//! What a container can't be together with its role: UDP behind the proxy, routes by labels, one name for several.
+//! What a container can't be together with its role: UDP behind the proxy, routes by labels.
 
 use crate::spec::{Role, container::NetworkMode, rules};
 
@@ -13,9 +13,6 @@ pub(super) fn check(service: &Service, docker: &Docker, project: &Project, diags
     let (role, _) = normalise::role(service, project);
     if role == Role::App {
         not_tcp(service, docker, diags);
-    }
-    if role != Role::App {
-        one_name(service, docker, diags);
     }
     if matches!(role, Role::App | Role::Worker) {
         routed_by_labels(service, docker, project, diags);
@@ -51,24 +48,6 @@ fn not_tcp(service: &Service, docker: &Docker, diags: &mut Diagnostics) {
                 "remove the port, or say `x-bulsa: {role: shared}` in the service: then Docker publishes all its ports, \
                  and a deploy leaves it alone",
             ),
-        );
-    }
-}
-
-fn one_name(service: &Service, docker: &Docker, diags: &mut Diagnostics) {
-    if let (Some(name), Some(pos)) = (&docker.container.container_name, &docker.at.container_name)
-        && service.replicas() > 1
-    {
-        diags.push(
-            Diagnostic::error(
-                pos,
-                format!(
-                    "services.{}: {} replicas can't all have the name {name}",
-                    service.name,
-                    service.replicas()
-                ),
-            )
-            .hint("remove `container_name`, or run one replica"),
         );
     }
 }

@@ -15,34 +15,6 @@ use super::{
 };
 use crate::spec::container::Build;
 
-const BUILD: &[&str] = &[
-    "additional_contexts",
-    "args",
-    "cache_from",
-    "cache_to",
-    "context",
-    "dockerfile",
-    "dockerfile_inline",
-    "entitlements",
-    "extra_hosts",
-    "isolation",
-    "labels",
-    "network",
-    "no_cache",
-    "platforms",
-    "privileged",
-    "provenance",
-    "pull",
-    "sbom",
-    "secrets",
-    "shm_size",
-    "ssh",
-    "tags",
-    "target",
-    "ulimits",
-];
-const SECRET: &[&str] = &["gid", "mode", "source", "target", "uid"];
-
 pub(super) fn read(
     docker: &mut Docker,
     node: &Node,
@@ -54,7 +26,7 @@ pub(super) fn read(
     if let Kind::Scalar(_) = node.kind {
         build.context = values::word(node, path, diags)?;
     } else {
-        fields(node, path, BUILD, diags, |entry, path, diags| {
+        fields(node, path, diags, |entry, path, diags| {
             if !values::is_null(&entry.value) {
                 key(&mut build, docker, entry, path, context, diags);
             }
@@ -62,14 +34,6 @@ pub(super) fn read(
     }
     if !is_remote(&build.context) {
         build.context = paths::join(context.project_dir, &build.context);
-    }
-    if let (Some(_), Some(_), Some(entry)) =
-        (&build.dockerfile, &build.dockerfile_inline, node.entry("dockerfile_inline"))
-    {
-        diags.push(
-            Diagnostic::error(&entry.key_pos, format!("{path}: it has `dockerfile` and `dockerfile_inline`"))
-                .hint("keep one of the two"),
-        );
     }
     Some(build)
 }
@@ -115,7 +79,9 @@ fn key(
         "isolation" => build.isolation = values::word(node, path, diags),
         "entitlements" => build.entitlements = values::words(node, path, diags),
         "provenance" => build.provenance = values::word(node, path, diags),
-        _ => build.sbom = values::word(node, path, diags),
+        "sbom" => build.sbom = values::word(node, path, diags),
+        // Refused by the table of keys.
+        _ => {}
     }
 }
 
@@ -163,7 +129,7 @@ fn secrets(docker: &mut Docker, node: &Node, path: &str, diags: &mut Diagnostics
             continue;
         }
         let (mut source, mut target) = (None, None);
-        fields(item, &path, SECRET, diags, |entry, path, diags| match entry.key.as_str() {
+        fields(item, &path, diags, |entry, path, diags| match entry.key.as_str() {
             "source" => source = values::word(&entry.value, path, diags),
             "target" => target = values::word(&entry.value, path, diags),
             // The builder has no use for an owner.

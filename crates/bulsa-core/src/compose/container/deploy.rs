@@ -12,8 +12,6 @@ use super::{
 };
 use crate::spec::{Handover, Restart};
 
-const RESTART: &[&str] = &["condition", "delay", "max_attempts", "window"];
-const UPDATE: &[&str] = &["delay", "failure_action", "max_failure_ratio", "monitor", "order", "parallelism"];
 /// More than this in a row says always.
 const MAX_ATTEMPTS: i64 = 1_000_000;
 
@@ -21,7 +19,7 @@ const MAX_ATTEMPTS: i64 = 1_000_000;
 pub(in crate::compose) fn deploy(docker: &mut Docker, service: &Node, path: &str, diags: &mut Diagnostics) {
     let Some(Kind::Mapping(entries)) = service.get("deploy").map(|node| &node.kind) else { return };
     for entry in entries.iter().filter(|entry| !says_nothing(&entry.value)) {
-        key(docker, service, entry, &format!("{path}.deploy.{}", entry.key), diags);
+        key(docker, entry, &format!("{path}.deploy.{}", entry.key), diags);
     }
 }
 
@@ -30,11 +28,11 @@ fn says_nothing(node: &Node) -> bool {
     values::is_null(node) || matches!(&node.kind, Kind::Mapping(entries) if entries.is_empty())
 }
 
-fn key(docker: &mut Docker, service: &Node, entry: &Entry, path: &str, diags: &mut Diagnostics) {
+fn key(docker: &mut Docker, entry: &Entry, path: &str, diags: &mut Diagnostics) {
     let node = &entry.value;
     let mut note = |text: &str| docker.container.notes.push(text.to_owned());
     match entry.key.as_str() {
-        "resources" => resources::deploy(docker, service, node, path, diags),
+        "resources" => resources::deploy(docker, node, path, diags),
         "restart_policy" => restart_policy(docker, node, path, diags),
         "update_config" => update_config(docker, node, path, diags),
         "mode" => match read::text(node, path, diags) {
@@ -62,7 +60,7 @@ fn key(docker: &mut Docker, service: &Node, entry: &Entry, path: &str, diags: &m
 /// As Compose maps it for a single Engine; the pauses between are Bulsa's own back-off.
 fn restart_policy(docker: &mut Docker, node: &Node, path: &str, diags: &mut Diagnostics) {
     let (mut condition, mut attempts, mut timing) = ("any", None, false);
-    fields(node, path, RESTART, diags, |entry, path, diags| {
+    fields(node, path, diags, |entry, path, diags| {
         let node = &entry.value;
         match entry.key.as_str() {
             "condition" => {
@@ -103,7 +101,7 @@ fn restart_policy(docker: &mut Docker, node: &Node, path: &str, diags: &mut Diag
 
 fn update_config(docker: &mut Docker, node: &Node, path: &str, diags: &mut Diagnostics) {
     let mut unused: Vec<String> = Vec::new();
-    fields(node, path, UPDATE, diags, |entry, path, diags| {
+    fields(node, path, diags, |entry, path, diags| {
         let node = &entry.value;
         match entry.key.as_str() {
             "order" => {

@@ -11,7 +11,6 @@ use super::{
 };
 use crate::spec::container::DeviceRequest;
 
-const REQUEST: &[&str] = &["capabilities", "count", "device_ids", "driver", "options"];
 /// How the Engine says "all of them".
 const ALL: i64 = -1;
 
@@ -28,7 +27,7 @@ pub(super) fn requests(node: &Node, path: &str, gpus: bool, diags: &mut Diagnost
     let mut all = Vec::new();
     for (item, path) in values::items(node, path, diags) {
         let mut it = DeviceRequest::default();
-        fields(item, &path, REQUEST, diags, |entry, path, diags| {
+        fields(item, &path, diags, |entry, path, diags| {
             let node = &entry.value;
             match entry.key.as_str() {
                 "driver" => it.driver = values::word(node, path, diags),

@@ -4,12 +4,10 @@ use super::{
     super::{
         diagnostic::{Diagnostic, Diagnostics},
         model::{Docker, Grant, GrantKind},
-        tree::{Entry, Kind, Node},
+        tree::{Entry, Node},
     },
     values::{self, fields},
 };
-
-const GRANT: &[&str] = &["gid", "mode", "source", "target", "uid"];
 
 pub(super) fn key(docker: &mut Docker, entry: &Entry, path: &str, diags: &mut Diagnostics) -> bool {
     let kind = match entry.key.as_str() {
@@ -26,11 +24,7 @@ pub(super) fn key(docker: &mut Docker, entry: &Entry, path: &str, diags: &mut Di
 fn grant(kind: GrantKind, node: &Node, path: &str, diags: &mut Diagnostics) -> Option<Grant> {
     let pos = node.pos.clone();
     let mut it = Grant { kind, pos, source: String::new(), target: None, uid: None, gid: None, mode: None };
-    if let Kind::Scalar(_) = node.kind {
-        it.source = values::word(node, path, diags)?;
-        return Some(it);
-    }
-    fields(node, path, GRANT, diags, |entry, path, diags| {
+    fields(node, path, diags, |entry, path, diags| {
         let node = &entry.value;
         match entry.key.as_str() {
             "source" => it.source = values::word(node, path, diags).unwrap_or_default(),

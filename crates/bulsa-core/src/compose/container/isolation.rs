@@ -6,12 +6,11 @@ use super::{
         model::Docker,
         paths, read,
         service::Context,
-        tree::{Entry, Kind, Node},
+        tree::{Entry, Node},
     },
     values::{self, fields},
 };
 
-const DEVICE: &[&str] = &["permissions", "source", "target"];
 /// What a device may be used for where nothing is said.
 const PERMISSIONS: &str = "rwm";
 
@@ -95,25 +94,19 @@ fn security_options(
     options
 }
 
-/// `HOST[:CONTAINER[:rwm]]`, or the long form.
+/// Source, target and permissions of each.
 fn devices(node: &Node, path: &str, diags: &mut Diagnostics) -> Vec<(String, String, String)> {
     let mut devices = Vec::new();
     for (item, path) in values::items(node, path, diags) {
         let (mut source, mut target, mut permissions) = (None, None, None);
-        if let Kind::Scalar(_) = item.kind {
-            let Some(text) = values::word(item, &path, diags) else { continue };
-            let mut parts = text.split(':').map(str::to_owned);
-            (source, target, permissions) = (parts.next(), parts.next(), parts.next());
-        } else {
-            fields(item, &path, DEVICE, diags, |entry, path, diags| {
-                let found = values::word(&entry.value, path, diags);
-                match entry.key.as_str() {
-                    "source" => source = found,
-                    "target" => target = found,
-                    _ => permissions = found,
-                }
-            });
-        }
+        fields(item, &path, diags, |entry, path, diags| {
+            let found = values::word(&entry.value, path, diags);
+            match entry.key.as_str() {
+                "source" => source = found,
+                "target" => target = found,
+                _ => permissions = found,
+            }
+        });
         let Some(source) = source.filter(|source| !source.is_empty()) else {
             diags.push(
                 Diagnostic::error(&item.pos, format!("{path} has no `source`")).expected("source: /dev/…"),

@@ -12,12 +12,6 @@ use super::{
 };
 use crate::spec::container::{Mount, MountSource};
 
-const MOUNT: &[&str] =
-    &["bind", "consistency", "image", "read_only", "source", "target", "tmpfs", "type", "volume"];
-const BIND: &[&str] = &["create_host_path", "propagation", "recursive", "selinux"];
-const VOLUME: &[&str] = &["labels", "nocopy", "subpath"];
-const TMPFS: &[&str] = &["mode", "size"];
-const IMAGE: &[&str] = &["subpath"];
 const TYPES: &[&str] = &["volume", "bind", "tmpfs", "image", "npipe", "cluster"];
 
 pub(super) fn key(
@@ -73,7 +67,7 @@ struct Written {
 
 fn mount(node: &Node, path: &str, context: &Context<'_, '_>, diags: &mut Diagnostics) -> Option<Mount> {
     let mut written = Written::default();
-    fields(node, path, MOUNT, diags, |entry, path, diags| {
+    fields(node, path, diags, |entry, path, diags| {
         let node = &entry.value;
         if values::is_null(node) {
             return;
@@ -85,18 +79,18 @@ fn mount(node: &Node, path: &str, context: &Context<'_, '_>, diags: &mut Diagnos
             "read_only" => written.read_only = read::boolean(node, path, diags).unwrap_or(false),
             "consistency" => written.consistency = values::word(node, path, diags),
             "bind" => {
-                fields(node, path, BIND, diags, |entry, path, diags| bind(&mut written, entry, path, diags));
+                fields(node, path, diags, |entry, path, diags| bind(&mut written, entry, path, diags));
             }
             "volume" => {
-                fields(node, path, VOLUME, diags, |entry, path, diags| {
+                fields(node, path, diags, |entry, path, diags| {
                     volume(&mut written, entry, path, diags);
                 });
             }
-            "tmpfs" => fields(node, path, TMPFS, diags, |entry, path, diags| match entry.key.as_str() {
+            "tmpfs" => fields(node, path, diags, |entry, path, diags| match entry.key.as_str() {
                 "size" => written.size = values::bytes(&entry.value, path, false, diags),
                 _ => written.mode = values::mode(&entry.value, path, diags),
             }),
-            _ => fields(node, path, IMAGE, diags, |entry, path, diags| {
+            _ => fields(node, path, diags, |entry, path, diags| {
                 written.subpath = values::word(&entry.value, path, diags);
             }),
         }
@@ -147,10 +141,8 @@ fn finish(
             labels: written.labels,
         },
         "bind" => {
-            let Some(source) = written.source else {
-                diags.push(needed().expected("source: a path of this host"));
-                return None;
-            };
+            // Without one it has been named already.
+            let source = written.source?;
             MountSource::Bind {
                 path: paths::join(context.project_dir, &source),
                 create: written.create,

@@ -11,17 +11,6 @@ use super::{
 };
 use crate::spec::container::{Attachment, NetworkMode, PortNumber};
 
-const ATTACHMENT: &[&str] = &[
-    "aliases",
-    "driver_opts",
-    "gw_priority",
-    "interface_name",
-    "ipv4_address",
-    "ipv6_address",
-    "link_local_ips",
-    "mac_address",
-    "priority",
-];
 /// At most this many ports are named by `expose`, ranges expanded.
 const MAX_EXPOSED: usize = 4096;
 
@@ -81,7 +70,7 @@ fn networks(docker: &mut Docker, node: &Node, path: &str, diags: &mut Diagnostic
 
 fn attachment(node: &Node, path: &str, diags: &mut Diagnostics) -> Attachment {
     let mut it = Attachment::default();
-    fields(node, path, ATTACHMENT, diags, |entry, path, diags| {
+    fields(node, path, diags, |entry, path, diags| {
         let node = &entry.value;
         match entry.key.as_str() {
             "aliases" => it.aliases = values::words(node, path, diags),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     super::{
-        diagnostic::{Diagnostic, Diagnostics, Pos},
+        diagnostic::Diagnostics,
         model::Docker,
         read,
         tree::{Entry, Kind, Node},
@@ -13,19 +13,6 @@ use super::{
     values::{self, ANY, fields},
 };
 use crate::spec::container::{BlockIo, Resources, Ulimit};
-
-const LIMITS: &[&str] = &["cpus", "memory", "pids"];
-const RESERVATIONS: &[&str] = &["cpus", "devices", "generic_resources", "memory"];
-const BLOCK_IO: &[&str] = &[
-    "device_read_bps",
-    "device_read_iops",
-    "device_write_bps",
-    "device_write_iops",
-    "weight",
-    "weight_device",
-];
-/// Compose prints these names in capitals.
-const BY_DEVICE: &[&str] = &["path", "rate", "weight", "Path", "Rate", "Weight"];
 
 pub(super) fn key(docker: &mut Docker, entry: &Entry, path: &str, diags: &mut Diagnostics) -> bool {
     let node = &entry.value;
@@ -67,18 +54,12 @@ pub(super) fn ulimits(node: &Node, path: &str, diags: &mut Diagnostics) -> BTree
             continue;
         }
         let (mut soft, mut hard) = (None, None);
-        fields(node, &path, &["hard", "soft"], diags, |entry, path, diags| {
+        fields(node, &path, diags, |entry, path, diags| {
             let found = values::integer(&entry.value, path, (-1, i64::MAX), diags);
             if entry.key == "soft" { soft = found } else { hard = found }
         });
-        match (soft, hard) {
-            (Some(soft), Some(hard)) => {
-                limits.insert(entry.key.clone(), Ulimit { soft, hard });
-            }
-            _ => diags.push(
-                Diagnostic::error(&node.pos, format!("{path} needs both of its limits"))
-                    .expected("a number, or {soft: 1024, hard: 2048}"),
-            ),
+        if let (Some(soft), Some(hard)) = (soft, hard) {
+            limits.insert(entry.key.clone(), Ulimit { soft, hard });
         }
     }
     limits
@@ -89,7 +70,7 @@ fn block_io(node: &Node, path: &str, diags: &mut Diagnostics) -> BlockIo {
     let weight = |node: &Node, path: &str, diags: &mut Diagnostics| {
         values::integer(node, path, (0, 1000), diags).and_then(|n| u16::try_from(n).ok())
     };
-    fields(node, path, BLOCK_IO, diags, |entry, path, diags| {
+    fields(node, path, diags, |entry, path, diags| {
         let node = &entry.value;
         match entry.key.as_str() {
             "weight" => it.weight = weight(node, path, diags),
@@ -116,8 +97,8 @@ fn by_device<T>(
     let mut all = Vec::new();
     for (item, path) in values::items(node, path, diags) {
         let (mut device, mut number) = (None, None);
-        fields(item, &path, BY_DEVICE, diags, |entry, path, diags| {
-            if entry.key.eq_ignore_ascii_case("path") {
+        fields(item, &path, diags, |entry, path, diags| {
+            if entry.key == "path" {
                 device = values::word(&entry.value, path, diags);
             } else {
                 number = read(&entry.value, path, diags);
@@ -128,42 +109,27 @@ fn by_device<T>(
     all
 }
 
-/// `deploy.resources`; the same thing said twice must be said alike.
-pub(super) fn deploy(docker: &mut Docker, service: &Node, node: &Node, path: &str, diags: &mut Diagnostics) {
-    let short =
-        |key: &str| service.get(key).filter(|node| !values::is_null(node)).map(|node| node.pos.clone());
+/// `deploy.resources`; that the short keys say the same has been checked.
+pub(super) fn deploy(docker: &mut Docker, node: &Node, path: &str, diags: &mut Diagnostics) {
     let mut notes = Vec::new();
     let it: &mut Resources = &mut docker.container.resources;
-    fields(node, path, &["limits", "reservations"], diags, |entry, path, diags| {
+    fields(node, path, diags, |entry, path, diags| {
         let node = &entry.value;
         if entry.key == "limits" {
-            fields(node, path, LIMITS, diags, |entry, path, diags| {
+            fields(node, path, diags, |entry, path, diags| {
                 let node = &entry.value;
                 match entry.key.as_str() {
-                    "cpus" => {
-                        let found = values::decimal(node, path, diags);
-                        same(&mut it.cpus, found, short("cpus"), ("cpus", path), diags);
-                    }
-                    "memory" => {
-                        let found = values::bytes(node, path, false, diags);
-                        same(&mut it.memory, found, short("mem_limit"), ("mem_limit", path), diags);
-                    }
-                    _ => {
-                        let found = values::integer(node, path, (-1, i64::MAX), diags);
-                        same(&mut it.pids, found, short("pids_limit"), ("pids_limit", path), diags);
-                    }
+                    "cpus" => it.cpus = values::decimal(node, path, diags),
+                    "memory" => it.memory = values::bytes(node, path, false, diags),
+                    _ => it.pids = values::integer(node, path, (-1, i64::MAX), diags),
                 }
             });
             return;
         }
-        fields(node, path, RESERVATIONS, diags, |entry, path, diags| {
+        fields(node, path, diags, |entry, path, diags| {
             let node = &entry.value;
             match entry.key.as_str() {
-                "memory" => {
-                    let found = values::bytes(node, path, false, diags);
-                    let key = "mem_reservation";
-                    same(&mut it.memory_reservation, found, short(key), (key, path), diags);
-                }
+                "memory" => it.memory_reservation = values::bytes(node, path, false, diags),
                 "devices" => it.device_requests.extend(devices::requests(node, path, false, diags)),
                 "cpus" => {
                     notes.push("`deploy.resources.reservations.cpus` reserves nothing on a single Engine");
@@ -175,23 +141,4 @@ pub(super) fn deploy(docker: &mut Docker, service: &Node, node: &Node, path: &st
         });
     });
     docker.container.notes.extend(notes.into_iter().map(str::to_owned));
-}
-
-fn same<T: PartialEq>(
-    field: &mut Option<T>,
-    found: Option<T>,
-    short: Option<Pos>,
-    (key, path): (&str, &str),
-    diags: &mut Diagnostics,
-) {
-    let Some(found) = found else { return };
-    if let (Some(other), Some(pos)) = (&*field, short)
-        && *other != found
-    {
-        diags.push(
-            Diagnostic::error(&pos, format!("`{key}` says something else than {path}"))
-                .hint("keep one of the two"),
-        );
-    }
-    *field = Some(found);
 }

@@ -2,19 +2,15 @@
 
 use super::{
     super::{
+        canonical,
         diagnostic::{Diagnostic, Diagnostics},
-        dotenv,
         model::Docker,
-        paths, read,
-        service::Context,
-        tree::{Entry, Kind, Node},
+        read,
+        tree::{Entry, Node},
     },
     values::{self, fields},
 };
 use crate::spec::container::{Hook, Logging};
-
-const LOGGING: &[&str] = &["driver", "options"];
-const HOOK: &[&str] = &["command", "environment", "privileged", "user", "working_dir"];
 
 pub(super) fn key(docker: &mut Docker, entry: &Entry, path: &str, diags: &mut Diagnostics) -> bool {
     let node = &entry.value;
@@ -42,60 +38,18 @@ fn note(docker: &mut Docker, text: &str) {
     docker.container.notes.push(text.to_owned());
 }
 
-/// `labels` over `label_file`, as in Compose.
-pub(super) fn labels(
-    docker: &mut Docker,
-    service: &Node,
-    path: &str,
-    context: &mut Context<'_, '_>,
-    diags: &mut Diagnostics,
-) {
-    if let Some(node) = service.get("label_file").filter(|node| !values::is_null(node)) {
-        for file in values::words(node, &format!("{path}.label_file"), diags) {
-            let full = paths::join(context.project_dir, &file);
-            match (context.read)(&full) {
-                Ok(text) => {
-                    let environment = context.environment;
-                    let lookup = |name: &str| environment.get(name).map(str::to_owned);
-                    let found = dotenv::parse(&file, &text, dotenv::Format::Compose, &lookup, diags);
-                    for name in found.keys() {
-                        docker.at.labels.insert(name.clone(), node.pos.clone());
-                    }
-                    docker.container.labels.extend(found);
-                }
-                Err(error) => diags.push(
-                    Diagnostic::error(&node.pos, format!("{path}.label_file: can't read {full}: {error}"))
-                        .hint("create the file, or remove the key"),
-                ),
-            }
-        }
-    }
+/// The labels, each with its place: the file that it comes from, or the line.
+pub(super) fn labels(docker: &mut Docker, service: &Node, path: &str, diags: &mut Diagnostics) {
     let Some(entry) = service.entry("labels") else { return };
-    for (name, value) in values::pairs(&entry.value, &format!("{path}.labels"), diags) {
-        docker.at.labels.insert(name.clone(), entry.key_pos.clone());
-        docker.container.labels.insert(name, value);
-    }
-    match &entry.value.kind {
-        Kind::Mapping(entries) => {
-            for entry in entries {
-                docker.at.labels.insert(entry.key.clone(), entry.key_pos.clone());
-            }
-        }
-        Kind::Sequence(items) => {
-            for item in items {
-                if let Some(text) = item.scalar() {
-                    let name = text.value.split('=').next().unwrap_or_default();
-                    docker.at.labels.insert(name.to_owned(), item.pos.clone());
-                }
-            }
-        }
-        Kind::Scalar(_) => {}
+    docker.container.labels = values::pairs(&entry.value, &format!("{path}.labels"), diags);
+    for entry in canonical::entries(&entry.value) {
+        docker.at.labels.insert(entry.key.clone(), entry.key_pos.clone());
     }
 }
 
 fn logging(node: &Node, path: &str, diags: &mut Diagnostics) -> Logging {
     let mut it = Logging::default();
-    fields(node, path, LOGGING, diags, |entry, path, diags| match entry.key.as_str() {
+    fields(node, path, diags, |entry, path, diags| match entry.key.as_str() {
         "driver" => it.driver = values::word(&entry.value, path, diags),
         _ => it.options = values::pairs(&entry.value, path, diags),
     });
@@ -106,7 +60,7 @@ fn hooks(node: &Node, path: &str, diags: &mut Diagnostics) -> Vec<Hook> {
     let mut hooks = Vec::new();
     for (item, path) in values::items(node, path, diags) {
         let mut it = Hook::default();
-        fields(item, &path, HOOK, diags, |entry, path, diags| {
+        fields(item, &path, diags, |entry, path, diags| {
             let node = &entry.value;
             match entry.key.as_str() {
                 "command" => {

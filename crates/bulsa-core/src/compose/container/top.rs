@@ -1,7 +1,7 @@
 //! The top's `networks`, `volumes`, `secrets` and `configs`, and what services name of them.
 //!
-//! Owns: their readers, and the lookup: a service that names what isn't there is a mistake at the name. Contents of
-//! secrets and configs are read only where a service has them.
+//! Owns: their readers, and the lookup; that what a service names is there, and says once what is in it, has been
+//! checked ([`super::super::defaults`]). Contents of secrets and configs are read only where a service has them.
 
 use std::collections::BTreeMap;
 
@@ -11,38 +11,12 @@ use super::{
         model::{Docker, Grant, GrantKind, Project},
         paths, read,
         service::Context,
-        tree::{Entry, Kind, Node},
+        tree::{Entry, Node},
     },
     values::{self, fields},
 };
-use crate::spec::container::{Attachment, FileGrant, MountSource, Network, Subnet, Volume};
+use crate::spec::container::{Attachment, FileGrant, Network, Subnet, Volume};
 
-const NETWORK: &[&str] = &[
-    "attachable",
-    "driver",
-    "driver_opts",
-    "enable_ipv4",
-    "enable_ipv6",
-    "external",
-    "internal",
-    "ipam",
-    "labels",
-    "name",
-];
-const IPAM: &[&str] = &["config", "driver", "options"];
-const SUBNET: &[&str] = &["aux_addresses", "gateway", "ip_range", "subnet"];
-const VOLUME: &[&str] = &["driver", "driver_opts", "external", "labels", "name"];
-const SOURCE: &[&str] = &[
-    "content",
-    "driver",
-    "driver_opts",
-    "environment",
-    "external",
-    "file",
-    "labels",
-    "name",
-    "template_driver",
-];
 /// The network of services that name none.
 const DEFAULT: &str = "default";
 
@@ -59,15 +33,14 @@ pub(in crate::compose) fn resolve(
     project.volumes = each(root, "volumes", diags, |entry, path, diags| volume(entry, path, &prefix, diags));
     let secrets = each(root, "secrets", diags, |entry, path, diags| Some(source(entry, path, diags)));
     let configs = each(root, "configs", diags, |entry, path, diags| Some(source(entry, path, diags)));
-    let Project { services, networks, volumes, .. } = project;
+    let Project { services, networks, .. } = project;
     for service in services.values_mut() {
         let path = format!("services.{}", service.name);
         let Some(docker) = &mut service.docker else { continue };
-        join_networks(docker, networks, &prefix, &path, diags);
-        named_volumes(docker, volumes, &path, diags);
+        join_networks(docker, networks, &prefix);
         for grant in std::mem::take(&mut docker.grants) {
             let all = if grant.kind == GrantKind::Secret { &secrets } else { &configs };
-            let file = file(&grant, all, &path, context, diags);
+            let file = file(&grant, all, context, diags);
             docker.container.files.extend(file);
         }
         build_secrets(docker, &secrets, &path, context, diags);
@@ -88,17 +61,6 @@ fn each<T>(
         .collect()
 }
 
-/// `external: true`, or the older `external: {name: NAME}`.
-fn external(node: &Node, path: &str, name: &mut Option<String>, diags: &mut Diagnostics) -> bool {
-    if let Kind::Mapping(_) = node.kind {
-        fields(node, path, &["name"], diags, |entry, path, diags| {
-            *name = values::word(&entry.value, path, diags);
-        });
-        return true;
-    }
-    read::boolean(node, path, diags).unwrap_or(false)
-}
-
 /// What its full name is: as written, its key where it was made elsewhere, `PROJECT_KEY` otherwise.
 fn full_name(name: Option<String>, external: bool, key: &str, prefix: &str) -> String {
     let key = key.to_owned();
@@ -108,11 +70,11 @@ fn full_name(name: Option<String>, external: bool, key: &str, prefix: &str) -> S
 fn network(entry: &Entry, path: &str, prefix: &str, diags: &mut Diagnostics) -> Option<Network> {
     let mut it = Network::default();
     let mut name = None;
-    fields(&entry.value, path, NETWORK, diags, |entry, path, diags| {
+    fields(&entry.value, path, diags, |entry, path, diags| {
         let node = &entry.value;
         match entry.key.as_str() {
             "name" => name = values::word(node, path, diags),
-            "external" => it.external = external(node, path, &mut name, diags),
+            "external" => it.external = read::boolean(node, path, diags).unwrap_or(false),
             "driver" => it.driver = values::word(node, path, diags),
             "driver_opts" => it.driver_options = values::pairs(node, path, diags),
             "internal" => it.internal = read::boolean(node, path, diags).unwrap_or(false),
@@ -135,7 +97,7 @@ fn network(entry: &Entry, path: &str, prefix: &str, diags: &mut Diagnostics) -> 
 }
 
 fn ipam(network: &mut Network, node: &Node, path: &str, diags: &mut Diagnostics) {
-    fields(node, path, IPAM, diags, |entry, path, diags| {
+    fields(node, path, diags, |entry, path, diags| {
         let node = &entry.value;
         match entry.key.as_str() {
             "driver" => network.ipam_driver = values::word(node, path, diags),
@@ -143,7 +105,7 @@ fn ipam(network: &mut Network, node: &Node, path: &str, diags: &mut Diagnostics)
             _ => {
                 for (item, path) in values::items(node, path, diags) {
                     let mut subnet = Subnet::default();
-                    fields(item, &path, SUBNET, diags, |entry, path, diags| {
+                    fields(item, &path, diags, |entry, path, diags| {
                         let node = &entry.value;
                         match entry.key.as_str() {
                             "subnet" => subnet.subnet = values::word(node, path, diags),
@@ -162,11 +124,11 @@ fn ipam(network: &mut Network, node: &Node, path: &str, diags: &mut Diagnostics)
 fn volume(entry: &Entry, path: &str, prefix: &str, diags: &mut Diagnostics) -> Option<Volume> {
     let mut it = Volume::default();
     let mut name = None;
-    fields(&entry.value, path, VOLUME, diags, |entry, path, diags| {
+    fields(&entry.value, path, diags, |entry, path, diags| {
         let node = &entry.value;
         match entry.key.as_str() {
             "name" => name = values::word(node, path, diags),
-            "external" => it.external = external(node, path, &mut name, diags),
+            "external" => it.external = read::boolean(node, path, diags).unwrap_or(false),
             "driver" => it.driver = values::word(node, path, diags),
             "driver_opts" => it.driver_options = values::pairs(node, path, diags),
             _ => it.labels = values::pairs(node, path, diags),
@@ -183,19 +145,20 @@ struct Source {
     environment: Option<(String, Pos)>,
     content: Option<String>,
     external: Option<Pos>,
-    pos: Option<Pos>,
 }
 
 fn source(entry: &Entry, path: &str, diags: &mut Diagnostics) -> Source {
-    let mut it = Source { pos: Some(entry.key_pos.clone()), ..Source::default() };
-    fields(&entry.value, path, SOURCE, diags, |entry, path, diags| {
+    let mut it = Source::default();
+    fields(&entry.value, path, diags, |entry, path, diags| {
         let node = &entry.value;
         let placed = |text: Option<String>| text.map(|text| (text, node.pos.clone()));
         match entry.key.as_str() {
             "file" => it.file = placed(values::word(node, path, diags)),
             "environment" => it.environment = placed(values::word(node, path, diags)),
             "content" => it.content = values::word(node, path, diags),
-            "external" if external(node, path, &mut None, diags) => it.external = Some(node.pos.clone()),
+            "external" if read::boolean(node, path, diags) == Some(true) => {
+                it.external = Some(node.pos.clone());
+            }
             "driver" | "driver_opts" | "template_driver" => diags.push(
                 Diagnostic::error(&entry.key_pos, format!("{path}: `{}` needs Swarm", entry.key))
                     .hint("give the content by `file`, `environment` or `content`"),
@@ -204,93 +167,30 @@ fn source(entry: &Entry, path: &str, diags: &mut Diagnostics) -> Source {
             _ => {}
         }
     });
-    let ways = [it.file.is_some(), it.environment.is_some(), it.content.is_some(), it.external.is_some()];
-    if ways.iter().filter(|way| **way).count() > 1 {
-        diags.push(
-            Diagnostic::error(&entry.key_pos, format!("{path} has several sources"))
-                .expected("one of `file`, `environment` and `content`"),
-        );
-    }
     it
 }
 
-fn join_networks(
-    docker: &mut Docker,
-    networks: &mut BTreeMap<String, Network>,
-    prefix: &str,
-    path: &str,
-    diags: &mut Diagnostics,
-) {
+fn join_networks(docker: &mut Docker, networks: &mut BTreeMap<String, Network>, prefix: &str) {
     let container = &mut docker.container;
-    if let Some(pos) = docker.at.network_mode.as_ref().filter(|_| container.network_mode.is_some()) {
-        if !container.networks.is_empty() {
-            diags.push(
-                Diagnostic::error(pos, format!("{path} has `network_mode` and `networks`"))
-                    .hint("keep one of the two"),
-            );
-        }
+    if container.network_mode.is_some() {
         return;
     }
     if container.networks.is_empty() {
         container.networks.insert(DEFAULT.to_owned(), Attachment::default());
     }
-    for key in container.networks.keys() {
-        if key == DEFAULT && !networks.contains_key(DEFAULT) {
-            let name = full_name(None, false, DEFAULT, prefix);
-            networks.insert(DEFAULT.to_owned(), Network { name, ..Network::default() });
-        }
-        if let (None, Some(pos)) = (networks.get(key), docker.at.networks.get(key)) {
-            diags.push(undefined(pos, path, "network", key, networks.keys()));
-        }
+    if container.networks.contains_key(DEFAULT) && !networks.contains_key(DEFAULT) {
+        let name = full_name(None, false, DEFAULT, prefix);
+        networks.insert(DEFAULT.to_owned(), Network { name, ..Network::default() });
     }
-}
-
-fn undefined<'a>(
-    pos: &Pos,
-    path: &str,
-    what: &str,
-    key: &str,
-    known: impl Iterator<Item = &'a String>,
-) -> Diagnostic {
-    Diagnostic::error(pos, format!("{path}: there is no {what} `{key}` at the top of the file"))
-        .nearest(key, known.map(String::as_str))
-        .hint(format!("add it under `{what}s:`"))
-}
-
-fn named_volumes(docker: &Docker, volumes: &BTreeMap<String, Volume>, path: &str, diags: &mut Diagnostics) {
-    for (mount, pos) in docker.container.mounts.iter().zip(&docker.at.mounts) {
-        if let MountSource::Volume { name: Some(key), .. } = &mount.source
-            && !volumes.contains_key(key)
-        {
-            diags.push(undefined(pos, path, "volume", key, volumes.keys()));
-        }
-    }
-}
-
-fn find<'s>(
-    key: &str,
-    pos: &Pos,
-    kind: GrantKind,
-    all: &'s BTreeMap<String, Source>,
-    path: &str,
-    diags: &mut Diagnostics,
-) -> Option<&'s Source> {
-    let what = if kind == GrantKind::Secret { "secret" } else { "config" };
-    let found = all.get(key);
-    if found.is_none() {
-        diags.push(undefined(pos, path, what, key, all.keys()));
-    }
-    found
 }
 
 fn file(
     grant: &Grant,
     all: &BTreeMap<String, Source>,
-    path: &str,
     context: &mut Context<'_, '_>,
     diags: &mut Diagnostics,
 ) -> Option<FileGrant> {
-    let source = find(&grant.source, &grant.pos, grant.kind, all, path, diags)?;
+    let source = all.get(&grant.source)?;
     let content = content(source, grant, context, diags)?;
     let directory = if grant.kind == GrantKind::Secret { "/run/secrets" } else { "/" };
     let target = grant.target.as_deref().unwrap_or(&grant.source);
@@ -344,13 +244,6 @@ fn content(
         }
         return value;
     }
-    if source.content.is_none() {
-        let pos = source.pos.as_ref().unwrap_or(&grant.pos);
-        diags.push(
-            Diagnostic::error(pos, format!("{what}.{key} says nothing of its content"))
-                .expected("one of `file`, `environment` and `content`"),
-        );
-    }
     source.content.clone()
 }
 
@@ -364,7 +257,7 @@ fn build_secrets(
 ) {
     let path = format!("{path}.build");
     for (id, key, pos) in &docker.build_secrets {
-        let Some(source) = find(key, pos, GrantKind::Secret, secrets, &path, diags) else { continue };
+        let Some(source) = secrets.get(key) else { continue };
         match (&source.file, &mut docker.container.build) {
             (Some((file, _)), Some(build)) => {
                 build.secrets.insert(id.clone(), paths::join(context.project_dir, file));

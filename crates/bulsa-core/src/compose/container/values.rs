@@ -7,35 +7,24 @@
 use std::collections::BTreeMap;
 
 use super::super::{
-    diagnostic::{Diagnostic, Diagnostics},
+    diagnostic::Diagnostics,
     read,
     scalar::Value,
     tree::{Entry, Kind, Node, Scalar},
 };
 
-/// Calls `each` with every entry of a mapping that is known and says something; `x-…` is passed over, anything else is
-/// a mistake.
+/// Calls `each` with every entry of a mapping that says something; what no table knows has been named already.
 pub(super) fn fields(
     node: &Node,
     path: &str,
-    known: &[&str],
     diags: &mut Diagnostics,
     mut each: impl FnMut(&Entry, &str, &mut Diagnostics),
 ) {
-    if is_null(node) {
-        return;
-    }
-    for entry in read::mapping(node, path, diags).unwrap_or_default() {
-        let key = entry.key.as_str();
-        if !known.contains(&key) {
-            if !key.starts_with("x-") {
-                let message = format!("{path}: there is no key `{key}`");
-                diags.push(Diagnostic::error(&entry.key_pos, message).nearest(key, known.iter().copied()));
-            }
-        } else if !is_null(&entry.value) {
-            each(entry, &format!("{path}.{key}"), diags);
+    read::entries(node, path, diags, |entry, path, diags| {
+        if !is_null(&entry.value) && !entry.key.starts_with("x-") {
+            each(entry, path, diags);
         }
-    }
+    });
 }
 
 /// Whether there is nothing: `key:`, `null`.

@@ -47,7 +47,9 @@ fn references(root: &Node, service: &Entry, diags: &mut Diagnostics) {
         }
     };
     let node = &service.value;
-    for entry in node.get("networks").map(canonical::entries).unwrap_or_default() {
+    // Who has a mode joins none of them, which is a mistake of its own.
+    let joined = node.get("networks").filter(|_| given(node, "network_mode").is_none());
+    for entry in joined.map(canonical::entries).unwrap_or_default() {
         refer("networks", "network", "networks", &entry.key, &entry.key_pos);
     }
     for mount in node.get("volumes").map(canonical::items).unwrap_or_default() {

@@ -7,10 +7,11 @@ use super::{
         canonical,
         diagnostic::{Diagnostic, Diagnostics, Pos},
         dotenv::{self, Format},
+        paths,
         service::ReadError,
         tree::{Entry, Node},
     },
-    Context, locate,
+    Context,
 };
 
 /// The values of files, and the place of the key that named the file.
@@ -82,19 +83,21 @@ fn from_files(
     context: &mut Context<'_, '_>,
     diags: &mut Diagnostics,
 ) -> FromFiles {
-    let mut found: BTreeMap<String, (String, Node)> = BTreeMap::new();
+    let mut values: BTreeMap<String, String> = BTreeMap::new();
+    // Which file a value is from is known by the text that changed.
+    let mut places: BTreeMap<String, Pos> = BTreeMap::new();
     for (i, item) in service.get(key).map(canonical::items).unwrap_or_default().iter().enumerate() {
         let Some(file) = file(item, key, &format!("{path}.{key}[{i}]"), diags) else { continue };
-        let earlier: BTreeMap<String, String> =
-            found.iter().map(|(name, (value, _))| (name.clone(), value.clone())).collect();
-        for (name, value) in load(&file, &earlier, own, context, diags) {
-            found.insert(name, (value, item.clone()));
-        }
+        let before = values.clone();
+        load(&file, &mut values, own, context, diags);
+        let changed = values.iter().filter(|(name, value)| before.get(*name) != Some(*value));
+        places.extend(changed.map(|(name, _)| (name.clone(), item.pos.clone())));
     }
-    let entry = |(name, (value, item)): (String, (String, Node))| {
-        canonical::entry(name, canonical::text(value, &item.pos))
-    };
-    found.into_iter().map(entry).collect()
+    let placed = values.into_iter().filter_map(|(name, value)| {
+        let pos = places.get(&name)?;
+        Some(canonical::entry(name, canonical::text(value, pos)))
+    });
+    placed.collect()
 }
 
 struct File<'n> {
@@ -122,24 +125,24 @@ fn file<'n>(item: &'n Node, key: &'n str, path: &str, diags: &mut Diagnostics) -
     Some(File { key, pos, path: canonical::text_of(item, "path")?.to_owned(), required, format })
 }
 
+/// Reads a file over what is there. Its values see the shell and `.env` first, then what the service says itself, then
+/// the file's own lines and the earlier files, as in Compose.
 fn load(
     file: &File<'_>,
-    earlier: &BTreeMap<String, String>,
+    values: &mut BTreeMap<String, String>,
     own: &BTreeMap<String, String>,
     context: &mut Context<'_, '_>,
     diags: &mut Diagnostics,
-) -> BTreeMap<String, String> {
-    let path = locate::absolute(&file.path, context);
-    match (context.read)(&path) {
+) {
+    let path = &file.path;
+    match (context.read)(path) {
         Ok(text) => {
             let context = &*context;
-            let lookup = |name: &str| {
-                let earlier = earlier.get(name).cloned();
-                earlier.or_else(|| context.variable(name)).or_else(|| own.get(name).cloned())
-            };
-            dotenv::parse(&file.path, &text, file.format, &lookup, diags)
+            let lookup = |name: &str| context.variable(name).or_else(|| own.get(name).cloned());
+            let shown = paths::shown(context.here, path);
+            dotenv::extend(values, (shown, &text), file.format, &lookup, diags);
         }
-        Err(ReadError::NotFound) if !file.required => BTreeMap::new(),
+        Err(ReadError::NotFound) if !file.required => {}
         Err(error) => {
             let mistake = Diagnostic::error(file.pos, format!("{} {path}: {error}", file.key));
             diags.push(match error {
@@ -148,7 +151,6 @@ fn load(
                 }
                 _ => mistake,
             });
-            BTreeMap::new()
         }
     }
 }

@@ -49,9 +49,6 @@ fn build(service: &mut Node) {
     let Some(build) = canonical::child_mut(service, "build") else { return };
     let pos = build.pos.clone();
     let missing = |build: &Node, key: &str| build.get(key).is_none_or(canonical::is_null);
-    if missing(build, "context") {
-        canonical::set(build, "context", canonical::text(".", &pos));
-    }
     if missing(build, "dockerfile") && missing(build, "dockerfile_inline") {
         canonical::set(build, "dockerfile", canonical::text("Dockerfile", &pos));
     }

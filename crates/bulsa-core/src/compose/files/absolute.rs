@@ -1,19 +1,28 @@
 //! Relative paths become absolute ones: a value may end up in a project of another directory.
 //!
-//! Owns: which values are paths of this host (in their canonical forms), as in Docker Compose 2.40. Never: asks whether
-//! they are there.
+//! Owns: which values are paths of this host (in their canonical forms), as in Docker Compose 2.40: a relative one is
+//! cleaned on its way, an absolute one stays as it was written. Never: asks whether they are there.
 
 use super::{
     super::{
+        canonical::{self, child_mut, entries_mut as entries, text_of as text},
         environment::Environment,
-        paths,
-        tree::{Entry, Kind, Node, Style},
+        scalar::Value,
+        tree::{Kind, Node},
     },
     Scope,
 };
 
-/// Resolves every path of a scope's merged tree.
+/// Resolves every path of a scope's merged tree. Who builds and says nothing else builds from the scope's directory.
 pub(super) fn resolve(root: &mut Node, scope: &Scope<'_>) {
+    for service in canonical::child_mut(root, "services").map(canonical::entries_mut).unwrap_or_default() {
+        if let Some(build) = canonical::child_mut(&mut service.value, "build")
+            && build.get("context").is_none_or(canonical::is_null)
+        {
+            let here = canonical::text(".", &build.pos);
+            canonical::set(build, "context", here);
+        }
+    }
     resolve_in(root, &scope.directory, &scope.environment);
 }
 
@@ -49,14 +58,19 @@ impl Base<'_> {
             let node = &mut key.value;
             match key.key.as_str() {
                 "build" => self.build(node),
-                "env_file" => self.each(node, |base, item| match item.kind {
-                    Kind::Mapping(_) => base.under(item, "path"),
-                    _ => base.path(item),
+                "env_file" => self.each(node, |base, item| {
+                    if let Some(path) = child_mut(item, "path") {
+                        base.path(path);
+                    }
                 }),
                 "label_file" => self.each(node, Self::path),
                 "develop" => {
-                    if let Some(watch) = get_mut(node, "watch") {
-                        self.each(watch, |base, rule| base.under(rule, "path"));
+                    if let Some(watch) = child_mut(node, "watch") {
+                        self.each(watch, |base, rule| {
+                            if let Some(path) = child_mut(rule, "path") {
+                                base.path(path);
+                            }
+                        });
                     }
                 }
                 "volumes" => self.each(node, |base, mount| {
@@ -70,16 +84,13 @@ impl Base<'_> {
     }
 
     fn build(&self, node: &mut Node) {
-        if matches!(node.kind, Kind::Scalar(_)) {
-            return self.context(node);
-        }
         for entry in entries(node) {
             match entry.key.as_str() {
                 "context" => self.context(&mut entry.value),
                 "additional_contexts" => {
                     entries(&mut entry.value).iter_mut().for_each(|context| self.context(&mut context.value));
                 }
-                "ssh" => entries(&mut entry.value).iter_mut().for_each(|key| self.path(&mut key.value)),
+                "ssh" => entries(&mut entry.value).iter_mut().for_each(|key| self.host_path(&mut key.value)),
                 _ => {}
             }
         }
@@ -101,7 +112,7 @@ impl Base<'_> {
         if text(volume, "driver") != Some("local") {
             return;
         }
-        if let Some(options) = get_mut(volume, "driver_opts")
+        if let Some(options) = child_mut(volume, "driver_opts")
             && text(options, "o") == Some("bind")
         {
             self.under(options, "device");
@@ -109,41 +120,38 @@ impl Base<'_> {
     }
 
     fn each(&self, node: &mut Node, what: impl Fn(&Self, &mut Node)) {
-        match &mut node.kind {
-            Kind::Sequence(items) => items.iter_mut().for_each(|item| what(self, item)),
-            Kind::Scalar(_) => what(self, node),
-            Kind::Mapping(_) => {}
-        }
+        canonical::items_mut(node).iter_mut().for_each(|item| what(self, item));
     }
 
     fn under(&self, node: &mut Node, key: &str) {
-        if let Some(path) = get_mut(node, key) {
-            self.path(path);
+        if let Some(path) = child_mut(node, key) {
+            self.host_path(path);
         }
     }
 
-    fn path(&self, node: &mut Node) {
+    /// A path of this host; where it is empty it is the directory itself.
+    fn host_path(&self, node: &mut Node) {
         if let Kind::Scalar(scalar) = &mut node.kind
-            && !scalar.value.is_empty()
-            // Nothing, a number or a truth value is no path: a mistake that is named later.
-            && (scalar.style != Style::Plain || matches!(scalar.resolve(), super::super::scalar::Value::Text(_)))
+            && scalar.resolve() != Value::Null
+            && !is_windows(&scalar.value)
         {
-            scalar.value = paths::join(self.directory, &self.environment.at_home(&scalar.value));
+            scalar.value = self.environment.absolute(self.directory, &scalar.value);
+        }
+    }
+
+    /// A path that may be empty, which says nothing.
+    fn path(&self, node: &mut Node) {
+        if node.scalar().is_some_and(|scalar| !scalar.value.is_empty()) {
+            self.host_path(node);
         }
     }
 }
 
-fn entries(node: &mut Node) -> &mut [Entry] {
-    match &mut node.kind {
-        Kind::Mapping(entries) => entries,
-        _ => &mut [],
-    }
-}
-
-fn get_mut<'n>(node: &'n mut Node, key: &str) -> Option<&'n mut Node> {
-    entries(node).iter_mut().find(|entry| entry.key == key).map(|entry| &mut entry.value)
-}
-
-fn text<'n>(node: &'n Node, key: &str) -> Option<&'n str> {
-    Some(node.get(key)?.scalar()?.value.as_str())
+/// What only Windows takes for absolute, Compose leaves alone everywhere.
+fn is_windows(path: &str) -> bool {
+    let mut chars = path.chars();
+    let drive = chars.next().is_some_and(|c| c.is_ascii_alphabetic())
+        && chars.next() == Some(':')
+        && matches!(chars.next(), Some('\\' | '/'));
+    drive || path.starts_with("\\\\")
 }

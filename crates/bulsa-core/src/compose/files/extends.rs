@@ -9,10 +9,9 @@ use std::{collections::BTreeMap, rc::Rc};
 
 use super::{
     super::{
-        MAX_SERVICES,
+        MAX_SERVICES, canonical,
         diagnostic::{Diagnostic, Pos},
-        paths, read,
-        scalar::Value,
+        paths,
         tree::{Entry, Kind, Node},
     },
     Files, MAX_EXTENDS_DEPTH, Prepared, Scope, absolute,
@@ -135,36 +134,21 @@ impl Extends<'_, '_, '_, '_> {
         merged
     }
 
+    /// What `extends` says, in its canonical form; `None` where it was malformed.
     fn reference(&mut self, node: &Node, path: &str) -> Option<Reference> {
-        let mut reference = Reference { service: String::new(), file: None, pos: node.pos.clone() };
-        let errors = self.files.diags.errors();
-        if let Kind::Mapping(_) = node.kind {
-            read::entries(node, path, self.files.diags, |entry, path, diags| {
-                if entry.key == "file" && entry.value.scalar().is_some_and(|s| s.resolve() == Value::Null) {
-                    return;
-                }
-                let text = read::text(&entry.value, path, diags).map(str::to_owned);
-                match entry.key.as_str() {
-                    "service" => {
-                        reference.pos = entry.value.pos.clone();
-                        reference.service = text.unwrap_or_default();
-                    }
-                    _ => reference.file = text,
-                }
-            });
-        } else {
-            let text = read::text(node, path, self.files.diags);
-            reference.service = text.unwrap_or_default().to_owned();
-        }
-        if self.files.diags.errors() > errors {
-            return None;
-        }
-        if reference.service.is_empty() {
-            let mistake = Diagnostic::error(&node.pos, format!("{path} names no service"));
+        let service = node.get("service").filter(|node| !canonical::is_malformed(node))?;
+        let name = canonical::text_of(node, "service").unwrap_or_default();
+        if name.is_empty() {
+            let mistake = Diagnostic::error(&service.pos, format!("{path} names no service"));
             self.files.diags.push(mistake.expected("service: the name of another service"));
             return None;
         }
-        Some(reference)
+        let file = node.get("file").filter(|file| !canonical::is_null(file));
+        Some(Reference {
+            service: name.to_owned(),
+            file: file.and_then(Node::scalar).map(|file| file.value.clone()),
+            pos: service.pos.clone(),
+        })
     }
 
     fn in_a_circle(&mut self, place: &Place, reference: &Reference, way: &[Place]) -> bool {
@@ -197,7 +181,7 @@ impl Extends<'_, '_, '_, '_> {
                     return None;
                 }
                 let directory = &self.libraries.get(&place.file)?.as_ref()?.directory;
-                let absolute = paths::join(directory, &self.scope.environment.at_home(file));
+                let absolute = paths::clean(&self.scope.environment.absolute(directory, file));
                 self.library(&absolute, &reference.pos, path);
                 absolute
             }
@@ -217,18 +201,8 @@ impl Extends<'_, '_, '_, '_> {
             return None;
         }
         let base = self.service(&Place { file, name: reference.service.clone() }, way)?;
-        match &base.kind {
-            Kind::Mapping(_) => Some(base),
-            Kind::Scalar(scalar) if scalar.resolve() == Value::Null => None,
-            // A service of this file that is no mapping is named when it is read.
-            _ => {
-                if reference.file.is_some() {
-                    let what = format!("{path}: the service that is extended");
-                    self.files.diags.push(read::wrong(&base, &what, "a mapping"));
-                }
-                None
-            }
-        }
+        // A service that is no mapping has been named already.
+        matches!(base.kind, Kind::Mapping(_)).then_some(base)
     }
 
     /// Reads another file's services, once.
@@ -238,7 +212,7 @@ impl Extends<'_, '_, '_, '_> {
         }
         let library = self.files.open(absolute, pos, path).and_then(|root| {
             let directory = paths::directory(absolute).to_owned();
-            let Prepared { mut root, changes } = self.files.prepare(root, self.scope)?;
+            let Prepared { mut root, changes } = self.files.prepare(allowed(root), self.scope)?;
             absolute::resolve_in(&mut root, &directory, &self.scope.environment);
             let Some(services) = services_mut(&mut root) else {
                 let what = format!("{path}: {} has no `services`", self.files.shown(absolute));
@@ -251,6 +225,16 @@ impl Extends<'_, '_, '_, '_> {
         });
         self.libraries.insert(absolute.to_owned(), library);
     }
+}
+
+/// A service without a value, which is a mistake elsewhere, says nothing to those who extend it, as in Compose.
+fn allowed(mut root: Node) -> Node {
+    for entry in services_mut(&mut root).into_iter().flatten() {
+        if canonical::is_null(&entry.value) {
+            entry.value.kind = Kind::Mapping(Vec::new());
+        }
+    }
+    root
 }
 
 fn services_mut(root: &mut Node) -> Option<&mut Vec<Entry>> {

@@ -103,7 +103,7 @@ fn texts(node: &Node, path: &str, diags: &mut Diagnostics) -> Vec<(String, Pos)>
 
 /// The included project's tree, its paths absolute and its variables filled in.
 fn read_included(files: &mut Files<'_, '_>, scope: &Scope<'_>, wanted: &Wanted) -> Option<Node> {
-    let absolute = |file: &str| paths::join(&scope.directory, &scope.environment.at_home(file));
+    let absolute = |file: &str| paths::clean(&scope.environment.absolute(&scope.directory, file));
     let names: Vec<(String, &Pos)> = wanted.files.iter().map(|(file, pos)| (absolute(file), pos)).collect();
     let main = &names.first()?.0;
     if files.exhausted {
@@ -160,11 +160,8 @@ fn variables(
         let what = format!("{}.env_file", wanted.path);
         let Some(text) = files.text(&absolute, &pos, &what, default) else { continue };
         let shown = files.shown(&absolute);
-        let earlier = values.clone();
-        let lookup = |name: &str| {
-            scope.environment.get(name).map(str::to_owned).or_else(|| earlier.get(name).cloned())
-        };
-        values.extend(dotenv::parse(&shown, &text, dotenv::Format::Compose, &lookup, files.diags));
+        let lookup = |name: &str| scope.environment.get(name).map(str::to_owned);
+        dotenv::extend(&mut values, (&shown, &text), dotenv::Format::Compose, &lookup, files.diags);
     }
     values
 }

@@ -54,7 +54,7 @@ fn a_later_env_file_wins_and_sees_the_earlier_ones() {
     let spec = spec_of(loaded);
     assert_eq!(
         spec.services["a"].env,
-        BTreeMap::from([("A", "2"), ("B", "13")].map(|(k, v)| (k.to_owned(), v.to_owned())))
+        BTreeMap::from([("A", "2"), ("B", "23")].map(|(k, v)| (k.to_owned(), v.to_owned())))
     );
     assert_eq!(spec.sources.env_files, ["/srv/one.env", "/srv/two.env"]);
 }
@@ -109,9 +109,9 @@ services:
 ",
     );
     insta::assert_snapshot!(loaded.diagnostics, @r#"
-    bad.yaml:1:16: error: services.j: there is no key `usr`
+    bad.yaml:1:16: error: services.a: there is no key `usr`
       hint: did you mean `user`?
-    bad.yaml:1:24: error: services.j: there is no key `comand`
+    bad.yaml:1:24: error: services.a: there is no key `comand`
       hint: did you mean `command`?
     compose.yaml:3:30: error: the services extend each other: b → c → b
       hint: remove one of these `extends`
@@ -120,8 +120,8 @@ services:
       hint: one of another file is named with `file:` beside `service:`
     compose.yaml:6:40: error: services.e.extends /srv/shop/gone.yaml: there is no such file
     compose.yaml:7:40: error: services.f.extends: there is no service `z` in x.yaml
-    compose.yaml:8:30: error: services.g.extends names no service
-      expected: service: the name of another service
+    compose.yaml:8:30: error: services.g.extends has no `service`
+      expected: service: the name of a service
     compose.yaml:9:40: error: services.h.extends: none.yaml has no `services`
     compose.yaml:10:40: error: services.i.extends https://example.com/x.yaml: files are only read from this host
       hint: download it, check it, and name the copy
@@ -233,8 +233,7 @@ services: {web: {command: [w]}}
       hint: download it, check it, and name the copy
     compose.yaml:9:30: error: include[7].env_file /srv/shop/gone.env: there is no such file
     compose.yaml:10:5: error: include[8] is the number 5
-      expected: text
-      hint: put it in quotes: "5"
+      expected: a path, or a mapping
     self.yaml:1:11: error: include[0]: the files include each other: compose.yaml → self.yaml → compose.yaml
       hint: remove one of these `include`s
     x.yaml:1:11: error: include[0]: the files include each other: compose.yaml → y.yaml → x.yaml → y.yaml
@@ -256,7 +255,7 @@ services: {web: {command: [w]}}
     let loaded = shop.load("include: x.yaml\nservices: {web: {command: [w]}}");
     insta::assert_snapshot!(loaded.diagnostics, @r#"
     compose.yaml:1:10: error: include is "x.yaml"
-      expected: a list of files
+      expected: a list
     "#);
 }
 
