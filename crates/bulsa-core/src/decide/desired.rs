@@ -198,6 +198,11 @@ pub enum Change {
         /// Which.
         release: ReleaseId,
     },
+    /// A release that nobody goes back to any more is forgotten.
+    Forget {
+        /// Which.
+        release: ReleaseId,
+    },
     /// A job of a release has ended.
     JobDone {
         /// Whose.
@@ -326,6 +331,11 @@ impl Desired {
             }
             Change::Undo { reason, at } => self.undo(reason, *at),
             Change::Retire { release } => self.set_state(*release, ReleaseState::Retired),
+            Change::Forget { release } => {
+                self.releases.remove(release);
+                self.jobs.retain(|(of, _), _| of != release);
+                self.withheld.retain(|slot| slot.release != *release);
+            }
             Change::Proven { release } => self.prove(*release),
             Change::Withhold { slot } => {
                 self.withheld.insert(slot.clone());

@@ -327,6 +327,9 @@ fn share(load: Load) -> f64 {
     if load.requests == 0 { 0.0 } else { load.errors as f64 / load.requests as f64 }
 }
 
+/// So many releases of a project are remembered, to look at and to go back to.
+const RELEASES_KEPT: usize = 20;
+
 /// Retires warm releases whose time is over, or whose room is needed.
 pub(super) fn retire(desired: &Desired, observed: &Observed, now: Timestamp, decision: &mut Decision) {
     let in_use = desired.running().and_then(|deployment| deployment.previous);
@@ -356,6 +359,21 @@ pub(super) fn retire(desired: &Desired, observed: &Observed, now: Timestamp, dec
     warm.sort_unstable();
     let surplus = warm.len().saturating_sub(keep.saturating_sub(taken));
     decision.commits.extend(warm.into_iter().take(surplus).map(|(_, id)| Change::Retire { release: id }));
+    forget(desired, observed, decision);
+}
+
+/// Forgets the oldest releases beyond [`RELEASES_KEPT`]: nobody can see or go back to them any more.
+fn forget(desired: &Desired, observed: &Observed, decision: &mut Decision) {
+    let surplus = desired.releases.len().saturating_sub(RELEASES_KEPT);
+    let deployment = desired.deployment.as_ref();
+    let is_in_use = |id: ReleaseId| {
+        desired.live == Some(id)
+            || deployment.is_some_and(|one| one.candidate == id || one.previous == Some(id))
+            || observed.replicas().any(|(replica, _)| replica.release == id)
+    };
+    let is_over = |state| matches!(state, ReleaseState::Retired | ReleaseState::Failed);
+    let oldest = desired.releases.iter().filter(|(id, release)| is_over(release.state) && !is_in_use(**id));
+    decision.commits.extend(oldest.take(surplus).map(|(id, _)| Change::Forget { release: *id }));
 }
 
 /// Records that a first release, which never passed its gate, serves after all.

@@ -154,7 +154,7 @@ pub(super) enum Input {
         made: Result<Namespace, String>,
     },
     /// From the docker engine.
-    Docker(DockerInput),
+    Docker(Box<DockerInput>),
     /// A task of the driver's could not do something.
     Warning {
         /// Whose.

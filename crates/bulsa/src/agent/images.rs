@@ -188,7 +188,7 @@ pub async fn resolve_all(
     for one in wanted {
         match Job::of(docker, one).await {
             Ok(Decided::Here(found)) => {
-                resolved.insert(one.service.to_owned(), Ok(found));
+                resolved.insert(one.service.to_owned(), Ok(*found));
             }
             Ok(Decided::Pull(job)) => {
                 let key = (job.reference.to_engine(), job.platform.unwrap_or_default().to_owned());
@@ -228,7 +228,7 @@ impl Away {
 
 /// What is to be done for one service.
 enum Decided<'a> {
-    Here(Resolved),
+    Here(Box<Resolved>),
     Pull(Box<Job<'a>>),
 }
 
@@ -257,7 +257,7 @@ impl<'a> Job<'a> {
             _ => ImageProblem::Missing { image: image.to_owned(), why: why.to_owned() },
         };
         let fallback = match (step(wanted.container, wanted.role, situation), local) {
-            (Step::Local, Some(local)) => return Ok(Decided::Here(local.resolved(None))),
+            (Step::Local, Some(local)) => return Ok(Decided::Here(Box::new(local.resolved(None)))),
             (Step::Missing(why), _) => return Err(missing(why)),
             (Step::Local, None) => return Err(missing("it may not be pulled")),
             (Step::Pull, _) => None,

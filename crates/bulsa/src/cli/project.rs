@@ -133,7 +133,8 @@ fn with_dotenvs(env: &BTreeMap<String, String>, dotenvs: &[compose::SourceFile])
     for file in dotenvs {
         let lookup = |name: &str| env.get(name).cloned();
         let mut mistakes = Diagnostics::default();
-        all.extend(dotenv::parse(&file.path, &file.text, dotenv::Format::Compose, &lookup, &mut mistakes));
+        let source = (file.path.as_str(), file.text.as_str());
+        dotenv::extend(&mut all, source, dotenv::Format::Compose, &lookup, &mut mistakes);
     }
     all.extend(env.iter().map(|(name, value)| (name.clone(), value.clone())));
     all

@@ -81,6 +81,10 @@ impl Driver {
         let Some(project) = self.projects.get_mut(name) else { return };
         let before = project.desired.clone();
         project.desired.apply(change);
+        if matches!(change, Change::Begin { .. }) {
+            self.see_compose_made(name);
+        }
+        let Some(project) = self.projects.get_mut(name) else { return };
         project.observed.committed(&project.desired, change);
         if let Change::JobDone { service, .. } = change {
             self.acknowledge_job(name, service);
@@ -99,15 +103,7 @@ impl Driver {
                 let text = "exchanging the services that can't overlap; requests to them are held".to_owned();
                 self.progress(name, ProgressKind::Step, text);
             }
-            Change::Switch { .. } => {
-                let (old, new) = (before.live, before.running().map(|d| d.candidate));
-                let text = format!("switched: all traffic moved from {} to {}", label(old), label(new));
-                self.tell(name, "deploy.switched", None, text.clone());
-                self.progress(name, ProgressKind::Step, text);
-                let bake = before.candidate().map(|(_, new)| decide::desired::bake_time(&new.spec));
-                let text = format!("baking for {}", persist::human(bake.unwrap_or_default()));
-                self.progress(name, ProgressKind::Step, text);
-            }
+            Change::Switch { .. } => self.narrate_switch(name, before),
             Change::Finish { outcome: decide::Outcome::Deployed, reason, .. } => {
                 self.finished(name, decide::Outcome::Deployed, reason);
             }
@@ -130,16 +126,13 @@ impl Driver {
             Change::Retire { release } => {
                 self.tell(name, "release.retired", None, format!("release {release} is retired"));
             }
-            Change::JobDone { service, success, release } => {
-                let how = if *success { "is done" } else { "failed" };
-                let text = format!("the job `{service}` {how}");
-                self.tell(name, "job.done", None, text.clone());
-                self.progress(name, ProgressKind::Line, text);
-                if *success {
-                    for line in self.output_of(name, service, *release) {
-                        self.progress(name, ProgressKind::Line, line);
-                    }
+            Change::Forget { release } => {
+                if let Some(project) = self.projects.get_mut(name) {
+                    project.created.remove(release);
                 }
+            }
+            Change::JobDone { service, success, release } => {
+                self.narrate_job(name, service, *release, *success);
             }
             Change::Proven { release } => {
                 let text = format!("release {release} serves, though it never passed its gate");
@@ -168,6 +161,28 @@ impl Driver {
             }
             Change::Down => {
                 self.tell(name, "project.down", None, "a human takes the project down".to_owned());
+            }
+        }
+    }
+
+    fn narrate_switch(&mut self, name: &str, before: &Desired) {
+        let (old, new) = (before.live, before.running().map(|d| d.candidate));
+        let text = format!("switched: all traffic moved from {} to {}", label(old), label(new));
+        self.tell(name, "deploy.switched", None, text.clone());
+        self.progress(name, ProgressKind::Step, text);
+        let bake = before.candidate().map(|(_, new)| decide::desired::bake_time(&new.spec));
+        let text = format!("baking for {}", persist::human(bake.unwrap_or_default()));
+        self.progress(name, ProgressKind::Step, text);
+    }
+
+    fn narrate_job(&mut self, name: &str, service: &str, release: ReleaseId, success: bool) {
+        let how = if success { "is done" } else { "failed" };
+        let text = format!("the job `{service}` {how}");
+        self.tell(name, "job.done", None, text.clone());
+        self.progress(name, ProgressKind::Line, text);
+        if success {
+            for line in self.output_of(name, service, release) {
+                self.progress(name, ProgressKind::Line, line);
             }
         }
     }

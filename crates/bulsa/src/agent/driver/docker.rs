@@ -86,6 +86,8 @@ pub(super) struct DockerSide {
     asking: Vec<(DeployRequest, oneshot::Sender<Answer>)>,
     /// Projects whose deploy is being prepared.
     preparing: BTreeSet<String>,
+    /// What Compose had made for a project when its deploy was prepared.
+    pub(super) compose_made: BTreeMap<String, Vec<Found>>,
     /// What was measured for the last deploy of each project.
     pub(super) rooms: BTreeMap<String, Room>,
     /// What images were pruned for last, and when.
@@ -132,6 +134,12 @@ pub(in crate::agent) enum DockerInput {
     Leftover(String),
 }
 
+impl From<DockerInput> for Input {
+    fn from(input: DockerInput) -> Self {
+        Self::Docker(Box::new(input))
+    }
+}
+
 /// Whether replicas of this service are containers.
 pub(super) const fn is_container(service: &Service) -> bool {
     service.container.is_some()
@@ -166,7 +174,7 @@ impl Driver {
             loop {
                 let reached = Docker::connect(&owner).await.map_err(|error| error.to_string());
                 let is_done = reached.is_ok();
-                let told = inbox.send(Input::Docker(DockerInput::Reached(reached))).await;
+                let told = inbox.send(DockerInput::Reached(reached).into()).await;
                 if is_done || told.is_err() {
                     return;
                 }
@@ -202,7 +210,7 @@ impl Driver {
         let inbox = self.inbox.clone();
         self.tasks.spawn(async move {
             while let Some(news) = news.recv().await {
-                if inbox.send(Input::Docker(DockerInput::News(news))).await.is_err() {
+                if inbox.send(DockerInput::News(news).into()).await.is_err() {
                     return;
                 }
             }
@@ -243,7 +251,19 @@ impl Driver {
                 let as_of = self.clock.at(asked_at.into());
                 self.listed(containers, as_of).await;
             }
-            News::Happened { container, what, .. } => self.happened(&container, &what),
+            News::Happened { container, replica, project, what, .. } => {
+                self.know(&container, &project, replica.as_deref());
+                self.happened(&container, &what);
+            }
+        }
+    }
+
+    /// A container may end before the driver hears that it was started: its label says whose it is.
+    fn know(&mut self, container: &str, project: &str, replica: Option<&str>) {
+        let id = replica.and_then(|id| id.parse::<ReplicaId>().ok());
+        let starting = id.map(|id| (project.to_owned(), id));
+        if let Some(starting) = starting.filter(|starting| self.docker.starting.contains(starting)) {
+            self.docker.containers.insert(container.to_owned(), starting);
         }
     }
 
@@ -267,13 +287,32 @@ impl Driver {
         }
     }
 
+    /// From now on the lists have what Compose made for the projects with containers too.
+    fn adopt_projects(&self) {
+        let Ok(engine) = self.engine() else { return };
+        let names = self.projects.values().filter(|project| has_containers(project));
+        let names: BTreeSet<String> = names.map(|project| project.name.clone()).collect();
+        engine.adopt(names.into_iter().chain(self.docker.preparing.iter().cloned()).collect());
+    }
+
+    /// A release begins: what Compose had made for it is seen before anything is started beside it.
+    pub(super) fn see_compose_made(&mut self, name: &str) {
+        for found in self.docker.compose_made.remove(name).unwrap_or_default() {
+            self.see(found);
+        }
+    }
+
     /// Everything that the Engine has of ours. What isn't in it is gone.
     async fn listed(&mut self, containers: Vec<Found>, as_of: Timestamp) {
+        self.adopt_projects();
         self.see_anchors(&containers).await;
         let now = self.clock.now();
         let mut alive: BTreeMap<String, BTreeMap<ReplicaId, Timestamp>> = BTreeMap::new();
         let there: BTreeSet<&String> = containers.iter().map(|found| &found.id).collect();
         self.docker.ended.retain(|container| there.contains(container));
+        for found in containers.iter().cloned() {
+            self.see(found);
+        }
         for found in &containers {
             let Some((name, id)) = self.whose(found) else { continue };
             // One that is looked at again isn't gone yet.
@@ -283,9 +322,6 @@ impl Driver {
                 let at = Timestamp(found.started_at_ms.unwrap_or_default());
                 alive.entry(name).or_default().insert(id, at);
             }
-        }
-        for found in containers {
-            self.see(found);
         }
         for (name, project) in &mut self.projects {
             // Replicas on the process engine are the keeper's to tell of.

@@ -66,7 +66,7 @@ impl Driver {
             }
             Input::Committed { project, result } => self.committed(&project, result),
             Input::Namespace { project, id, made } => self.namespace_made(&project, &id, made).await,
-            Input::Docker(input) => self.docker_says(input).await,
+            Input::Docker(input) => self.docker_says(*input).await,
             Input::Warning { project, text } => self.warn(&project, "warning", text),
             Input::ProxySilent(generation) => self.kill_silent_proxy("", generation).await,
             Input::Stop if self.is_orphaned() => self.handed_over = true,

@@ -45,6 +45,8 @@ pub(super) fn difference(
             Some(_) => {}
         }
     }
+    let forgotten = before.releases.keys().filter(|id| !after.releases.contains_key(id));
+    changes.extend(forgotten.map(|id| Change::DeleteRelease { project: project.to_owned(), release: id.0 }));
     if before.live != after.live {
         let release = after.live.map(|id| id.0);
         changes.push(Change::SetLive { project: project.to_owned(), release });

@@ -68,13 +68,14 @@ fn endpoint(
     engine: &EngineInfo,
 ) -> Result<EndpointSettings, StartProblem> {
     let mut aliases = Vec::new();
+    // Otherwise an anchor has them: a name must never lead to a replica that isn't ready.
     if start.names {
         aliases.push(start.service.name.clone());
+        if start.service.role == Role::App {
+            aliases.extend(container.container_name.clone());
+        }
+        aliases.extend(attachment.aliases.iter().cloned());
     }
-    if start.service.role == Role::App {
-        aliases.extend(container.container_name.clone());
-    }
-    aliases.extend(attachment.aliases.iter().cloned());
     let mut seen = std::collections::BTreeSet::new();
     aliases.retain(|alias| seen.insert(alias.clone()));
     let mut options = attachment.driver_options.clone();

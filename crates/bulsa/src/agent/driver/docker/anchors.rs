@@ -143,7 +143,7 @@ impl Driver {
                 (_, None) => Err("its service is not in the release".to_owned()),
             };
             let anchored = Anchored { project, service, hash, result };
-            inbox.send(Input::Docker(DockerInput::Anchored(anchored))).await.ok();
+            inbox.send(DockerInput::Anchored(anchored).into()).await.ok();
         }));
     }
 

@@ -44,12 +44,9 @@ impl Driver {
         let spec = spec.or_else(|| Some(project.desired.candidate()?.1));
         let Some(spec) = spec.map(|release| Arc::clone(&release.spec)) else { return };
         project.meta.insert(id.clone(), Meta::default());
-        let engine = match self.docker.engine.clone() {
-            Some(engine) => engine,
-            None => {
-                let message = self.docker.trouble.clone();
-                return self.start_failed(name, &id, StartError { message, permanent: false });
-            }
+        let Some(engine) = self.docker.engine.clone() else {
+            let message = self.docker.trouble.clone();
+            return self.start_failed(name, &id, StartError { message, permanent: false });
         };
         self.docker.starting.insert((name.to_owned(), id.clone()));
         let instance = self.identity.instance(name, &id);
@@ -57,7 +54,7 @@ impl Driver {
         let (inbox, project) = (self.inbox.clone(), name.to_owned());
         self.tasks.spawn(async move {
             let result = start.run().await;
-            inbox.send(Input::Docker(DockerInput::Started { project, id, result })).await.ok();
+            inbox.send(DockerInput::Started { project, id, result }.into()).await.ok();
         });
     }
 
@@ -140,7 +137,7 @@ impl Driver {
                 let text = format!("a container that isn't wanted can't be stopped: {error}");
                 inbox.send(Input::Warning { project: String::new(), text }).await.ok();
             }
-            inbox.send(Input::Docker(DockerInput::Leftover(container))).await.ok();
+            inbox.send(DockerInput::Leftover(container).into()).await.ok();
         });
     }
 }

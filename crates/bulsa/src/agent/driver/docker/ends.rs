@@ -123,7 +123,7 @@ impl Driver {
                 Ok(engine) => second_look(&engine, &container).await,
                 Err(error) => Err(error),
             };
-            inbox.send(Input::Docker(DockerInput::Judged(Judged { container, found }))).await.ok();
+            inbox.send(DockerInput::Judged(Judged { container, found }).into()).await.ok();
         }));
     }
 
@@ -200,7 +200,7 @@ impl Driver {
         let (inbox, container) = (self.inbox.clone(), container.to_owned());
         self.tasks.spawn(async move {
             super::logs::finish(follower).await;
-            inbox.send(Input::Docker(DockerInput::Ended { container, status })).await.ok();
+            inbox.send(DockerInput::Ended { container, status }.into()).await.ok();
         });
     }
 
@@ -258,7 +258,7 @@ impl Driver {
         let (inbox, container) = (self.inbox.clone(), container.to_owned());
         self.tasks.spawn(async move {
             let found = second_look(&engine, &container).await;
-            inbox.send(Input::Docker(DockerInput::Judged(Judged { container, found }))).await.ok();
+            inbox.send(DockerInput::Judged(Judged { container, found }).into()).await.ok();
         });
     }
 

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use bulsa_core::{
     image::Reference,
-    room::Room,
+    room::{DISK_MIN_BYTES, Room},
     spec::{Spec, container::ImageFacts, pin::pin},
     wire::{
         api::{Answer, DeployRequest, Event as WireEvent, Request},
@@ -17,10 +17,10 @@ use bulsa_core::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-use super::{DockerInput, Driver, Input, room::measure};
+use super::{DockerInput, Driver, room::measure};
 use crate::agent::driver::{requests::WAITING_MAX, view::is_serving};
 use crate::agent::{
-    docker::Docker,
+    docker::{Docker, Found},
     images::{self, Progress, Wanted},
 };
 
@@ -34,6 +34,7 @@ pub(in crate::agent) struct Prepared {
     request: DeployRequest,
     answer: oneshot::Sender<Answer>,
     room: Room,
+    compose_made: Vec<Found>,
     result: Result<Spec, Vec<String>>,
 }
 
@@ -64,7 +65,9 @@ impl Driver {
                 return;
             }
         };
-        if !request.plan && !self.docker.preparing.insert(spec.project.clone()) {
+        let is_busy = !request.plan && !self.docker.preparing.insert(spec.project.clone());
+        self.adopt_projects();
+        if is_busy {
             let reason = "another deploy gets its images".to_owned();
             answer.send(Answer::Denied { reason, who: None, since_ms: None }).ok();
             return;
@@ -91,8 +94,9 @@ impl Driver {
         self.tasks.spawn(async move {
             let room = measure(&engine, samples).await;
             let result = prepare(&engine, &request, spec, &out).await;
-            let prepared = Box::new(Prepared { request, answer, room, result });
-            inbox.send(Input::Docker(DockerInput::Prepared(prepared))).await.ok();
+            let compose_made = compose_made(&engine, &request.project).await;
+            let prepared = Box::new(Prepared { request, answer, room, compose_made, result });
+            inbox.send(DockerInput::Prepared(prepared).into()).await.ok();
         });
     }
 
@@ -118,7 +122,8 @@ impl Driver {
     }
 
     pub(super) async fn prepared(&mut self, prepared: Prepared) {
-        let Prepared { mut request, answer, room, result } = prepared;
+        let Prepared { mut request, answer, room, compose_made, result } = prepared;
+        self.docker.compose_made.insert(request.project.clone(), compose_made);
         self.docker.rooms.insert(request.project.clone(), room);
         if !request.plan {
             self.docker.preparing.remove(&request.project);
@@ -160,11 +165,32 @@ async fn prepare(
     if request.plan {
         return Ok(spec);
     }
-    let mut errors: Vec<String> = Vec::new();
+    let mut errors: Vec<String> = disk_problem(engine).await.into_iter().collect();
     for made in [engine.ensure_networks(&spec).await, engine.ensure_volumes(&spec).await] {
         errors.extend(made.err().into_iter().flatten().map(|error| error.to_string()));
     }
     if errors.is_empty() { Ok(spec) } else { Err(errors) }
+}
+
+/// What Compose made for a project: its backing services are taken as they are.
+async fn compose_made(engine: &Docker, project: &str) -> Vec<Found> {
+    let all = engine.list().await.unwrap_or_default();
+    all.into_iter().filter(|found| !found.ours && found.project == project).collect()
+}
+
+/// A disk that is about to be full: an image or a log more, and everything on it stops.
+async fn disk_problem(engine: &Docker) -> Option<String> {
+    // A remote disk that can't be seen from here is nobody's reason to refuse a deploy.
+    let space = images::disk_free(engine.client()).await.ok()?;
+    (space.free < DISK_MIN_BYTES).then(|| {
+        format!(
+            "the Docker Engine's disk has {} MiB left in {}: no release is begun on less than {} MiB; make room, for \
+             example with `docker system df` and `docker image prune`",
+            space.free >> 20,
+            space.directory,
+            DISK_MIN_BYTES >> 20
+        )
+    })
 }
 
 /// The images of all services whose image isn't pinned; every problem at once.

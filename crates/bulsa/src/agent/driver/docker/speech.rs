@@ -16,7 +16,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{DockerInput, Driver, Input};
+use super::{DockerInput, Driver};
 
 /// A server that says nothing for so long after a request doesn't speak HTTP.
 const ANSWER_WAIT: Duration = Duration::from_secs(2);
@@ -48,7 +48,7 @@ impl Driver {
             self.tasks.spawn(async move {
                 let protocol = if answers_http(addr).await { Protocol::Http } else { Protocol::Tcp };
                 let spoken = Spoken { project, service, port, protocol };
-                inbox.send(Input::Docker(DockerInput::Spoken(spoken))).await.ok();
+                inbox.send(DockerInput::Spoken(spoken).into()).await.ok();
             });
         }
     }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 
-use super::{DockerInput, Driver, Input};
+use super::{DockerInput, Driver};
 
 impl Driver {
     /// Asks the Engine which address blocks its networks have.
@@ -23,7 +23,7 @@ impl Driver {
                 let blocks = config.into_iter().filter_map(|one| one.subnet?.parse::<IpNet>().ok());
                 Some((network.name?, blocks.collect()))
             });
-            inbox.send(Input::Docker(DockerInput::Subnets(blocks.collect()))).await.ok();
+            inbox.send(DockerInput::Subnets(blocks.collect()).into()).await.ok();
         }));
     }
 

@@ -93,7 +93,7 @@ impl Driver {
                 let text = format!("`{project}` is down, and left something behind: {problem}");
                 inbox.send(Input::Warning { project: project.clone(), text }).await.ok();
             }
-            inbox.send(Input::Docker(DockerInput::TornDown(project))).await.ok();
+            inbox.send(DockerInput::TornDown(project).into()).await.ok();
         });
     }
 
