@@ -294,3 +294,15 @@ fn a_first_release_whose_program_is_missing_is_tried_again_slowly_until_it_is_th
     w.pass(secs(60));
     assert_eq!(w.routed(), format!("web-r1-1.{}", attempts + 1));
 }
+
+#[test]
+fn of_many_releases_the_oldest_are_forgotten_and_the_newest_stay() {
+    let mut w = World::up(&web(1, 1));
+    for version in 2..=24 {
+        w.deploy(&web(version, 1));
+        w.pass(AGES);
+    }
+    let known: Vec<u32> = w.desired.releases.keys().map(|id| id.0).collect();
+    assert_eq!(known, (5..=24).collect::<Vec<_>>());
+    assert_eq!(w.running(), "web-r24-1.1");
+}

@@ -465,6 +465,7 @@ fn describe(change: &Change) -> String {
         Change::Finish { outcome, .. } => format!("finish {outcome:?}"),
         Change::Undo { reason, .. } => format!("undo: {reason}"),
         Change::Retire { release } => format!("retire {release}"),
+        Change::Forget { release } => format!("forget {release}"),
         Change::JobDone { service, success, .. } => format!("job {service} {success}"),
         Change::Wish { service, .. } => format!("wish {service}"),
         Change::Proven { release } => format!("proven {release}"),

@@ -84,7 +84,7 @@ impl Tally {
             Change::Wish { .. } => What::Wish,
             Change::Withhold { .. } => What::Withhold,
             Change::Reinstate { .. } => What::Reinstate,
-            Change::Proven { .. } | Change::Finish { .. } | Change::Down => return,
+            Change::Proven { .. } | Change::Forget { .. } | Change::Finish { .. } | Change::Down => return,
         };
         self.count(what);
     }
