@@ -11,7 +11,7 @@ use std::{
 };
 
 use bulsa_core::wire::api::{
-    Answer, ApiError, Event, LogLine, PREPARE_SECS_MAX, ProgressV1, Request, Snapshot,
+    Answer, ApiError, Event, LogLine, PREPARE_SECS_MAX, ProgressV1, Request, Snapshot, SourceFile,
 };
 use bytes::{Bytes, BytesMut};
 use http::{Method, StatusCode, header};
@@ -163,6 +163,14 @@ impl Client {
             _ => ANSWER_MAX,
         };
         self.call(Method::POST, "/v1/request", body.into(), limit).await
+    }
+
+    /// The files that a release was read from.
+    ///
+    /// # Errors
+    /// When the daemon doesn't answer, or doesn't know the release.
+    pub async fn sources(&self, project: &str, release: u32) -> Result<Vec<SourceFile>, ClientError> {
+        self.get(&format!("/v1/sources?project={}&release={release}", encode(project))).await
     }
 
     /// What a deployment says after its line `after`, up to its last line.

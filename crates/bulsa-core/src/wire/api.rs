@@ -127,13 +127,18 @@ pub struct DeployRequest {
 /// The longest that getting a deploy's images may take before its request counts as lost, in seconds.
 pub const PREPARE_SECS_MAX: u64 = 3600;
 
-/// A file that a spec was read from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A file that a spec was read from, or that was looked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceFile {
-    /// Its path as the user gave it, or as it was found.
+    /// Its path, absolute; `-` is standard input.
     pub path: String,
-    /// Its text.
+    /// A compose file's text. Empty for every other file, which may hold secrets.
+    #[serde(default)]
     pub text: String,
+    /// The SHA-256 of its bytes, hexadecimal. `None` where it was not there, which is no mistake for a `.env`; and in
+    /// releases of older versions, which have a text.
+    #[serde(default)]
+    pub sha256: Option<String>,
 }
 
 /// The driver's one answer to a [`Request`].

@@ -10,6 +10,7 @@
 //!  GET  /v1/deploys/{project}/{id}/progress?after=N   ProgressV1 a line: what was said, then what is said
 //!  GET  /v1/events?project=&after=N&last=N&follow=    Event a line: from the store, then live
 //!  GET  /v1/releases?project=               ReleaseView list
+//!  GET  /v1/sources?project=&release=N      SourceFile list: what the release was read from
 //!  GET  /v1/logs?project=&service=&tail=N&follow=     LogLine a line
 //! ```
 //!
@@ -30,7 +31,9 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use bulsa_core::wire::api::{Answer, ApiError, Event, PREPARE_SECS_MAX, ReleaseView, Request, Snapshot};
+use bulsa_core::wire::api::{
+    Answer, ApiError, Event, PREPARE_SECS_MAX, ReleaseView, Request, Snapshot, SourceFile,
+};
 use serde::Deserialize;
 use tokio::{
     sync::{broadcast, mpsc, oneshot, watch},
@@ -127,6 +130,7 @@ fn router(server: Server) -> Router {
         .route("/v1/deploys/{project}/{id}/progress", get(progress))
         .route("/v1/events", get(events))
         .route("/v1/releases", get(releases))
+        .route("/v1/sources", get(sources))
         .route("/v1/logs", get(logs))
         .fallback(|| async { Failure::new(StatusCode::NOT_FOUND, "this daemon has no such path", None) })
         .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
@@ -280,6 +284,26 @@ async fn releases(
     let snapshot = Arc::clone(&server.driver.snapshot.borrow());
     let project = snapshot.project(&query.project).ok_or_else(|| Failure::no_project(&query.project))?;
     Ok(Json(project.releases.clone()))
+}
+
+#[derive(Deserialize)]
+struct SourcesQuery {
+    project: String,
+    release: u32,
+}
+
+async fn sources(
+    State(server): State<Server>,
+    Query(query): Query<SourcesQuery>,
+) -> Result<Json<Vec<SourceFile>>, Failure> {
+    let SourcesQuery { project, release } = query;
+    let stored = server.driver.store.sources(project.clone(), release).await.map_err(store_failed)?;
+    let text = stored.ok_or_else(|| {
+        let text = format!("project `{project}` has no release {release}");
+        Failure::new(StatusCode::NOT_FOUND, text, Some("`bulsa releases` lists them"))
+    })?;
+    // What can't be read was written by something else: nothing is known of the files then.
+    Ok(Json(serde_json::from_str(&text).unwrap_or_default()))
 }
 
 #[derive(Deserialize)]

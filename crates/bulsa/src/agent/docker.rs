@@ -220,8 +220,11 @@ async fn limited<T>(what: &str, limit: Duration, work: impl Future<Output = T>) 
         .map_err(|_| DockerError::Silent { what: what.to_owned(), seconds: limit.as_secs() })
 }
 
-/// The socket that `DOCKER_HOST` means.
-fn socket_of(host: Option<&str>) -> Result<PathBuf, DockerError> {
+/// The socket that `DOCKER_HOST` means; without one it is the system's.
+///
+/// # Errors
+/// [`DockerError::NotLocal`] for anything but a Unix socket.
+pub fn socket_of(host: Option<&str>) -> Result<PathBuf, DockerError> {
     match host {
         None => Ok(PathBuf::from(DEFAULT_SOCKET)),
         Some(host) => match host.strip_prefix("unix://") {

@@ -236,6 +236,14 @@ impl Store {
         self.read(move |on| read::releases(on, Some(&project), read::Specs::Without)).await
     }
 
+    /// The files that a release was read from, as JSON, if it is still known.
+    ///
+    /// # Errors
+    /// When the file can't be read.
+    pub async fn sources(&self, project: String, release: u32) -> Result<Option<String>, StoreError> {
+        self.read(move |on| read::sources(on, &project, release)).await
+    }
+
     /// One deployment, if it is still known.
     ///
     /// # Errors

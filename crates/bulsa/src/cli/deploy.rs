@@ -15,7 +15,10 @@ use clap::Args;
 use super::{
     args::FileArgs,
     context::{Accepted, Context, accepted},
-    follow, later, project,
+    follow,
+    images::service_words,
+    later, project,
+    supply::{self, Building},
 };
 use crate::{
     client::{Client, EventsQuery},
@@ -28,8 +31,8 @@ use crate::{
 pub(super) struct DeployArgs {
     #[command(flatten)]
     files: FileArgs,
-    /// Only these services take what the file says, the others stay as they are
-    #[arg(value_name = "SERVICE")]
+    /// Only these services take what the file says, or this image; the others stay as they are
+    #[arg(value_name = "SERVICE[=IMAGE]")]
     services: Vec<String>,
     /// Print what would be done, and do nothing
     #[arg(long)]
@@ -40,6 +43,9 @@ pub(super) struct DeployArgs {
     /// Use the images that are here
     #[arg(long)]
     no_pull: bool,
+    /// Build nothing [default: services with `build` are built, unless their `pull_policy` has a registry]
+    #[arg(long)]
+    no_build: bool,
     /// Wait for `promote` before the switch
     #[arg(long, hide = true)]
     preview: bool,
@@ -59,15 +65,15 @@ pub(super) async fn run(args: DeployArgs, context: &mut Context<'_>) -> Result<E
     if args.preview {
         return Err(later::later("`--preview`"));
     }
-    if let Some(image) = args.services.iter().find(|service| service.contains('=')) {
-        return Err(later::later(&format!("`{image}`: naming an image on the command line")));
-    }
+    let words = service_words(&args.services).map_err(|error| CommandError::user(error.to_string()))?;
+    let services: Vec<String> = words.iter().map(|word| word.service.clone()).collect();
     let files = args.files.over(&context.files);
-    let project = project::load(&files, &args.services, context)?;
-    let wanted = Wanted {
+    let mut project = project::load(&files, &services, context)?;
+    supply::name_images(&mut project.spec, &words)?;
+    let mut wanted = Wanted {
         spec: project.spec,
         sources: project.sources,
-        services: args.services,
+        services,
         up: false,
         no_pull: args.no_pull,
         credentials: BTreeMap::new(),
@@ -77,6 +83,9 @@ pub(super) async fn run(args: DeployArgs, context: &mut Context<'_>) -> Result<E
         return show_plan(&client, wanted, context).await;
     }
     let name = wanted.spec.project.clone();
+    let building = if args.no_build { Building::Never } else { Building::Changed };
+    let snapshot = client.snapshot().await?;
+    supply::supply(&mut wanted, building, snapshot.project(&name), context).await?;
     match send(&client, wanted, context.printer).await? {
         Accepted::Begun { deploy: Some(id), text } if !args.detach => {
             context.printer.remark(&text)?;

@@ -5,7 +5,7 @@
 use std::{
     collections::BTreeMap,
     fs::File,
-    io::{self, Read},
+    io::{self, Read as _},
     path::{Path, PathBuf},
 };
 
@@ -15,7 +15,11 @@ use bulsa_core::{
     wire::api::SourceFile,
 };
 
-use super::{args::FileArgs, context::Context};
+use super::{
+    args::FileArgs,
+    context::Context,
+    sources::{Seen, absolute},
+};
 use crate::report::CommandError;
 
 /// The names that Compose looks for, in its order.
@@ -28,11 +32,12 @@ const OVERRIDE_NAMES: &[&str] = &[
     "docker-compose.override.yaml",
 ];
 /// A file is at most this long, in bytes.
-const FILE_MAX_BYTES: u64 = 4 << 20;
+pub(super) const FILE_MAX_BYTES: u64 = 4 << 20;
 
 /// A project as its files say it should be.
 pub(super) struct Project {
     pub(super) spec: Spec,
+    /// Every file that it was read from.
     pub(super) sources: Vec<SourceFile>,
     pub(super) loaded: Loaded,
 }
@@ -51,13 +56,13 @@ pub(super) fn load(
     services: &[String],
     context: &mut Context<'_>,
 ) -> Result<Project, CommandError> {
-    let (sources, loaded) = read(args, services, context)?;
+    let Read { files, seen, loaded } = read(args, services, context)?;
     let mistakes =
         loaded.diagnostics.list().iter().filter(|d| d.severity == compose::diagnostic::Severity::Error);
     let mistakes = mistakes.count() + loaded.diagnostics.omitted();
     let Some(spec) = loaded.spec.clone() else {
         let noun = if mistakes == 1 { "mistake" } else { "mistakes" };
-        let names: Vec<&str> = sources.iter().map(|source| source.path.as_str()).collect();
+        let names: Vec<&str> = files.iter().map(|file| file.path.as_str()).collect();
         let error =
             CommandError::user(format!("{mistakes} {noun} in {}; nothing was started", names.join(" and ")));
         return Err(error.cause(&loaded.diagnostics));
@@ -65,29 +70,42 @@ pub(super) fn load(
     if !loaded.diagnostics.list().is_empty() {
         context.printer.remark(&loaded.diagnostics.to_string())?;
     }
-    Ok(Project { spec, sources, loaded })
+    Ok(Project { spec, sources: seen.with(&files, &context.directory), loaded })
+}
+
+/// What was read, and what came of it.
+struct Read {
+    files: Vec<compose::SourceFile>,
+    /// The other files.
+    seen: Seen,
+    loaded: Loaded,
 }
 
 /// Finds and reads the files, and gives them to the loader.
-fn read(
-    args: &FileArgs,
-    services: &[String],
-    context: &Context<'_>,
-) -> Result<(Vec<SourceFile>, Loaded), CommandError> {
+fn read(args: &FileArgs, services: &[String], context: &Context<'_>) -> Result<Read, CommandError> {
     let here = context.directory.as_path();
     let (found, dotenvs) = find_all(args, here, &context.env)?;
     if found.files.len() > MAX_FILES {
         let text = format!("there are {} compose files, and at most {MAX_FILES} are read", found.files.len());
         return Err(CommandError::user(text).hint("name fewer of them with `-f`"));
     }
-    let sources: Vec<SourceFile> =
+    let files: Vec<compose::SourceFile> =
         found.files.iter().map(|file| read_source(file, here)).collect::<Result<_, _>>()?;
-    let file =
-        |source: &SourceFile| compose::SourceFile { path: source.path.clone(), text: source.text.clone() };
-    let mut read = |path: &str| match read_text(Path::new(path)) {
-        Ok(text) => Ok(text),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(ReadError::NotFound),
-        Err(error) => Err(ReadError::Other(error.to_string())),
+    let mut seen = Seen::default();
+    if env_files(args, &context.env).is_empty() && !without_dotenv(&context.env)? {
+        // It may come later, and then says something.
+        seen.note(&found.directory.join(".env").to_string_lossy(), None);
+    }
+    for file in &dotenvs {
+        seen.note(&absolute(&file.path, here), Some(&file.text));
+    }
+    let mut read = |path: &str| {
+        let text = read_text(Path::new(path)).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => ReadError::NotFound,
+            _ => ReadError::Other(error.to_string()),
+        });
+        seen.note(path, text.as_deref().ok());
+        text
     };
     let loaded = compose::load(LoadInput {
         here: here.to_string_lossy().into_owned(),
@@ -96,15 +114,15 @@ fn read(
         dotenvs,
         profiles: args.profiles.clone(),
         services: services.to_vec(),
-        ..LoadInput::new(sources.iter().map(file).collect(), &found.directory.to_string_lossy(), &mut read)
+        ..LoadInput::new(files.clone(), &found.directory.to_string_lossy(), &mut read)
     });
-    Ok((sources, loaded))
+    Ok(Read { files, seen, loaded })
 }
 
 /// The name of the project whose file is here or above; for choosing among those that run, so mistakes don't matter.
 pub(super) fn name_here(context: &Context<'_>) -> Option<String> {
-    let (_, loaded) = read(&context.files, &[], context).ok()?;
-    loaded.spec.map(|spec| spec.project)
+    let read = read(&context.files, &[], context).ok()?;
+    read.loaded.spec.map(|spec| spec.project)
 }
 
 /// The project's files and its `.env`s, in Compose's order: a `.env` beside the first `-f` (or here) may itself say
@@ -187,12 +205,12 @@ fn tidy(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_path_buf())
 }
 
-fn read_source(file: &Path, here: &Path) -> Result<SourceFile, CommandError> {
+fn read_source(file: &Path, here: &Path) -> Result<compose::SourceFile, CommandError> {
     let path = file.to_string_lossy().into_owned();
     let text = if path == "-" { read_bounded(io::stdin().lock()) } else { read_text(&here.join(file)) };
     let text =
         text.map_err(|error| CommandError::user(format!("can't read the compose file {path}")).cause(error))?;
-    Ok(SourceFile { path, text })
+    Ok(compose::SourceFile { path, text })
 }
 
 /// The files of `--env-file`, else of `COMPOSE_ENV_FILES`, which has commas between them.
@@ -248,7 +266,7 @@ fn read_text(path: &Path) -> io::Result<String> {
     read_bounded(File::open(path)?)
 }
 
-fn read_bounded(from: impl Read) -> io::Result<String> {
+fn read_bounded(from: impl io::Read) -> io::Result<String> {
     let mut text = String::new();
     from.take(FILE_MAX_BYTES + 1).read_to_string(&mut text)?;
     if text.len() as u64 > FILE_MAX_BYTES {

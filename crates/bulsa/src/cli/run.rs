@@ -62,11 +62,12 @@ pub(super) async fn run(args: RunArgs, context: &mut Context<'_>) -> Result<Exit
     let root = rustix::process::geteuid().is_root();
     let name = project_name(&args, context.project.as_deref());
     let text = compose_text(&args, &name, root, &context.env)?;
-    let source = SourceFile { path: SOURCE_NAME.to_owned(), text };
+    let source = compose::SourceFile { path: SOURCE_NAME.to_owned(), text };
     let spec = load(&source, &context.directory)?;
     let wanted = Wanted {
         spec,
-        sources: vec![source],
+        // It is nowhere to be read again, so nothing is said of its changes.
+        sources: vec![SourceFile { path: source.path, text: source.text, sha256: None }],
         services: Vec::new(),
         up: true,
         no_pull: false,
@@ -134,10 +135,9 @@ fn plain(text: &str) -> String {
     text.replace('$', "$$")
 }
 
-fn load(source: &SourceFile, directory: &Path) -> Result<bulsa_core::spec::Spec, CommandError> {
+fn load(source: &compose::SourceFile, directory: &Path) -> Result<bulsa_core::spec::Spec, CommandError> {
     let mut read = |_: &str| Err(ReadError::NotFound);
-    let files = vec![compose::SourceFile { path: source.path.clone(), text: source.text.clone() }];
-    let loaded = compose::load(LoadInput::new(files, &directory.to_string_lossy(), &mut read));
+    let loaded = compose::load(LoadInput::new(vec![source.clone()], &directory.to_string_lossy(), &mut read));
     let mistakes = &loaded.diagnostics;
     let mut spec =
         loaded.spec.ok_or_else(|| CommandError::user("these flags don't make a service").cause(mistakes))?;
@@ -171,8 +171,10 @@ mod tests {
         );
         let args = args(line);
         let name = project_name(&args, None);
-        let source =
-            SourceFile { path: SOURCE_NAME.to_owned(), text: compose_text(&args, &name, root, &env)? };
+        let source = compose::SourceFile {
+            path: SOURCE_NAME.to_owned(),
+            text: compose_text(&args, &name, root, &env)?,
+        };
         let spec = load(&source, Path::new("/srv"))?;
         assert_eq!(spec.project, name);
         Ok(spec.services[&name].clone())

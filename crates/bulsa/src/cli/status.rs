@@ -1,9 +1,15 @@
 //! `bulsa status`: how every project is; exit 6 when a service isn't as it should be.
 
+use std::collections::BTreeMap;
+
 use bulsa_core::wire::api::{ProjectView, ServiceState, ServiceView, Snapshot};
 use clap::Args;
+use serde_json::Value;
 
-use super::context::Context;
+use super::{
+    context::Context,
+    sources::{Drift, drift_of, drift_text},
+};
 use crate::{
     output::{Cell, Clock, Table, Tone},
     report::{CommandError, ExitCode},
@@ -20,12 +26,36 @@ pub(super) async fn run(_: &StatusArgs, context: &mut Context<'_>) -> Result<Exi
         let name = context.which_project(&snapshot)?;
         snapshot.projects.retain(|project| project.name == name);
     }
-    context.printer.data(&snapshot, |clock| status_text(&snapshot, clock))?;
+    let mut drifts = BTreeMap::new();
+    for project in &snapshot.projects {
+        drifts.insert(project.name.as_str(), drift_of(&client, project).await);
+    }
+    let here = context.directory.clone();
+    context.printer.data(&with_drift(&snapshot, &drifts)?, |clock| {
+        let notes = drifts.iter().map(|(name, drifts)| drift_text(name, drifts, &here));
+        status_text(&snapshot, clock) + &notes.collect::<String>()
+    })?;
     for warning in &snapshot.agent.warnings {
         context.printer.warning(warning)?;
     }
     let degraded = snapshot.projects.iter().any(ProjectView::degraded);
     Ok(if degraded { ExitCode::Degraded } else { ExitCode::Done })
+}
+
+/// The snapshot as JSON, each project with a list `drift` of the files that its live release was read from and that are
+/// not as they were.
+fn with_drift(snapshot: &Snapshot, drifts: &BTreeMap<&str, Vec<Drift>>) -> Result<Value, CommandError> {
+    let failed = |error: serde_json::Error| CommandError::bug("can't write JSON").cause(error);
+    let mut value = serde_json::to_value(snapshot).map_err(failed)?;
+    let projects = value.get_mut("projects").and_then(Value::as_array_mut);
+    for project in projects.into_iter().flatten() {
+        let drift = project.get("name").and_then(Value::as_str).and_then(|name| drifts.get(name));
+        let drift = serde_json::to_value(drift.map(Vec::as_slice).unwrap_or_default()).map_err(failed)?;
+        if let Some(fields) = project.as_object_mut() {
+            fields.insert("drift".to_owned(), drift);
+        }
+    }
+    Ok(value)
 }
 
 /// A snapshot for people.

@@ -1,3 +1,5 @@
+mod files;
+
 use std::{collections::BTreeMap, fs, path::Path};
 
 use bulsa_core::wire::api::{
@@ -248,7 +250,6 @@ async fn what_comes_later_says_so_and_exits_1() {
         vec!["why", "web"],
         vec!["exec", "web.1", "--", "sh", "-c", "x"],
         vec!["deploy", "--preview"],
-        vec!["deploy", "web=shop:2"],
         vec!["run", "--watch", "src", "--", "x"],
     ] {
         let ran = bulsa(&line, dir.path(), Path::new("/no.sock")).await;
@@ -321,7 +322,10 @@ async fn a_deploy_shows_its_progress_and_exits_with_its_outcome() {
     assert_eq!(ran.err, "deploy 7 of r4\nstarting web\ndeploy 7 rolled back: web answers 500\n");
     let Request::Deploy(request) = request else { panic!("{request:?}") };
     assert_eq!((request.project.as_str(), request.up, request.plan), ("shop", false, false));
-    assert_eq!(request.sources[0].path, "compose.yaml");
+    let sources: Vec<_> =
+        request.sources.iter().map(|source| (&source.path, source.sha256.is_some())).collect();
+    let path = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    assert_eq!(sources, [(&path("compose.yaml"), true), (&path(".env"), false)]);
 
     // Everyone may wait for it, also by number, and hears the same.
     let ran = bulsa(&["--json", "wait", "7"], dir.path(), &socket).await;
@@ -364,23 +368,6 @@ async fn a_refusal_and_nothing_to_do_have_their_exit_codes() {
     );
     assert!(matches!(request, Request::Deploy(deploy) if deploy.plan));
     assert_eq!(serde_json::from_str::<serde_json::Value>(&ran.out).unwrap()["release"], 1);
-}
-
-#[tokio::test]
-async fn status_exits_6_while_a_service_is_not_as_it_should_be() {
-    let dir = project_dir();
-    let daemon = Daemon::start().await;
-    let socket = daemon.dir.path().join("api.sock");
-    daemon.publish(|project| project.services = vec![service("web", ServiceState::Healthy, 2, Vec::new())]);
-    assert_eq!(bulsa(&["status"], dir.path(), &socket).await.code(), 0);
-    daemon.publish(|project| *project = busy_project());
-    let ran = bulsa(&["--json", "status"], dir.path(), &socket).await;
-    assert_eq!(ran.code(), 6);
-    let json: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
-    assert_eq!(json["projects"][0]["services"][1]["state"], "crash_looping");
-    assert_eq!(json["projects"][0]["services"][1]["next_retry_at"], "2026-01-01T09:30:04Z");
-    let ran = bulsa(&["-p", "shpo", "status"], dir.path(), &socket).await;
-    assert_eq!((ran.code(), ran.error().hints[0].as_str()), (1, "did you mean `shop`?"));
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ use super::{
     daemon::{self, Reached},
     deploy::{self, Wanted},
     follow, project,
+    supply::{self, Building},
 };
 use crate::{
     client::Client,
@@ -46,12 +47,19 @@ pub(super) struct UpArgs {
     /// Use the images that are here
     #[arg(long)]
     no_pull: bool,
+    /// Build all services with `build` [default: in a new project, where an image is missing, and with
+    /// `pull_policy: build`]
+    #[arg(long, conflicts_with = "no_build")]
+    build: bool,
+    /// Build nothing
+    #[arg(long)]
+    no_build: bool,
 }
 
 pub(super) async fn run(args: UpArgs, context: &mut Context<'_>) -> Result<ExitCode, CommandError> {
     let files = args.files.over(&context.files);
     let project = project::load(&files, &args.services, context)?;
-    let wanted = Wanted {
+    let mut wanted = Wanted {
         spec: project.spec,
         sources: project.sources,
         services: args.services,
@@ -59,6 +67,18 @@ pub(super) async fn run(args: UpArgs, context: &mut Context<'_>) -> Result<ExitC
         no_pull: args.no_pull,
         credentials: BTreeMap::new(),
     };
+    let building = match (args.build, args.no_build) {
+        (true, _) => Building::All,
+        (_, true) => Building::Never,
+        _ => Building::Missing,
+    };
+    // Before any daemon is started, so that none is left by a build that fails. One that can't be used is told of then.
+    let snapshot = match context.client().await {
+        Ok(client) => client.snapshot().await.unwrap_or_default(),
+        Err(_) => Snapshot::default(),
+    };
+    let project = snapshot.project(&wanted.spec.project).cloned();
+    supply::supply(&mut wanted, building, project.as_ref(), context).await?;
     bring_up(wanted, Stay { detached: args.detach, patient: false }, context).await
 }
 

@@ -12,12 +12,15 @@
 )]
 
 mod broken;
+mod builds;
 mod compose_commands;
 mod deploys;
 mod examples;
 mod humans;
 mod inside;
 mod parts_run;
+#[path = "../images/registry.rs"]
+mod registry;
 mod restarts;
 mod shop;
 #[path = "../support/support.rs"]

@@ -148,8 +148,8 @@ impl Engine {
     /// Removes all that the Engine has of a Compose project.
     pub(crate) fn remove_project(&self, project: &str) {
         let filter = format!("label=com.docker.compose.project={project}");
-        let remove = |list: &[&str], remove: &[&str]| {
-            let Ok(found) = self.try_docker(&[list, &["--quiet", "--filter", &filter]].concat()) else {
+        let remove_by = |filter: &str, list: &[&str], remove: &[&str]| {
+            let Ok(found) = self.try_docker(&[list, &["--quiet", "--filter", filter]].concat()) else {
                 return;
             };
             let found: Vec<_> = found.lines().collect();
@@ -157,6 +157,10 @@ impl Engine {
                 self.try_docker(&[remove, found.as_slice()].concat()).ok();
             }
         };
+        let remove = |list: &[&str], words: &[&str]| remove_by(&filter, list, words);
+        // Anchors are none of Compose's business, and hold on to the networks.
+        let anchors = format!("label=bulsa.project={project}");
+        remove_by(&anchors, &["ps", "--all"], &["rm", "--force", "--volumes"]);
         remove(&["ps", "--all"], &["rm", "--force", "--volumes"]);
         remove(&["network", "ls"], &["network", "rm"]);
         remove(&["volume", "ls"], &["volume", "rm", "--force"]);

@@ -21,6 +21,8 @@ use bulsa_core::{
 };
 use tokio::sync::oneshot;
 
+use crate::agent::store::Change as StoreChange;
+
 use super::{Driver, engine::preflight, persist::About, project::Project, routes::needed};
 
 /// At most this many requests wait for a commit of their project.
@@ -99,11 +101,7 @@ impl Driver {
         }
         let name = request.project.clone();
         if request.plan {
-            let empty = bulsa_core::decide::Desired::default();
-            let desired = self.projects.get(&name).map_or(&empty, |project| &project.desired);
-            let plan = plan::plan(desired, &spec, &hash);
-            answer.send(Answer::Plan(plan_view(&name, &plan))).ok();
-            return;
+            return self.show_plan(&spec, &hash, answer);
         }
         if self.shutdown.is_some()
             || self.projects.len() >= PROJECTS_MAX && !self.projects.contains_key(&name)
@@ -140,7 +138,7 @@ impl Driver {
             }
             Ok(Admission::AlreadySo(text)) => {
                 self.forgive_sick(&name);
-                answer.send(Answer::AlreadySo { text }).ok();
+                self.already_so(&request, text, answer);
             }
             Err(denied) => {
                 answer.send(denial(&denied)).ok();
@@ -148,7 +146,34 @@ impl Driver {
         }
     }
 
-    fn read_spec(&self, request: &DeployRequest) -> Result<(Arc<Spec>, String), Vec<String>> {
+    /// Says what deploying this would do. An image that isn't pinned isn't here.
+    pub(super) fn show_plan(&self, spec: &Spec, hash: &str, answer: oneshot::Sender<Answer>) {
+        let empty = bulsa_core::decide::Desired::default();
+        let desired = self.projects.get(&spec.project).map_or(&empty, |project| &project.desired);
+        let plan = plan::plan(desired, spec, hash);
+        answer.send(Answer::Plan(plan_view(&spec.project, &plan))).ok();
+    }
+
+    /// Nothing has to be done. Files that were touched and mean the same are no drift from here on.
+    fn already_so(&mut self, request: &DeployRequest, text: String, answer: oneshot::Sender<Answer>) {
+        let live = self.projects.get(&request.project).and_then(|project| project.desired.live);
+        let sources = serde_json::to_string(&request.sources);
+        // With names, the rest of the files may well mean something else.
+        let (Some(live), Ok(sources), true) = (live, sources, request.services.is_empty()) else {
+            answer.send(Answer::AlreadySo { text }).ok();
+            return;
+        };
+        let (store, project) = (self.store.clone(), request.project.clone());
+        self.tasks.spawn(async move {
+            let change = StoreChange::SetSources { project, release: live.0, sources };
+            if let Err(error) = store.commit(change).await {
+                tracing::warn!(%error, "the files of a release can't be stored anew: they will show as changed");
+            }
+            answer.send(Answer::AlreadySo { text }).ok();
+        });
+    }
+
+    pub(super) fn read_spec(&self, request: &DeployRequest) -> Result<(Arc<Spec>, String), Vec<String>> {
         let spec = Spec::try_from(request.spec.clone()).map_err(|error| vec![error.to_string()])?;
         if spec.project != request.project {
             return Err(vec![format!("the spec is of `{}`, not of `{}`", spec.project, request.project)]);

@@ -32,6 +32,15 @@ pub enum Change {
         /// The core's word for where it is.
         state: String,
     },
+    /// The files that a release is read from look otherwise now, and mean the same.
+    SetSources {
+        /// The project's name.
+        project: String,
+        /// The release.
+        release: u32,
+        /// As in [`ReleaseRow::sources`].
+        sources: String,
+    },
     /// A release is forgotten.
     DeleteRelease {
         /// The project's name.
@@ -205,6 +214,10 @@ impl Change {
             Self::SetReleaseState { project, release, state } => {
                 let sql = "UPDATE releases SET state = ?3 WHERE project = ?1 AND id = ?2";
                 on.execute(sql, params![project, release, state]).map(drop)
+            }
+            Self::SetSources { project, release, sources } => {
+                let sql = "UPDATE releases SET sources = ?3 WHERE project = ?1 AND id = ?2";
+                on.execute(sql, params![project, release, sources]).map(drop)
             }
             Self::DeleteRelease { project, release } => {
                 let sql = "DELETE FROM releases WHERE project = ?1 AND id = ?2";

@@ -104,6 +104,11 @@ pub(super) fn releases(
     })
 }
 
+pub(super) fn sources(on: &Connection, project: &str, release: u32) -> rusqlite::Result<Option<String>> {
+    let sql = "SELECT sources FROM releases WHERE project = ?1 AND id = ?2";
+    on.query_row(sql, params![project, release], |row| row.get(0)).optional()
+}
+
 const DEPLOYMENT: &str =
     "SELECT project, id, kind, candidate, previous, phase, started_at_ms, switched_at_ms,
     finished_at_ms, outcome, exit_code, reason FROM deployments WHERE project = ?1";

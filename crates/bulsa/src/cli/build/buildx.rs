@@ -203,7 +203,7 @@ mod tests {
             privileged: true,
             shm_size: Some(1024),
             ssh: vec!["default".to_owned()],
-            secrets: [pair("npm", "/root/.npmrc")].into(),
+            secrets: [pair("npm", "/home/ann/.npmrc")].into(),
             tags: vec!["shop:also".to_owned()],
             ulimits: [("nofile".to_owned(), Ulimit { soft: 1, hard: 2 })].into(),
             entitlements: vec!["network.host".to_owned()],
@@ -227,7 +227,7 @@ mod tests {
         --build-arg TOKEN
         --label l=v
         --build-context base=../base
-        --secret id=npm,src=/root/.npmrc
+        --secret id=npm,src=/home/ann/.npmrc
         --ulimit nofile=1:2
         --add-host db:10.0.0.1
         --cache-from shop:cache

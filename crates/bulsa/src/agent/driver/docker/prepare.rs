@@ -4,12 +4,19 @@
 //! release uses it. Never: begins a deployment; the request, with its images pinned, is asked again and takes the same
 //! way as one without containers.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use bulsa_core::{
-    image::Reference,
+    image::{Reference, is_image_id},
     room::{DISK_MIN_BYTES, Room},
-    spec::{Spec, container::ImageFacts, pin::pin},
+    spec::{
+        Spec,
+        container::{Container, ImageFacts, PullPolicy},
+        pin::pin,
+    },
     wire::{
         api::{Answer, DeployRequest, Event as WireEvent, Request},
         spec::SpecV1,
@@ -21,7 +28,7 @@ use super::{DockerInput, Driver, room::measure};
 use crate::agent::driver::{requests::WAITING_MAX, view::is_serving};
 use crate::agent::{
     docker::{Docker, Found},
-    images::{self, Progress, Wanted},
+    images::{self, ImageProblem, Progress, Wanted},
 };
 
 /// A deploy waits so long for an Engine that went away.
@@ -133,6 +140,13 @@ impl Driver {
                 let text = "whoever asked for the deploy is gone: it is not begun".to_owned();
                 self.tell(&request.project.clone(), "deploy.abandoned", None, text);
             }
+            Ok(spec) if request.plan => {
+                request.spec = SpecV1::from(&spec);
+                match self.read_spec(&request) {
+                    Ok((spec, hash)) => self.show_plan(&spec, &hash, answer),
+                    Err(errors) => drop(answer.send(Answer::Refused { errors })),
+                }
+            }
             Ok(spec) => {
                 request.spec = SpecV1::from(&spec);
                 self.asked(Request::Deploy(Box::new(request)), answer).await;
@@ -160,9 +174,10 @@ async fn prepare(
     spec: Spec,
     progress: &mpsc::Sender<Progress>,
 ) -> Result<Spec, Vec<String>> {
-    let facts = resolve_all(engine, request, &spec, progress).await?;
-    let spec = pin(spec, &facts);
+    let (facts, missing) = resolve_all(engine, request, &spec, progress).await?;
+    let mut spec = pin(spec, &facts);
     if request.plan {
+        note_missing(&mut spec, &missing);
         return Ok(spec);
     }
     let mut errors: Vec<String> = disk_problem(engine).await.into_iter().collect();
@@ -193,13 +208,24 @@ async fn disk_problem(engine: &Docker) -> Option<String> {
     })
 }
 
-/// The images of all services whose image isn't pinned; every problem at once.
+/// A plan says which images it knows nothing of.
+fn note_missing(spec: &mut Spec, missing: &BTreeSet<String>) {
+    let services = spec.services.values_mut().filter(|service| missing.contains(&service.name));
+    for container in services.filter_map(|service| service.container.as_mut()) {
+        let how = if container.build.is_some() { "builds" } else { "pulls" };
+        let text = format!("its image {} is not on this host; a deploy {how} it first", container.image);
+        container.notes.push(text);
+    }
+}
+
+/// The images of all services whose image isn't pinned, and the services whose image a plan doesn't find here; every
+/// problem at once.
 async fn resolve_all(
     engine: &Docker,
     request: &DeployRequest,
     spec: &Spec,
     progress: &mpsc::Sender<Progress>,
-) -> Result<BTreeMap<String, ImageFacts>, Vec<String>> {
+) -> Result<(BTreeMap<String, ImageFacts>, BTreeSet<String>), Vec<String>> {
     let wanted: Vec<Wanted<'_>> = spec
         .services
         .values()
@@ -215,15 +241,26 @@ async fn resolve_all(
             })
         })
         .collect();
-    let (mut facts, mut errors) = (BTreeMap::new(), Vec::new());
+    let (mut facts, mut missing, mut errors) = (BTreeMap::new(), BTreeSet::new(), Vec::new());
+    // A plan pulls and builds nothing; it goes on without what a deploy would get.
+    let may_lack = |name: &str| {
+        let container = spec.services.get(name).and_then(|service| service.container.as_deref());
+        request.plan && !request.no_pull && container.is_some_and(is_to_be_had)
+    };
     for (name, resolved) in images::resolve_all(engine.client(), &wanted, progress).await {
         match resolved {
             Ok(resolved) => drop(facts.insert(name, resolved.facts)),
+            Err(ImageProblem::Missing { .. }) if may_lack(&name) => drop(missing.insert(name)),
             Err(error) => {
                 let position = spec.services.get(&name).map_or("", |service| service.position.as_str());
                 errors.push(format!("{position}: `{name}`: {error}"));
             }
         }
     }
-    if errors.is_empty() { Ok(facts) } else { Err(errors) }
+    if errors.is_empty() { Ok((facts, missing)) } else { Err(errors) }
+}
+
+/// Whether a deploy may build or pull it.
+fn is_to_be_had(container: &Container) -> bool {
+    container.build.is_some() || container.pull_policy != PullPolicy::Never && !is_image_id(&container.image)
 }
