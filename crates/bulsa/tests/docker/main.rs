@@ -11,6 +11,7 @@
     reason = "a test may fail by panicking, helpers included, and says why it skips something"
 )]
 
+mod agents;
 mod broken;
 mod builds;
 mod compose_commands;

@@ -394,8 +394,12 @@ impl Driver {
         if !is_known || restarted {
             let addr = containers::address(project, id, found.addresses.values().copied());
             project.apply(Event::Listening { id: id.clone(), addr }, now);
-            self.follow_output(name, id, &found.id);
         }
+        // The follower of a container that runs ended because the Engine went away, or it was started again.
+        if self.docker.followers.get(&found.id).is_some_and(JoinHandle::is_finished) {
+            self.docker.followers.remove(&found.id);
+        }
+        self.follow_output(name, id, &found.id);
         let Some(project) = self.projects.get_mut(name) else { return };
         let paused = found.state == State::Paused;
         if project.observed.replica(id).is_some_and(|replica| replica.paused != paused)

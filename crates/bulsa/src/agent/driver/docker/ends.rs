@@ -139,7 +139,11 @@ impl Driver {
             return self.look_later(&container);
         }
         let Some((name, id)) = self.docker.containers.get(&container).cloned() else { return };
-        let status = meddling.ended.unwrap_or(ExitStatus::Unknown);
+        let seen = match &found {
+            Ok(Some(found)) if !found.is_up() => status_of(found.exit_code, found.oom_killed),
+            _ => ExitStatus::Unknown,
+        };
+        let status = meddling.ended.unwrap_or(seen);
         let by_human = meddling.stop || meddling.signal.is_some();
         match found {
             // An Engine that is gone shut down: the list after its return says what is left.
@@ -192,6 +196,10 @@ impl Driver {
         // What it wrote last says why a release can't be taken; a replica that served is replaced without a delay.
         let replica = self.projects.get(name).and_then(|project| project.observed.replica(id));
         let is_news = replica.is_some_and(|replica| replica.health.ready_since().is_none());
+        if is_news {
+            // One that ends at once may end before anybody follows what it writes.
+            self.follow_output(name, id, container);
+        }
         let follower = self.docker.followers.remove(container);
         let (true, Some(follower)) = (is_news, follower) else {
             return self.finish(container, name, id, status);

@@ -26,7 +26,8 @@ impl Driver {
     /// Has a container's output copied to its replica's log, from now on or, for an adopted one, from where the copy of
     /// an earlier agent ends.
     pub(super) fn follow_output(&mut self, name: &str, id: &ReplicaId, container: &str) {
-        if self.docker.followers.get(container).is_some_and(|follower| !follower.is_finished()) {
+        // One that is finished has copied everything there was.
+        if self.docker.followers.contains_key(container) {
             return;
         }
         let Ok(engine) = self.engine() else { return };
