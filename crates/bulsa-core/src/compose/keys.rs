@@ -3,7 +3,7 @@
 //! Owns: the support matrix, as data: every key of the Compose Specification ([`TOP`] and what is below it) and of
 //! `x-bulsa`, at each level. A key that works on one engine only, or on none yet, is an error that names it where it
 //! doesn't work, never ignored; a key in no table is an error with the nearest name. The documentation's matrix is made
-//! from these tables. Never: looks at a file; that is [`super::canonical`], for the values, and [`super::support`].
+//! from these tables. Never: looks at a file; that is `canonical`, for the values, and `support`.
 
 mod deploy;
 mod service;

@@ -5,7 +5,7 @@
 //! moved from one container to another. So the name belongs to an anchor, which never changes, and the proxy listens in
 //! the anchor's network namespace.
 //!
-//! Owns: the anchor's image ([`image`]), making and finding anchors, and opening listening sockets in their namespaces
+//! Owns: the anchor's image (`image`), making and finding anchors, and opening listening sockets in their namespaces
 //! ([`netns`]). Never: routes anything; puts a name on an address that isn't the anchor's.
 
 use std::{

@@ -1,7 +1,7 @@
 //! The docker engine's host side: replicas as containers of a Docker Engine, over its API.
 //!
 //! Owns: the connection, and every word that is said to the Engine: how a replica's container is made
-//! ([`create`], [`start`]), what is there ([`found`], [`watch`]), networks and volumes, probes by exec, logs.
+//! ([`create`], `start`), what is there ([`found`], [`watch`]), networks and volumes, probes by exec, logs.
 //! Never: decides anything, keeps a state of its own beside the Engine's, pulls or builds an image, or touches a
 //! container, network or volume that it was not asked about by id or that carries no label of ours.
 //!

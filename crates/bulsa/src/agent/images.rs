@@ -177,7 +177,7 @@ pub async fn resolve(
 }
 
 /// The images of several services, by service. What has to be pulled is pulled once however many want it, and
-/// [`PULLS_AT_ONCE`] at once. A registry that didn't answer isn't asked again for an image that is on this host.
+/// three at once. A registry that didn't answer isn't asked again for an image that is on this host.
 pub async fn resolve_all(
     docker: &Docker,
     wanted: &[Wanted<'_>],

@@ -35,9 +35,9 @@ pub(crate) async fn on_app(engine: &Engine, port: u16, sockets: u32) -> LoadHand
     load
 }
 
-/// Quick GETs of a path, 100 a second.
-pub(crate) fn gets(engine: &Engine, port: u16, path: &str) -> LoadHandle {
-    start(engine, Config { rate: RATE, mix: Shot::only_get(path), ..Config::to(at(port)) })
+/// GETs of a path, so many a second.
+pub(crate) fn gets(engine: &Engine, port: u16, path: &str, rate: u32) -> LoadHandle {
+    start(engine, Config { rate, mix: Shot::only_get(path), ..Config::to(at(port)) })
 }
 
 /// A load in the Engine's network.

@@ -30,7 +30,7 @@ pub enum ExecOutcome {
     Exited {
         /// Its exit code.
         code: i64,
-        /// At most [`OUTPUT_MAX`] bytes of what it wrote.
+        /// At most 512 bytes of what it wrote.
         output: String,
     },
     /// It ran and did not end in time. It was killed, where this process may do that; else it was left behind.
