@@ -8,11 +8,15 @@ use crate::{registry::Registry, world::World};
 
 /// A password whose base64 has letters that are not the same in URLs.
 const PASSWORD: &str = "~~~???>>>";
-/// The image that the child test pulls.
+/// The image that the child process pulls.
 const CHILD_IMAGE: &str = "BULSA_TEST_IMAGES_CHILD";
 
 #[tokio::test]
 async fn a_login_comes_from_the_users_helper() {
+    // The second half runs in a process of its own: the variables are those of a whole process.
+    if let Ok(shop) = std::env::var(CHILD_IMAGE) {
+        return pull_as_the_user(&shop).await;
+    }
     let Some(world) = World::new("login").await else { return };
     let open = Registry::start(world.dir.path(), None);
     let pushed = format!("127.0.0.1:{}/{}:1", open.port, world.name);
@@ -35,9 +39,8 @@ async fn a_login_comes_from_the_users_helper() {
     fs::set_permissions(&helper, fs::Permissions::from_mode(0o755)).unwrap();
     fs::write(world.path("config.json"), format!(r#"{{"credHelpers":{{"{host}":"bulsatest"}}}}"#)).unwrap();
     let path = format!("{}:{}", world.dir.path().display(), std::env::var("PATH").unwrap());
-    // The variables are those of a process of its own.
     let child = Command::new(std::env::current_exe().unwrap())
-        .args(["--ignored", "--exact", "login::child", "--nocapture"])
+        .args(["--exact", "login::a_login_comes_from_the_users_helper", "--nocapture"])
         .env("PATH", path)
         .env("DOCKER_CONFIG", world.dir.path())
         .env(CHILD_IMAGE, &shop)
@@ -50,15 +53,12 @@ async fn a_login_comes_from_the_users_helper() {
     assert_eq!(world.id(&shop).await, Some(id));
 }
 
-#[tokio::test]
-#[ignore = "a part of `a_login_comes_from_the_users_helper`, in a process of its own"]
-async fn child() {
-    let Ok(shop) = std::env::var(CHILD_IMAGE) else { return };
+async fn pull_as_the_user(shop: &str) {
     let Some(world) = World::new("login-child").await else { return };
-    let found = credentials_for([shop.as_str(), "r.example/other:1"]).await;
+    let found = credentials_for([shop, "r.example/other:1"]).await;
     assert!(found.notes.is_empty(), "{:?}", found.notes);
     assert_eq!(found.by_registry.len(), 1);
     let credentials = found.by_registry.into_values().next();
-    let (result, _) = world.resolve(&shop, |wanted| wanted.credentials = credentials).await;
+    let (result, _) = world.resolve(shop, |wanted| wanted.credentials = credentials).await;
     assert!(result.unwrap().pulled);
 }
