@@ -8,9 +8,10 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
-use bulsa_core::spec::Spec;
+use bulsa_core::{spec::Spec, time::Timestamp};
 
 use super::{DockerInput, Driver, Input};
 use crate::agent::{
@@ -29,6 +30,8 @@ pub(in crate::agent::driver) struct Anchors {
     ensuring: BTreeSet<Name>,
     /// The releases whose anchors were made sure of, by project: another one may want them on other networks.
     ensured: BTreeMap<Name, String>,
+    /// When it went wrong last: it isn't tried again at once.
+    failed: BTreeMap<Name, Timestamp>,
 }
 
 /// An anchor that the proxy listens in.
@@ -45,6 +48,9 @@ pub(in crate::agent) struct Anchored {
     hash: String,
     result: Result<Anchor, String>,
 }
+
+/// An anchor that could not be had is tried again after this long. The Engine's lists, or housekeeping, come more often.
+const TRY_AGAIN: Duration = Duration::from_secs(10);
 
 /// What begins the names of sockets in anchors.
 pub(in crate::agent::driver) const SOCKET_PREFIX: &str = "anchor/";
@@ -77,9 +83,12 @@ impl Driver {
         if self.shutdown.is_some() || self.projects.values().any(|project| project.dormant) {
             return;
         }
-        let wanted = self.wanted_anchors();
+        let (wanted, now) = (self.wanted_anchors(), self.clock.now());
+        let anchors = &mut self.docker.anchors;
+        anchors.failed.retain(|name, at| wanted.contains_key(name) && now.since(*at) < TRY_AGAIN);
         for (name, want) in &wanted {
-            let is_done = self.docker.anchors.ensured.get(name) == Some(&want.hash);
+            let is_done = self.docker.anchors.ensured.get(name) == Some(&want.hash)
+                || self.docker.anchors.failed.contains_key(name);
             // One after the other: each takes the highest address that is free.
             if !is_done && self.docker.anchors.ensuring.is_empty() {
                 self.docker.anchors.ensuring.insert(name.clone());
@@ -159,7 +168,7 @@ impl Driver {
                 self.listen_in(anchor).await;
             }
             Err(error) => {
-                // Tried again with the Engine's next list.
+                self.docker.anchors.failed.insert(name, self.clock.now());
                 self.warn(&project, "anchor.failed", error);
             }
         }
@@ -193,6 +202,7 @@ impl Driver {
             }
             Err(error) => {
                 self.docker.anchors.ensured.remove(&name);
+                self.docker.anchors.failed.insert(name, self.clock.now());
                 self.warn(&anchor.project, "anchor.failed", error);
             }
         }

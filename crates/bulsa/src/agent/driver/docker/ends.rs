@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use bulsa_core::{
-    decide::{Event, ExitStatus, Origin},
+    decide::{Event, ExitStatus},
     ids::ReplicaId,
     spec::Role,
     time::Timestamp,
@@ -56,7 +56,8 @@ impl Driver {
             return;
         }
         let Some((name, id)) = self.docker.containers.get(container).cloned() else { return };
-        if self.is_stopping(&name, &id) {
+        // The last word of a stop of ours may come when the container is started again already.
+        if self.is_stopping(&name, &id) || self.docker.starting.contains(&(name.clone(), id.clone())) {
             return;
         }
         let now = self.clock.now();
@@ -248,15 +249,7 @@ impl Driver {
             return; // decide finds that it is missing, and starts it as it is
         }
         let status = status_of(found.exit_code, found.oom_killed);
-        if !is_known {
-            // It ended while no agent lived: what it was to do, or died of, still counts.
-            let now = self.clock.now();
-            if let Some(project) = self.projects.get_mut(name) {
-                let at = Timestamp(found.started_at_ms.unwrap_or_default());
-                let origin = Origin::Adopted { routed: false };
-                project.apply(Event::Started { id: id.clone(), at, origin }, now);
-            }
-        }
+        // One that nobody saw running ended while no agent lived, or is old news: the core tells the two apart.
         self.ended(&found.id, name, id, status);
     }
 
