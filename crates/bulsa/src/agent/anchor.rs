@@ -329,7 +329,11 @@ pub async fn remove(
         let (Some(service), Some(id)) = (service, found.id) else { continue };
         if !keep.contains(service) {
             let options = RemoveContainerOptionsBuilder::new().force(true).build();
-            engine.remove_container(&id, Some(options)).await?;
+            match engine.remove_container(&id, Some(options)).await {
+                // Gone, or being removed already.
+                Ok(()) | Err(Error::DockerResponseServerError { status_code: 404 | 409, .. }) => {}
+                Err(error) => return Err(error),
+            }
         }
     }
     Ok(())

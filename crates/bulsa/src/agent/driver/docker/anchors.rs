@@ -231,10 +231,16 @@ impl Driver {
     /// What the Engine's list says of the anchors: one that was started again is listened in anew, at once, and one that
     /// is gone is made again.
     pub(super) async fn see_anchors(&mut self, containers: &[Found]) {
-        let mut running = BTreeSet::new();
+        let (mut running, wanted) = (BTreeSet::new(), self.wanted_anchors());
+        let mut orphaned = BTreeSet::new();
         for found in containers {
             let Some(service) = anchor::service_of(&found.labels).filter(|_| found.ours) else { continue };
             let project = &found.project;
+            if !wanted.contains_key(&(project.clone(), service.to_owned())) {
+                // An agent that was killed may have left it.
+                orphaned.insert(project.clone());
+                continue;
+            }
             let Some(pid) = found.pid.filter(|_| found.state == State::Running) else { continue };
             let name = (project.clone(), service.to_owned());
             running.insert(name.clone());
@@ -254,6 +260,11 @@ impl Driver {
         let gone = self.docker.anchors.ensured.keys().filter(|name| !running.contains(*name));
         for name in gone.cloned().collect::<Vec<_>>() {
             self.docker.anchors.ensured.remove(&name);
+        }
+        for project in orphaned {
+            let of_project = wanted.keys().filter(|(of, _)| *of == project);
+            let keep = of_project.map(|(_, service)| service.clone()).collect();
+            self.remove_anchors(project, keep);
         }
     }
 

@@ -130,7 +130,9 @@ impl Driver {
 
     pub(super) async fn prepared(&mut self, prepared: Prepared) {
         let Prepared { mut request, answer, room, compose_made, result } = prepared;
-        self.docker.compose_made.insert(request.project.clone(), compose_made);
+        if !request.plan && result.is_ok() {
+            self.docker.compose_made.insert(request.project.clone(), compose_made);
+        }
         self.docker.rooms.insert(request.project.clone(), room);
         if !request.plan {
             self.docker.preparing.remove(&request.project);

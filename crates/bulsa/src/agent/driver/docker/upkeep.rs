@@ -100,6 +100,8 @@ impl Driver {
     /// Nothing of a project is left at the Engine.
     pub(super) fn torn_down(&mut self, name: &str) {
         self.docker.containers.retain(|_, (project, _)| project != name);
+        self.docker.rooms.remove(name);
+        self.docker.compose_made.remove(name);
         if let Some(project) = self.projects.get_mut(name) {
             project.torn_down = true;
         }
