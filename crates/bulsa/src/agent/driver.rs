@@ -32,7 +32,7 @@ mod shutdown;
 mod view;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -261,7 +261,12 @@ impl Driver {
             keeper_lost: false,
             store: parts.store,
             projects: BTreeMap::new(),
-            routes: Routes { number: 0, sockets: BTreeMap::new(), per_address, was_tcp: BTreeSet::new() },
+            routes: Routes {
+                number: 0,
+                sockets: BTreeMap::new(),
+                per_address,
+                former: bulsa_proxy::Table::empty(0),
+            },
             kept: 0,
             sealed: None,
             // An agent that was killed may have dropped a project and not its routes.

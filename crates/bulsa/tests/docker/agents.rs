@@ -1,13 +1,15 @@
 //! The agent is killed while containers run and while they are deployed: nothing is started twice, nobody notices.
 
+use std::time::Duration;
+
 use bulsa_core::wire::api::Snapshot;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
     shop::{Shop, on_both_engines},
     support::{
-        engine::Engine,
-        load::{answers, answers_of, on_app, perfect},
+        engine::{Engine, Generation},
+        load::{Caller, answers, answers_of, good_for, on_app, perfect},
     },
 };
 
@@ -29,6 +31,8 @@ async fn an_agent_that_is_killed_leaves_containers_as_they_are(engine: &Engine) 
     let Some(mut shop) = Shop::up(engine, &[]).await else { return };
     let (apps, live) = (shop.apps(), shop.project.well().await.live);
     let load = on_app(engine, shop.project.port(), 0).await;
+    let inside = Caller::start(engine, &shop.app, &shop.project.object("default"), "api:3000");
+    inside.answers(20);
     for _ in 0..3 {
         kill_agent(&shop).await;
         assert_eq!(shop.project.well().await.live, live);
@@ -49,6 +53,29 @@ async fn an_agent_that_is_killed_leaves_containers_as_they_are(engine: &Engine) 
     answers_of(&load, "v2");
     shop.project.well().await;
     perfect(&load.stop().await);
+    inside.perfect();
     shop.redis_is_untouched();
 }
 on_both_engines!(an_agent_that_is_killed_leaves_containers_as_they_are);
+
+/// Containers live on without their Engine; an agent that starts meanwhile can't see them, and serves them all the same.
+#[tokio::test]
+async fn an_agent_that_finds_no_engine_keeps_the_routes() {
+    let Some(engine) = Engine::own(Generation::Installed, true) else { return };
+    let Some(shop) = Shop::up(&engine, &[]).await else { return };
+    let apps = shop.apps();
+    let load = on_app(&engine, shop.project.port(), 0).await;
+    engine.daemon().kill();
+    kill_agent(&shop).await;
+    answers(&load, 100);
+    // A proxy of its own time begins with what this agent gave out.
+    let proxy = snapshot(&shop).await.proxies[0].pid;
+    kill_process(Pid::from_raw(i32::try_from(proxy).unwrap()).unwrap(), Signal::KILL).unwrap();
+    good_for(&load, Duration::from_secs(1));
+    let mark = load.mark();
+    engine.daemon().begin();
+    shop.project.well().await;
+    assert_eq!(shop.apps(), apps, "they are adopted, and nothing was started beside them");
+    answers(&load, 100);
+    perfect(&load.window(mark, load.mark()));
+}

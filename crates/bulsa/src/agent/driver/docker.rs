@@ -306,6 +306,7 @@ impl Driver {
     async fn listed(&mut self, containers: Vec<Found>, as_of: Timestamp) {
         self.adopt_projects();
         self.see_anchors(&containers).await;
+        self.know_proven(&containers);
         let now = self.clock.now();
         let mut alive: BTreeMap<String, BTreeMap<ReplicaId, Timestamp>> = BTreeMap::new();
         let there: BTreeSet<&String> = containers.iter().map(|found| &found.id).collect();
@@ -335,6 +336,19 @@ impl Driver {
                 tracing::info!(project = name, "its containers are known again");
             }
         }
+    }
+
+    /// At the first list: what a switch had proven when the agent before this one died counts as routed.
+    fn know_proven(&mut self, containers: &[Found]) {
+        let of_dormant = containers.iter().filter(|found| {
+            found.is_up() && self.projects.get(&found.project).is_some_and(|project| project.dormant)
+        });
+        let tasks: Vec<String> = of_dormant
+            .filter_map(|found| self.whose(found))
+            .map(|(name, id)| format!("{name}/{id}"))
+            .collect();
+        let proven = self.proven_and_not_routed_yet(tasks.into_iter(), &self.docker.routed_before);
+        self.docker.routed_before.extend(proven);
     }
 
     /// The project and the replica that a container says it is.

@@ -48,8 +48,8 @@ pub(super) struct Project {
     pub(super) unacknowledged: Vec<(String, String)>,
     /// The incidents that aren't over.
     pub(super) incidents: super::incidents::Open,
-    /// What was found to be spoken on ports of which the file doesn't say it, by service and target.
-    pub(super) spoken: BTreeMap<(String, u16), Protocol>,
+    /// What was found to be spoken on ports of which the file doesn't say it, by service and target: in each release.
+    pub(super) spoken: BTreeMap<(String, u16), BTreeMap<ReleaseId, Protocol>>,
     /// The address blocks of its networks.
     pub(super) subnets: BTreeSet<ipnet::IpNet>,
     /// It is down, and what it left at the Engine is being removed.
@@ -178,6 +178,12 @@ impl Project {
     pub(super) fn processes(&self) -> BTreeMap<ReplicaId, Timestamp> {
         let replicas = self.observed.replicas().filter(|(id, _)| !self.is_container(id));
         replicas.map(|(id, replica)| (id.clone(), replica.started)).collect()
+    }
+
+    /// What is spoken on a port in a release; before a replica of it was asked, what was in the release before.
+    pub(super) fn spoken(&self, release: ReleaseId, service: &str, target: u16) -> Option<Protocol> {
+        let found = self.spoken.get(&(service.to_owned(), target))?;
+        found.range(..=release).next_back().map(|(_, protocol)| *protocol)
     }
 
     /// The name under which the keeper knows a replica.

@@ -15,6 +15,7 @@ use bulsa_core::decide::Event;
 use super::{
     Driver,
     docker::SOCKET_PREFIX,
+    project::Project,
     routes::{Needed, needed},
 };
 use crate::link::memfd;
@@ -25,13 +26,10 @@ pub(super) type Sealed = Option<Arc<(u64, OwnedFd)>>;
 impl Driver {
     /// Publishes a new table if what the projects want differs from what was given out.
     pub(super) async fn publish_if_changed(&mut self) -> bool {
-        let is_same =
-            |project: &super::project::Project| project.published.as_ref() == Some(&project.decision.table);
+        let is_same = |project: &Project| {
+            project.dormant || project.published.as_ref() == Some(&project.decision.table)
+        };
         if self.projects.values().all(is_same) && !self.republish {
-            return false;
-        }
-        // Until all containers are known again, the routes of the agent before this one are the best there are.
-        if self.projects.values().any(|project| project.dormant) {
             return false;
         }
         self.republish = false;
@@ -66,6 +64,11 @@ impl Driver {
         }
         let now = self.clock.now();
         for project in self.projects.values_mut() {
+            if project.dormant {
+                let routed = self.routes.former_targets(&project.name).collect();
+                project.apply(Event::Published { number, routed, closing: BTreeSet::new() }, now);
+                continue;
+            }
             let table = &project.decision.table;
             let routed = table.targets().cloned().collect();
             let closing = table.close_tunnels.iter().map(|close| close.replica.clone()).collect();

@@ -56,9 +56,8 @@ impl Driver {
         let routed = welcome.table.as_ref().map(|(number, fd)| {
             self.routes.number = *number;
             self.kept = *number;
-            let table = last_table(fd);
-            self.routes.was_tcp = tcp_listeners(&table);
-            last_routed(table)
+            self.routes.former = last_table(fd);
+            last_routed(&self.routes.former)
         });
         for (name, sockets) in &welcome.sockets {
             if let Some(Ok(addr)) = sockets.first().map(std::net::TcpListener::local_addr) {
@@ -116,7 +115,7 @@ impl Driver {
 
     fn adopt(&mut self, replicas: Vec<ReplicaInfo>, routed: &BTreeSet<String>) {
         let now = self.clock.now();
-        let proven = self.proven_and_not_routed_yet(&replicas, routed);
+        let proven = self.proven_and_not_routed_yet(replicas.iter().map(|info| info.id.clone()), routed);
         for info in replicas {
             let Some((name, id)) = parse_task(&info.id) else {
                 self.warn(
@@ -145,12 +144,13 @@ impl Driver {
     /// An agent that was killed between committing a switch and giving out its table leaves a live release that was
     /// proven healthy right before, and to which nothing is routed: it is assumed healthy until its probes say otherwise,
     /// or there would be a moment without any route.
-    fn proven_and_not_routed_yet(
+    pub(super) fn proven_and_not_routed_yet(
         &self,
-        replicas: &[ReplicaInfo],
+        running: impl Iterator<Item = String>,
         routed: &BTreeSet<String>,
     ) -> BTreeSet<String> {
-        let tasks = || replicas.iter().filter_map(|info| Some((parse_task(&info.id)?, &info.id)));
+        let running: Vec<String> = running.collect();
+        let tasks = || running.iter().filter_map(|task| Some((parse_task(task)?, task)));
         let of_live = |name: &str, id: &ReplicaId| {
             let desired = &self.projects.get(name)?.desired;
             let deployment =
@@ -203,14 +203,8 @@ fn last_table(fd: &std::os::fd::OwnedFd) -> Table {
 }
 
 /// The tasks that a table routes to.
-fn last_routed(table: Table) -> BTreeSet<String> {
-    table.services.into_iter().flat_map(|service| service.targets).map(|target| target.id).collect()
-}
-
-/// The listeners on which plain TCP is spoken.
-fn tcp_listeners(table: &Table) -> BTreeSet<String> {
-    let tcp = table.listeners.iter().filter(|listener| listener.protocol == bulsa_proxy::Protocol::Tcp);
-    tcp.map(|listener| listener.name.clone()).collect()
+fn last_routed(table: &Table) -> BTreeSet<String> {
+    table.services.iter().flat_map(|service| &service.targets).map(|target| target.id.clone()).collect()
 }
 
 fn deployment_view(row: &DeploymentRow) -> Option<DeploymentView> {

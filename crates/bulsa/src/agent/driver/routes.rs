@@ -10,11 +10,17 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
 };
 
-use bulsa_core::spec::{Port, Role, Spec};
+use bulsa_core::{
+    ids::ReplicaId,
+    spec::{Port, Role, Spec},
+};
 use bulsa_proxy::Table;
 
 use self::table::Maker;
-use super::{docker::Anchors, project::Project};
+use super::{
+    docker::Anchors,
+    project::{Project, parse_task},
+};
 use crate::link::listeners::{ListenAddr, open_listeners};
 
 /// The open sockets and the last table.
@@ -25,8 +31,8 @@ pub(super) struct Routes {
     pub(super) sockets: BTreeMap<String, SocketAddr>,
     /// How many sockets each address has: one for each of a proxy's threads.
     pub(super) per_address: usize,
-    /// The sockets on which the agent before this one had plain TCP spoken.
-    pub(super) was_tcp: BTreeSet<String>,
+    /// The last table of the agent before this one: what is served on until this one knows better.
+    pub(super) former: Table,
 }
 
 /// A socket that a spec needs.
@@ -123,11 +129,20 @@ impl Routes {
             .collect()
     }
 
+    /// The replicas of a project that the table of the agent before this one routes to.
+    pub(super) fn former_targets(&self, project: &str) -> impl Iterator<Item = ReplicaId> {
+        let targets = self.former.services.iter().flat_map(|service| &service.targets);
+        targets
+            .filter_map(|target| parse_task(&target.id))
+            .filter_map(move |(of, id)| (of == project).then_some(id))
+    }
+
     /// The table for what all projects want, with number `self.number + 1`.
     pub(super) fn table<'a>(&self, projects: impl Iterator<Item = &'a Project>, anchors: &Anchors) -> Table {
         let mut maker = Maker::new(self, anchors);
         for project in projects {
-            maker.add(project);
+            // Until its containers are known again, the routes of the agent before this one are the best there are.
+            if project.dormant { maker.add_former(&project.name) } else { maker.add(project) }
         }
         maker.finish()
     }

@@ -166,6 +166,7 @@ impl Driver {
                 self.docker.anchors.ensured.insert(name.clone(), hash);
                 self.ask_for_subnets();
                 self.listen_in(anchor).await;
+                self.drop_stale_anchor_sockets().await;
             }
             Err(error) => {
                 self.docker.anchors.failed.insert(name, self.clock.now());
@@ -198,7 +199,6 @@ impl Driver {
                 }
                 self.docker.anchors.open.insert(name, Open { anchor, ports });
                 self.republish = true;
-                self.drop_stale_anchor_sockets().await;
             }
             Err(error) => {
                 self.docker.anchors.ensured.remove(&name);
@@ -257,6 +257,8 @@ impl Driver {
             };
             self.listen_in(anchor).await;
         }
+        // Only now that all are known: the sockets of those that come later in the list are good, too.
+        self.drop_stale_anchor_sockets().await;
         let gone = self.docker.anchors.ensured.keys().filter(|name| !running.contains(*name));
         for name in gone.cloned().collect::<Vec<_>>() {
             self.docker.anchors.ensured.remove(&name);

@@ -1,13 +1,13 @@
 //! What is spoken on a published port: HTTP, or anything else.
 //!
-//! Owns: asking a replica that is ready, once per port. A port is HTTP if the file says so, if it is checked over HTTP,
+//! Owns: asking a replica that is ready, once per port of each release. A port is HTTP if the file says so, if it is checked over HTTP,
 //! or if a replica answers HTTP/1 on it; else it is passed through as plain TCP. Never: asks a port whose protocol the
 //! file gives; changes its mind while a release serves.
 
 use std::{net::SocketAddr, time::Duration};
 
 use bulsa_core::{
-    ids::ReplicaId,
+    ids::{ReleaseId, ReplicaId},
     spec::{Check, Protocol, Service},
 };
 use tokio::{
@@ -24,6 +24,7 @@ const ANSWER_WAIT: Duration = Duration::from_secs(2);
 /// What was found on a port.
 pub(in crate::agent) struct Spoken {
     project: String,
+    release: ReleaseId,
     service: String,
     port: u16,
     protocol: Protocol,
@@ -40,14 +41,18 @@ impl Driver {
         let Some(addr) = project.observed.replica(id).and_then(|replica| replica.addr) else { return };
         let unknown: Vec<u16> = ports(service)
             .filter(|port| known(service, *port).is_none())
-            .filter(|port| !project.spoken.contains_key(&(id.service.clone(), *port)))
+            .filter(|port| {
+                let found = project.spoken.get(&(id.service.clone(), *port));
+                found.is_none_or(|found| !found.contains_key(&id.release))
+            })
             .collect();
         for port in unknown {
             let (inbox, project) = (self.inbox.clone(), name.to_owned());
-            let (service, addr) = (id.service.clone(), SocketAddr::new(addr.ip(), port));
+            let (release, service) = (id.release, id.service.clone());
+            let addr = SocketAddr::new(addr.ip(), port);
             self.tasks.spawn(async move {
                 let protocol = if answers_http(addr).await { Protocol::Http } else { Protocol::Tcp };
-                let spoken = Spoken { project, service, port, protocol };
+                let spoken = Spoken { project, release, service, port, protocol };
                 inbox.send(DockerInput::Spoken(spoken).into()).await.ok();
             });
         }
@@ -55,10 +60,11 @@ impl Driver {
 
     pub(super) fn spoken(&mut self, spoken: &Spoken) {
         let Some(project) = self.projects.get_mut(&spoken.project) else { return };
-        let key = (spoken.service.clone(), spoken.port);
-        if project.spoken.insert(key, spoken.protocol) != Some(spoken.protocol) {
-            self.republish = true;
-        }
+        let found = project.spoken.entry((spoken.service.clone(), spoken.port)).or_default();
+        found.retain(|release, _| project.desired.releases.contains_key(release));
+        found.insert(spoken.release, spoken.protocol);
+        // It changes nothing for a release that isn't live yet.
+        self.republish = true;
     }
 }
 

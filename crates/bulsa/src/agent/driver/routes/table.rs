@@ -63,6 +63,29 @@ impl<'a> Maker<'a> {
         }
     }
 
+    /// Adds what the table of the agent before this one has of a project, as it is.
+    pub(super) fn add_former(&mut self, project: &str) {
+        let former = &self.routes.former;
+        let prefix = format!("{project}/");
+        let mut indices = BTreeMap::new();
+        for (index, service) in former.services.iter().enumerate() {
+            if service.name.starts_with(&prefix) {
+                indices.insert(index, self.table.services.len());
+                self.table.services.push(service.clone());
+            }
+        }
+        self.trusted.extend(former.trusted.iter().copied());
+        for listener in &former.listeners {
+            let routes = listener.routes.iter().filter(|_| self.routes.sockets.contains_key(&listener.name));
+            let routes: Vec<Route> = routes
+                .filter_map(|route| Some(Route { service: *indices.get(&route.service)?, ..route.clone() }))
+                .collect();
+            for route in routes {
+                self.add_route(listener.name.clone(), listener.protocol, route);
+            }
+        }
+    }
+
     fn add_service(&mut self, live: &Live<'_>, service: &spec::Service, route: &decide::Route) {
         let mut indices: BTreeMap<Option<u16>, usize> = BTreeMap::new();
         let mut index = |maker: &mut Self, target: u16| {
@@ -126,12 +149,14 @@ impl<'a> Maker<'a> {
     /// What is spoken on a socket: what the file says, what a replica was found to speak, or what the last table of the
     /// agent before this one says; HTTP until anything is known.
     fn protocol(&self, live: &Live<'_>, service: &spec::Service, target: u16, socket: &str) -> Protocol {
-        let found = || live.project.spoken.get(&(service.name.clone(), target)).copied();
+        let found = || live.project.spoken(live.release, &service.name, target);
         match known(service, target).or_else(found) {
             Some(spec::Protocol::Tcp) => Protocol::Tcp,
             Some(spec::Protocol::Http) => Protocol::Http,
-            Some(spec::Protocol::Detect) | None if self.routes.was_tcp.contains(socket) => Protocol::Tcp,
-            Some(spec::Protocol::Detect) | None => Protocol::Http,
+            Some(spec::Protocol::Detect) | None => {
+                let mut former = self.routes.former.listeners.iter();
+                former.find(|one| one.name == socket).map_or(Protocol::Http, |one| one.protocol)
+            }
         }
     }
 
@@ -173,6 +198,43 @@ fn millis(time: Duration, max: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_project_whose_containers_are_not_known_yet_keeps_its_former_routes_and_no_others() {
+        let addr = SocketAddr::from(([10, 0, 0, 2], 3000));
+        let target = |id: &str| Target { id: id.to_owned(), addr, release: "r1".to_owned() };
+        let service = |name: &str, id: &str| Service {
+            name: name.to_owned(),
+            targets: vec![target(id)],
+            hold: Hold::default(),
+        };
+        let route = |service| Route { host: None, path: "/".to_owned(), service };
+        let listener = |name: &str, protocol, service| ListenerRoutes {
+            name: name.to_owned(),
+            protocol,
+            routes: vec![route(service)],
+        };
+        let former = Table {
+            services: vec![
+                service("other/web", "other/web-r1-1.1"),
+                service("shop/db:5432", "shop/db-r1-1.1"),
+            ],
+            listeners: vec![listener("tcp/*:1", Protocol::Http, 0), listener("tcp/*:2", Protocol::Tcp, 1)],
+            ..Table::empty(6)
+        };
+        let any = SocketAddr::from(([0, 0, 0, 0], 1));
+        let sockets = ["tcp/*:1", "tcp/*:2"].map(|name| (name.to_owned(), any)).into();
+        let routes = Routes { number: 6, sockets, per_address: 1, former };
+        let anchors = Anchors::default();
+        let mut maker = Maker::new(&routes, &anchors);
+        maker.add_former("shop");
+        let table = maker.finish();
+        assert_eq!(table.check(), Ok(()));
+        assert_eq!((table.number, table.services), (7, vec![service("shop/db:5432", "shop/db-r1-1.1")]));
+        assert_eq!(table.listeners, [listener("tcp/*:2", Protocol::Tcp, 0)]);
+        let targets: Vec<String> = routes.former_targets("shop").map(|id| id.to_string()).collect();
+        assert_eq!(targets, ["db-r1-1.1"]);
+    }
 
     #[test]
     fn no_file_can_ask_the_proxy_for_more_than_it_takes() {
