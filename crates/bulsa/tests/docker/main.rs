@@ -26,3 +26,4 @@ mod restarts;
 mod shop;
 #[path = "../support/support.rs"]
 mod support;
+mod volumes;

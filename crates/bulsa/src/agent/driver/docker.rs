@@ -428,10 +428,11 @@ impl Driver {
         self.docker.routed_before.contains(&format!("{name}/{id}"))
     }
 
-    /// The role of a replica's service; one of a release that is forgotten is an app.
+    /// The role of a replica's service. Of one that is forgotten its release tells: 0 is a backing service's.
     fn role_of(&self, name: &str, id: &ReplicaId) -> Role {
         let service = self.projects.get(name).and_then(|p| p.desired.service(id.release, &id.service));
-        service.map_or(Role::App, |service| service.role)
+        let forgotten = if id.release.0 == 0 { Role::Shared } else { Role::App };
+        service.map_or(forgotten, |service| service.role)
     }
 
     /// Remembers what the agent before this one routed to, and waits for the Engine's first list before anything of a

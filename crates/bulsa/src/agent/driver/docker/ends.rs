@@ -263,9 +263,12 @@ impl Driver {
         });
     }
 
-    /// Removes a container that ended, after its last output was copied.
+    /// Removes a container that ended, after its last output was copied. With a backing service's container its
+    /// anonymous volumes stay: they hold users' data, and Compose's `down` leaves them, too.
     pub(super) fn remove_container(&mut self, container: &str) {
         let Ok(engine) = self.engine() else { return };
+        let whose = self.docker.containers.get(container);
+        let is_shared = whose.is_some_and(|(name, id)| self.role_of(name, id) == Role::Shared);
         let follower = self.docker.followers.remove(container);
         self.docker.containers.remove(container);
         self.docker.asked.remove(container);
@@ -275,7 +278,7 @@ impl Driver {
             if let Some(follower) = follower {
                 super::logs::finish(follower).await;
             }
-            if let Err(error) = engine.remove(&container, true).await {
+            if let Err(error) = engine.remove(&container, !is_shared).await {
                 let text = format!("a container that ended can't be removed: {error}");
                 inbox.send(Input::Warning { project: String::new(), text }).await.ok();
             }

@@ -14,7 +14,11 @@ use bulsa_core::{
 };
 
 use super::{DockerInput, Driver, Input};
-use crate::agent::{anchor, docker::Docker, images};
+use crate::agent::{
+    anchor,
+    docker::{Docker, Found, label},
+    images,
+};
 
 /// An image that was still in use is tried again after this long.
 const PRUNE_AGAIN: Duration = Duration::from_secs(60);
@@ -120,12 +124,13 @@ async fn remove_all(engine: &Docker, owner: &str, project: &str) -> Vec<String> 
                 break;
             }
         };
-        let left: Vec<String> = left.map(|found| found.id).collect();
+        let is_shared = |found: &Found| found.labels.get(label::ROLE).is_some_and(|role| role == "shared");
+        let left: Vec<(String, bool)> = left.map(|found| (found.id.clone(), !is_shared(&found))).collect();
         if left.is_empty() {
             break;
         }
-        for container in left {
-            problems.extend(engine.remove(&container, true).await.err().map(|error| error.to_string()));
+        for (container, volumes) in left {
+            problems.extend(engine.remove(&container, volumes).await.err().map(|error| error.to_string()));
         }
         if !problems.is_empty() {
             break;
