@@ -141,11 +141,22 @@ fn start_step(
             "exchange",
             format!("stop the old one, then start {replicas} {noun} of {next}; requests are held"),
         ),
+        Role::App | Role::Worker if exists && matches!(service.handover, Handover::Rolling(_)) => {
+            ("roll", roll_text(service.handover, replicas, next))
+        }
         Role::App | Role::Worker if exists => {
             ("start", format!("{replicas} {noun} of {next} beside the running ones"))
         }
         Role::App | Role::Worker => ("start", format!("{replicas} {noun} of {next}")),
     }
+}
+
+fn roll_text(handover: Handover, replicas: u32, next: ReleaseId) -> String {
+    let Handover::Rolling(how) = handover else { return String::new() };
+    let (noun, many) = (if replicas == 1 { "replica" } else { "replicas" }, how.parallelism.min(replicas));
+    let order = if how.stop_first { "the old ones stop first" } else { "the new ones start first" };
+    let pause = if how.delay.is_zero() { String::new() } else { format!(", {:?} apart", how.delay) };
+    format!("{replicas} {noun} of {next}, {many} at a time{pause}, {order}; both releases answer meanwhile")
 }
 
 fn gate_text(service: &Service) -> String {

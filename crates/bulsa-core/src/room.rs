@@ -1,11 +1,12 @@
 //! Whether a new release has room beside the old one.
 //!
 //! Owns: the comparison of what a second copy of the apps needs with what this machine has free, and the way out where
-//! it is too little: `stop_first`, with requests held, and the reason in the plan. Never: measures anything.
+//! it is too little: replica by replica where a service has several, else `stop_first` with requests held, and the
+//! reason in the plan. Never: measures anything.
 
 use std::collections::BTreeMap;
 
-use crate::spec::{Handover, Role, Spec};
+use crate::spec::{Handover, Role, Rolling, Service, Spec};
 
 /// So much memory stays free beside an overlap, in bytes.
 pub const RESERVE_BYTES: u64 = 64 << 20;
@@ -21,44 +22,57 @@ pub struct Room {
     pub used: BTreeMap<String, u64>,
 }
 
-/// The spec as there is room for it: with too little memory for both releases at once, the apps that were to overlap are
-/// exchanged `stop_first`.
+/// The spec as there is room for it. With too little memory for both releases at once, the apps that were to overlap are
+/// replaced one replica after the other, the new one first where there is room for one more of each, else the old one.
+/// An app with one replica is exchanged `stop_first` then.
 #[must_use]
 pub fn fit(mut spec: Spec, room: &Room) -> Spec {
     let Some(available) = room.available else { return spec };
-    let need: u64 = spec
-        .services
-        .values()
-        .filter(|service| overlaps(service) && room.used.contains_key(&service.name))
-        .map(|service| {
-            let container = service.container.as_deref();
-            let reserved = container.and_then(|one| one.resources.memory_reservation).unwrap_or(0);
-            let one = room.used.get(&service.name).copied().unwrap_or(0);
-            one.max(u64::try_from(reserved).unwrap_or(0)).saturating_mul(u64::from(service.replicas))
-        })
-        .sum();
+    let measured = || {
+        spec.services
+            .values()
+            .filter(|service| overlaps(service) && room.used.contains_key(&service.name))
+            .map(|service| (one_of(service, room), u64::from(service.replicas)))
+    };
+    let need: u64 = measured().map(|(one, replicas)| one.saturating_mul(replicas)).sum();
     if need == 0 || need + RESERVE_BYTES <= available {
         return spec;
     }
+    let stop_first = measured().map(|(one, _)| one).sum::<u64>() + RESERVE_BYTES > available;
     let mib = |bytes: u64| bytes >> 20;
-    let note = format!(
-        "there is no room for two releases at once (a second copy of the apps needs about {} MiB, {} MiB are free): \
-         the old replicas are stopped first, and requests are held meanwhile",
+    let why = format!(
+        "there is no room for two releases at once (a second copy of the apps needs about {} MiB, {} MiB are free)",
         mib(need),
         mib(available)
     );
-    for service in spec.services.values_mut() {
-        if overlaps(service)
-            && let Some(container) = service.container.as_mut()
-        {
-            container.notes.push(note.clone());
-            service.handover = Handover::StopFirst;
+    for service in spec.services.values_mut().filter(|service| overlaps(service)) {
+        let (handover, how) = if service.replicas > 1 {
+            let how = if stop_first { "stopping each old one first" } else { "starting each new one first" };
+            let rolling = Rolling { stop_first, ..Rolling::default() };
+            (Handover::Rolling(rolling), format!("its replicas are replaced one after the other, {how}"))
+        } else if stop_first {
+            let how = "the old replica is stopped first, and requests are held meanwhile";
+            (Handover::StopFirst, how.to_owned())
+        } else {
+            continue;
+        };
+        service.handover = handover;
+        if let Some(container) = service.container.as_mut() {
+            container.notes.push(format!("{why}: {how}"));
         }
     }
     spec
 }
 
-fn overlaps(service: &crate::spec::Service) -> bool {
+/// What one replica needs, in bytes: what one uses now, and what the file reserves.
+fn one_of(service: &Service, room: &Room) -> u64 {
+    let container = service.container.as_deref();
+    let reserved = container.and_then(|one| one.resources.memory_reservation).unwrap_or(0);
+    let used = room.used.get(&service.name).copied().unwrap_or(0);
+    used.max(u64::try_from(reserved).unwrap_or(0))
+}
+
+fn overlaps(service: &Service) -> bool {
     service.container.is_some() && service.role == Role::App && service.handover == Handover::Overlap
 }
 
@@ -88,12 +102,32 @@ mod tests {
         assert_eq!(fits, spec());
     }
 
+    fn web(spec: &Spec) -> (Handover, String) {
+        let web = &spec.services["web"];
+        (web.handover, web.container.as_ref().unwrap().notes.join("; "))
+    }
+
     #[test]
-    fn with_a_byte_too_little_the_old_one_is_stopped_first_and_the_plan_says_why() {
-        let tight = fit(spec(), &room(RESERVE_BYTES + 199, 100));
-        let web = &tight.services["web"];
-        assert_eq!(web.handover, Handover::StopFirst);
-        assert!(web.container.as_ref().unwrap().notes[0].contains("no room for two releases"));
+    fn with_a_byte_too_little_it_goes_one_by_one_and_the_plan_says_why() {
+        let (handover, note) = web(&fit(spec(), &room(RESERVE_BYTES + 199, 100)));
+        assert_eq!(handover, Handover::Rolling(Rolling::default()));
+        assert!(note.contains("no room for two releases") && note.contains("new one first"), "{note}");
+    }
+
+    #[test]
+    fn without_room_for_one_more_the_old_one_of_each_stops_first() {
+        let (handover, note) = web(&fit(spec(), &room(RESERVE_BYTES + 99, 100)));
+        assert_eq!(handover, Handover::Rolling(Rolling { stop_first: true, ..Rolling::default() }));
+        assert!(note.contains("old one first"), "{note}");
+    }
+
+    #[test]
+    fn the_only_replica_is_exchanged_with_requests_held() {
+        let mut one = spec();
+        one.services.get_mut("web").unwrap().replicas = 1;
+        let (handover, note) = web(&fit(one, &room(RESERVE_BYTES + 99, 100)));
+        assert_eq!(handover, Handover::StopFirst);
+        assert!(note.contains("requests are held"), "{note}");
     }
 
     #[test]

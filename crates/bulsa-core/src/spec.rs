@@ -320,6 +320,25 @@ pub enum Handover {
     Overlap,
     /// The old ones are un-routed, drained and stopped first; requests are held meanwhile.
     StopFirst,
+    /// A few at a time; both releases answer meanwhile.
+    Rolling(Rolling),
+}
+
+/// How the replicas of a service are replaced a few at a time (`deploy.update_config`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rolling {
+    /// So many at a time, at least 1.
+    pub parallelism: u32,
+    /// Whether the old ones of a step stop before its new ones start.
+    pub stop_first: bool,
+    /// How long after a step the next one begins, at the earliest.
+    pub delay: Duration,
+}
+
+impl Default for Rolling {
+    fn default() -> Self {
+        Self { parallelism: 1, stop_first: false, delay: Duration::ZERO }
+    }
 }
 
 /// When a dead replica is started again.

@@ -2,9 +2,9 @@
 //!
 //! Owns: its keys and their bounds. What is valid but comes later is an error that says so.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
-use crate::spec::{AppPort, Bake, Drain, Handover, Hold, Keep, Protocol, Role, TrustedProxy};
+use crate::spec::{AppPort, Bake, Drain, Handover, Hold, Keep, Protocol, Role, Rolling, TrustedProxy};
 
 use super::{
     diagnostic::{Diagnostic, Diagnostics},
@@ -101,7 +101,11 @@ fn trusted_proxy(text: &str) -> Option<TrustedProxy> {
 
 const ROLES: &[(&str, Role)] =
     &[("app", Role::App), ("shared", Role::Shared), ("worker", Role::Worker), ("job", Role::Job)];
-const HANDOVERS: &[(&str, Handover)] = &[("overlap", Handover::Overlap), ("stop_first", Handover::StopFirst)];
+const HANDOVERS: &[(&str, Handover)] = &[
+    ("overlap", Handover::Overlap),
+    ("stop_first", Handover::StopFirst),
+    ("rolling", Handover::Rolling(Rolling { parallelism: 1, stop_first: false, delay: Duration::ZERO })),
+];
 
 /// A service's `x-bulsa`.
 pub(super) fn service(node: &Node, path: &str, diags: &mut Diagnostics) -> Bulsa {

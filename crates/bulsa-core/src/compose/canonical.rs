@@ -32,6 +32,9 @@ pub(super) use lists::unique;
 /// The tag of a value that was malformed: it says nothing any more, and has been complained of.
 pub(super) const MALFORMED: &str = "!malformed";
 
+/// The tag of a value that another file or service may complete: what is missing in it is no mistake yet.
+pub(super) const OPEN: &str = "!open";
+
 /// Brings the tree of one file, variables filled in, into canonical form.
 pub(super) fn canonicalise(root: &mut Node, diags: &mut Diagnostics) {
     value(root, &Shape::Object(&keys::TOP), "", diags);
@@ -42,8 +45,19 @@ pub(super) fn is_malformed(node: &Node) -> bool {
     node.tag.as_deref() == Some(MALFORMED)
 }
 
+/// Whether another file or service may complete this value.
+pub(super) fn is_open(node: &Node) -> bool {
+    node.tag.as_deref() == Some(OPEN)
+}
+
+/// Whether a key says nothing here, and may get its value elsewhere. Where nothing is a value like others, it is that.
+fn waits(node: &Node, shape: &Shape) -> bool {
+    let nullable = matches!(shape, Shape::Any | Shape::Variable | Shape::Command | Shape::OrNull(_));
+    is_open(node) && is_null(node) && !nullable
+}
+
 /// Makes `node` nothing, for good.
-fn spoil(node: &mut Node) {
+pub(super) fn spoil(node: &mut Node) {
     *node = Node { kind: null(), pos: node.pos.clone(), tag: Some(MALFORMED.to_owned()) };
 }
 
@@ -88,6 +102,7 @@ pub(super) fn is_null(node: &Node) -> bool {
 /// complained of.
 fn value(node: &mut Node, shape: &Shape, path: &str, diags: &mut Diagnostics) -> bool {
     match shape {
+        _ if waits(node, shape) => true,
         Shape::Any => true,
         Shape::List(inner, identity) => list(node, inner, *identity, path, diags),
         Shape::Object(known) => object(node, known, path, diags),
@@ -150,7 +165,7 @@ fn map(node: &mut Node, inner: &Shape, path: &str, diags: &mut Diagnostics) -> b
 /// A service that isn't a mapping is best shown at its name.
 fn not_a_mapping(entry: &Entry, inner: &Shape, path: &str) -> Option<Diagnostic> {
     let service = matches!(inner, Shape::Object(object) if object.place == keys::SERVICE.place);
-    if !service || matches!(entry.value.kind, Kind::Mapping(_)) {
+    if !service || matches!(entry.value.kind, Kind::Mapping(_)) || waits(&entry.value, inner) {
         return None;
     }
     let mut mistake = read::wrong(&entry.value, path, "a mapping");
@@ -201,7 +216,8 @@ fn object(node: &mut Node, known: &Object, path: &str, diags: &mut Diagnostics) 
         }
     }
     let mut complete = true;
-    for (key, expected) in known.required {
+    let required = if is_open(node) { &[] } else { known.required };
+    for (key, expected) in required {
         if node.get(key).is_none() {
             complete = false;
             // Who misspelled it has been told so.

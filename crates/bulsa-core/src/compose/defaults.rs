@@ -50,6 +50,7 @@ pub(super) fn fill(root: &mut Node, context: &mut Context<'_, '_>, diags: &mut D
             let path = format!("services.{}", entry.key);
             environment::fold(&mut entry.value, &path, context, diags);
             services::fill(&mut entry.value);
+            consistency::image(&mut entry.value, &path, diags);
         }
     }
     resources::networks(root);

@@ -218,12 +218,18 @@ impl<'a> Reader<'a> {
             _ => self.store(key, value),
         }
         self.take_while(blank);
-        let after = self.pos();
-        let rest = self.take_line();
-        if !rest.is_empty() && !rest.starts_with('#') {
-            let diagnostic = Diagnostic::error(&after, "text follows the closing quote")
-                .expected("the end of the line, or a `#` comment");
-            self.diags.push(diagnostic);
+        match self.rest.chars().next() {
+            None | Some('\n') => {}
+            Some('#') => {
+                self.take_line();
+            }
+            // It is read as if it stood on a line of its own.
+            Some(_) => {
+                let warning = Diagnostic::warning(&self.pos(), "text follows the closing quote")
+                    .expected("the end of the line, or a `#` comment")
+                    .hint("it is no part of the value, as in Compose; put quotes around the whole value");
+                self.diags.push(warning);
+            }
         }
     }
 

@@ -16,6 +16,7 @@ mod changes;
 mod extends;
 mod include;
 mod merge;
+mod open;
 mod profiles;
 mod rules;
 #[cfg(test)]
@@ -49,7 +50,7 @@ pub(super) struct Scope<'a> {
     pub(super) environment: Environment<'a>,
     /// What its relative paths are seen from, absolute.
     pub(super) directory: String,
-    /// The files that led here and its own, absolute: none of them may be included again.
+    /// The files that led here, absolute: none of them may be included again; then its own.
     pub(super) way: Vec<String>,
 }
 
@@ -61,6 +62,8 @@ pub(super) struct Files<'a, 'r> {
     pub(super) diags: &'a mut Diagnostics,
     files: usize,
     bytes: usize,
+    /// How many `include`s led to what is being read.
+    depth: usize,
     /// A limit was reached: no further file is read, and nothing more is said about it.
     exhausted: bool,
 }
@@ -79,14 +82,22 @@ impl<'a, 'r> Files<'a, 'r> {
         read: &'a mut ReadFile<'r>,
         diags: &'a mut Diagnostics,
     ) -> Self {
-        Self { here, project, read, diags, files: 0, bytes: 0, exhausted: false }
+        Self { here, project, read, diags, files: 0, bytes: 0, depth: 0, exhausted: false }
     }
 
     /// Merges the files of one scope, in their order. `None` where there is nothing to go on with.
     pub(super) fn assemble(&mut self, scope: &Scope<'_>, files: Vec<Node>) -> Option<Node> {
+        if files.iter().all(Node::is_no_document)
+            && let Some(first) = files.first()
+        {
+            let mistake = Diagnostic::error(&first.pos, "the file is empty");
+            self.diags.push(mistake.expected("a mapping with `services:`"));
+            return None;
+        }
         let mut merged: Option<Node> = None;
         for root in files {
-            let Some(Prepared { mut root, changes }) = self.prepare(root, scope) else { continue };
+            let open = if merged.is_some() { open::everything } else { open::extending };
+            let Some(Prepared { mut root, changes }) = self.prepare(root, scope, open) else { continue };
             include::apply(self, scope, &mut root);
             extends::apply(self, scope, &mut root, &changes);
             merged = Some(match merged {
@@ -100,12 +111,13 @@ impl<'a, 'r> Files<'a, 'r> {
             });
         }
         let mut merged = merged?;
+        open::close(&mut merged, self.diags);
         absolute::resolve(&mut merged, scope);
         Some(merged)
     }
 
-    /// What is done to a file by itself.
-    fn prepare(&mut self, mut root: Node, scope: &Scope<'_>) -> Option<Prepared> {
+    /// What is done to a file by itself; `open` says what others may complete.
+    fn prepare(&mut self, mut root: Node, scope: &Scope<'_>, open: fn(&mut Node)) -> Option<Prepared> {
         if !matches!(root.kind, Kind::Mapping(_)) {
             self.diags.push(read::wrong(&root, "the file", "a mapping with `services:`"));
             return None;
@@ -113,6 +125,7 @@ impl<'a, 'r> Files<'a, 'r> {
         let changes = Changes::take(&mut root, self.diags);
         let lookup = |variable: &str| scope.environment.lookup(self.project, variable);
         interpolate::interpolate(&mut root, &lookup, self.diags);
+        open(&mut root);
         canonical::canonicalise(&mut root, self.diags);
         unique::enforce(&mut root);
         let pos = root.pos.clone();

@@ -117,10 +117,20 @@ pub(super) struct Docker {
     pub(super) grants: Vec<Grant>,
     /// `build.secrets`: the id in the build, and the secret's key.
     pub(super) build_secrets: Vec<(String, String, Pos)>,
-    /// `deploy.update_config.order`
-    pub(super) order: Option<spec::Handover>,
+    /// `deploy.update_config`
+    pub(super) update: Option<Update>,
     /// `deploy.restart_policy`, in Docker's words; `restart` wins over it.
     pub(super) restart_policy: Option<(String, spec::Restart)>,
+}
+
+/// `deploy.update_config`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Update {
+    /// So many replicas at a time; 0 is all of them.
+    pub(super) parallelism: Option<u32>,
+    /// `order: stop-first`
+    pub(super) stop_first: Option<bool>,
+    pub(super) delay: Option<Duration>,
 }
 
 /// Where things of a container stand in the file.

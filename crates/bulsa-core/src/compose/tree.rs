@@ -79,6 +79,12 @@ pub struct Entry {
 }
 
 impl Node {
+    /// Whether this stands for a file in which there is nothing, or comments only.
+    #[must_use]
+    pub fn is_no_document(&self) -> bool {
+        self.pos.line == 0 && matches!(&self.kind, Kind::Mapping(entries) if entries.is_empty())
+    }
+
     /// The text of a scalar.
     #[must_use]
     pub fn scalar(&self) -> Option<&Scalar> {

@@ -11,7 +11,7 @@ use std::{
 
 use crate::{
     ids::{ReleaseId, Slot},
-    spec::{Handover, Role, Service, Spec},
+    spec::{Handover, Role, Rolling, Service, Spec},
     time::Timestamp,
 };
 
@@ -94,7 +94,18 @@ impl Deployment {
     /// Whether it runs and users have not been switched to its candidate yet.
     #[must_use]
     pub const fn is_before_switch(&self) -> bool {
-        matches!(self.phase, Phase::Gate | Phase::StopFirst { .. })
+        matches!(self.phase, Phase::Gate | Phase::Exchange { .. })
+    }
+
+    /// Whether some users have met its candidate already: before the switch only rolling services show it.
+    #[must_use]
+    pub fn was_seen(&self) -> bool {
+        match &self.phase {
+            Phase::Gate => false,
+            // What was ready in a step that isn't done has had requests, too; nobody can say so after a crash.
+            Phase::Exchange { moved, .. } => !moved.is_empty(),
+            Phase::Bake { .. } | Phase::Done { .. } => true,
+        }
     }
 }
 
@@ -114,10 +125,14 @@ pub enum Kind {
 pub enum Phase {
     /// The candidate is started beside the live release and has to pass its gate.
     Gate,
-    /// All but the `stop_first` services have passed; these are being exchanged, requests to them are held.
-    StopFirst {
+    /// All that could start beside the live release has passed. What can't is being exchanged: `stop_first` services
+    /// at once, with requests held, rolling ones step by step.
+    Exchange {
         /// Since when.
         since: Timestamp,
+        /// How far the rolling services are: so many of each one's replicas are the candidate's for good, from the
+        /// first on.
+        moved: BTreeMap<String, u32>,
     },
     /// The candidate is live and watched.
     Bake {
@@ -133,6 +148,24 @@ pub enum Phase {
         /// When.
         at: Timestamp,
     },
+}
+
+/// The step of a rolling service that is being made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RollStep {
+    /// Replicas up to this number are the candidate's for good.
+    pub(super) done: u32,
+    /// Replicas up to this number are started.
+    pub(super) until: u32,
+    /// How.
+    pub(super) rolling: Rolling,
+}
+
+impl RollStep {
+    /// Whether the live release still has its replica of this number.
+    pub(super) const fn keeps_old(&self, ordinal: u32) -> bool {
+        ordinal > if self.rolling.stop_first { self.until } else { self.done }
+    }
 }
 
 /// How a deployment ended.
@@ -167,10 +200,17 @@ pub enum Change {
         /// The new release's spec and hash; `None` for a release that is known.
         release: Option<(Arc<Spec>, String)>,
     },
-    /// The exchange of the `stop_first` services begins.
-    StopFirst {
+    /// The exchange of the services that can't overlap begins.
+    Exchange {
         /// When.
         at: Timestamp,
+    },
+    /// A step of a rolling service is done.
+    Move {
+        /// Which service.
+        service: String,
+        /// So many of its replicas are the candidate's now.
+        replicas: u32,
     },
     /// Users are switched to the candidate.
     Switch {
@@ -275,7 +315,16 @@ impl Desired {
     /// The service that a replica of `release` (0: a `shared` one) runs.
     #[must_use]
     pub fn service(&self, release: ReleaseId, service: &str) -> Option<&Service> {
-        let find = |id: ReleaseId| self.releases.get(&id)?.spec.services.get(service);
+        self.spec_of(release, service)?.services.get(service)
+    }
+
+    /// The Spec that a replica of `release` (0: a `shared` one) is made from: its release's; for a `shared` one the
+    /// live release's, or else that of the candidate that brings it, or of the newest that had it.
+    #[must_use]
+    pub fn spec_of(&self, release: ReleaseId, service: &str) -> Option<&Arc<Spec>> {
+        let find = |id: ReleaseId| {
+            self.releases.get(&id).map(|of| &of.spec).filter(|spec| spec.services.contains_key(service))
+        };
         if release.0 != 0 {
             return find(release);
         }
@@ -310,17 +359,37 @@ impl Desired {
     #[must_use]
     pub fn is_taken_over(&self, service: &str) -> bool {
         let Some(deployment) = self.running() else { return false };
-        matches!(deployment.phase, Phase::StopFirst { .. })
+        matches!(deployment.phase, Phase::Exchange { .. })
             && self
                 .service(deployment.candidate, service)
                 .is_some_and(|candidate| candidate.handover == Handover::StopFirst)
+    }
+
+    /// The candidate whose replicas answer for `service` beside the live release's: while that is rolling.
+    #[must_use]
+    pub fn beside(&self, service: &str) -> Option<ReleaseId> {
+        self.roll_step(service)?;
+        self.candidate().map(|(id, _)| id)
+    }
+
+    /// The step that the running deployment makes of `service`, if that is rolling and the exchange has begun. A service
+    /// that the live release doesn't have isn't replaced.
+    pub(super) fn roll_step(&self, service: &str) -> Option<RollStep> {
+        let deployment = self.running()?;
+        let Phase::Exchange { moved, .. } = &deployment.phase else { return None };
+        let candidate = self.service(deployment.candidate, service)?;
+        let Handover::Rolling(rolling) = candidate.handover else { return None };
+        self.live()?.1.spec.services.get(service)?;
+        let done = moved.get(service).copied().unwrap_or(0);
+        Some(RollStep { done, until: done.saturating_add(rolling.parallelism), rolling })
     }
 
     /// Applies a committed change. Applying one twice does no more than applying it once.
     pub fn apply(&mut self, change: &Change) {
         match change {
             Change::Begin { deployment, release } => self.begin(deployment, release.as_ref()),
-            Change::StopFirst { at } => self.set_phase(Phase::StopFirst { since: *at }),
+            Change::Exchange { at } => self.set_phase(Phase::Exchange { since: *at, moved: BTreeMap::new() }),
+            Change::Move { service, replicas } => self.move_on(service, *replicas),
             Change::Switch { at } => self.switch(*at),
             Change::Finish { outcome, reason, at } => {
                 let passed = self.running().filter(|_| *outcome == Outcome::Deployed).map(|d| d.candidate);
@@ -398,13 +467,21 @@ impl Desired {
 
     fn undo(&mut self, reason: &str, at: Timestamp) {
         let Some(deployment) = self.running().cloned() else { return };
-        let outcome = if deployment.is_before_switch() { Outcome::Failed } else { Outcome::RolledBack };
+        let outcome = if deployment.was_seen() { Outcome::RolledBack } else { Outcome::Failed };
         self.set_state(deployment.candidate, ReleaseState::Failed);
         if let Some(previous) = deployment.previous {
             self.set_state(previous, ReleaseState::Live);
         }
         self.live = deployment.previous;
         self.set_phase(Phase::Done { outcome, reason: reason.to_owned(), at });
+    }
+
+    fn move_on(&mut self, service: &str, replicas: u32) {
+        if let Some(Phase::Exchange { moved, .. }) =
+            self.deployment.as_mut().map(|deployment| &mut deployment.phase)
+        {
+            moved.insert(service.to_owned(), replicas);
+        }
     }
 
     fn set_phase(&mut self, phase: Phase) {

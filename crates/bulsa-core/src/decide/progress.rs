@@ -16,7 +16,7 @@ use super::{
 use crate::{
     health::Verdict,
     ids::{ReleaseId, ReplicaId, Slot},
-    spec::{Restart, Role, Service},
+    spec::{Handover, Restart, Role, Service},
     time::Timestamp,
 };
 
@@ -50,7 +50,7 @@ pub(super) fn deployment(
         return;
     }
     let step = match deployment.phase {
-        Phase::Gate | Phase::StopFirst { .. } => gate(desired, observed, wanted, deployment, now, decision),
+        Phase::Gate | Phase::Exchange { .. } => gate(desired, observed, wanted, deployment, now, decision),
         Phase::Bake { switched } => bake(desired, observed, deployment, switched, now, decision),
         Phase::Done { .. } => None,
     };
@@ -74,8 +74,13 @@ fn gate(
             Standing::Waiting => all_passed = false,
             Standing::Failed(reason) => return Some(give_up(deployment, reason, now)),
         }
-        if let Some(reason) = overdue(desired, observed, deployment, service, now, decision) {
+        if let Some(reason) = overdue(desired, observed, deployment, service, now, decision)
+            .or_else(|| seen_badness(desired, observed, deployment, service))
+        {
             return Some(give_up(deployment, reason, now));
+        }
+        if let Some(change) = roll(desired, observed, deployment.candidate, service, now, decision) {
+            return Some(change);
         }
     }
     if !all_passed {
@@ -90,7 +95,44 @@ fn gate(
     if deployment.kind == Kind::First {
         return Some(Change::Finish { outcome: Outcome::Deployed, reason: String::new(), at: now });
     }
-    Some(if awaiting.is_empty() { Change::Switch { at: now } } else { Change::StopFirst { at: now } })
+    Some(if awaiting.is_empty() { Change::Switch { at: now } } else { Change::Exchange { at: now } })
+}
+
+/// The next step of a rolling service, once all of this one serve and have done so for its delay. The last step ends with
+/// the switch.
+fn roll(
+    desired: &Desired,
+    observed: &Observed,
+    candidate: ReleaseId,
+    service: &Service,
+    now: Timestamp,
+    decision: &mut Decision,
+) -> Option<Change> {
+    let step = desired.roll_step(&service.name).filter(|step| step.until < desired.replicas(service))?;
+    let mut since = Timestamp::default();
+    for slot in desired.slots(candidate, service).filter(|slot| slot.ordinal <= step.until) {
+        let serving = observed.in_slot(&slot).filter(|(_, replica)| replica.serves(service));
+        let ready = serving.filter_map(|(_, replica)| replica.health.ready_since()).min()?;
+        since = since.max(ready);
+    }
+    let due = since + step.rolling.delay;
+    if now < due {
+        decision.wake(due);
+        return None;
+    }
+    Some(Change::Move { service: service.name.clone(), replicas: step.until })
+}
+
+/// Why a rolling service is bad whose first replicas users have met, if it is.
+fn seen_badness(
+    desired: &Desired,
+    observed: &Observed,
+    deployment: &Deployment,
+    service: &Service,
+) -> Option<String> {
+    desired.roll_step(&service.name).filter(|step| step.done > 0)?;
+    let releases = (deployment.candidate, deployment.previous);
+    badness(desired, observed, releases, service, "while it was rolled out")
 }
 
 /// The longest that a whole gate may take: services may wait for one another, so it is the sum; and the candidate may
@@ -101,8 +143,14 @@ fn longest_gate(desired: &Desired, candidate: &Release) -> Duration {
     };
     let others = desired.releases.values().flat_map(|release| release.spec.services.values());
     let longest_leave = others.map(leaves).max().unwrap_or_default() + PROXY_SILENCE_MAX + RESEND;
-    let gates = candidate.spec.services.values().map(|service| service.gate_timeout);
-    gates.sum::<Duration>() + longest_leave * 2
+    let gate = |service: &Service| match service.handover {
+        Handover::Overlap | Handover::StopFirst => service.gate_timeout,
+        Handover::Rolling(how) => {
+            let steps = desired.replicas(service).div_ceil(how.parallelism.max(1)).max(1);
+            (service.gate_timeout + how.delay + longest_leave) * steps
+        }
+    };
+    candidate.spec.services.values().map(gate).sum::<Duration>() + longest_leave * 2
 }
 
 fn give_up(deployment: &Deployment, reason: String, at: Timestamp) -> Change {
@@ -251,7 +299,8 @@ fn bake(
     let previous = deployment.previous?;
     let reason = candidate.spec.services.values().find_map(|service| {
         let old = desired.service(previous, &service.name);
-        badness(desired, observed, deployment.candidate, service, old.map(|_| previous))
+        let previous = old.map(|_| previous);
+        badness(desired, observed, (deployment.candidate, previous), service, "after the switch")
     });
     if let Some(reason) = reason {
         if desired.releases.get(&previous).is_some_and(|previous| previous.proven) {
@@ -268,13 +317,13 @@ fn bake(
     Some(Change::Finish { outcome: Outcome::Deployed, reason: String::new(), at: now })
 }
 
-/// Why a service of a release in its bake is bad, if it is.
+/// Why a service of a release that users meet is bad, if it is. `when` they met it is said with it.
 fn badness(
     desired: &Desired,
     observed: &Observed,
-    release: ReleaseId,
+    (release, previous): (ReleaseId, Option<ReleaseId>),
     service: &Service,
-    previous: Option<ReleaseId>,
+    when: &str,
 ) -> Option<String> {
     if !matches!(service.role, Role::App | Role::Worker) || desired.replicas(service) == 0 {
         return None;
@@ -287,21 +336,21 @@ fn badness(
     }
     if own >= BAKE_OWN_DEATHS_MAX || all >= BAKE_DEATHS_MAX {
         let noun = if all == 1 { "replica" } else { "replicas" };
-        return Some(format!("{all} {noun} of `{name}` died after the switch"));
+        return Some(format!("{all} {noun} of `{name}` died {when}"));
     }
     let of = |(id, _): &(&ReplicaId, &Replica)| id.release == release && id.service == *name;
     let serves = observed.replicas().filter(of).any(|(_, replica)| replica.serves(service));
     // A kill from outside says nothing about the release: requests are held until the next replica is ready.
     let by_itself = own > 0 || observed.replicas().filter(of).any(|(_, replica)| replica.is_sick());
     if !serves && service.role == Role::App && by_itself {
-        return Some(format!("no replica of `{name}` was healthy any more after the switch"));
+        return Some(format!("no replica of `{name}` was healthy any more {when}"));
     }
     let new = total(observed, release, name);
     let share = share(new);
     let old_share = previous.map_or(0.0, |old| self::share(total(observed, old, name)));
     (new.requests >= BAKE_REQUESTS_MIN && share > service.bake.errors && share > old_share).then(|| {
         format!(
-            "{} of {} requests to `{name}` failed after the switch ({:.0} %, allowed are {:.0} %)",
+            "{} of {} requests to `{name}` failed {when} ({:.0} %, allowed are {:.0} %)",
             new.errors,
             new.requests,
             share * 100.0,

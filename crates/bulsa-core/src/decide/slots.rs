@@ -14,7 +14,7 @@ use super::{
     humans::is_all_away,
     observed::{Observed, Replica, ReplicaPhase, SlotHistory},
     table::TUNNEL_CLOSE_MARGIN,
-    wanted::Want,
+    wanted::{Apart, Want},
 };
 use crate::{
     health::Verdict,
@@ -79,6 +79,7 @@ pub(super) fn classify(
         verdicts.needs.insert(slot.clone(), cause);
     }
     keep_the_last(wanted, &slots, &mut verdicts);
+    keep_the_last_in_a_roll(desired, observed, &mut verdicts);
     restart_in_turn(wanted, &slots, &mut verdicts);
     verdicts
 }
@@ -118,6 +119,26 @@ fn keep_the_last(
         if let Some((id, _)) = replicas.iter().rev().find(|(_, r)| r.serves(want.service)) {
             verdicts.leaving.remove(*id);
             unserved.remove(&of(slot));
+        }
+    }
+}
+
+/// Of the live release's replicas that a rolling service has no more use for, one stays while none of those that are to
+/// stay serves: the new ones may have died since their step was done. Before that the file's `stop-first` counts.
+fn keep_the_last_in_a_roll(desired: &Desired, observed: &Observed, verdicts: &mut Verdicts) {
+    let (Some((live, release)), Some((candidate, _))) = (desired.live(), desired.candidate()) else { return };
+    for (name, service) in &release.spec.services {
+        if desired.roll_step(name).is_none_or(|step| step.done == 0) || desired.wish(name).stopped {
+            continue;
+        }
+        let of_both = |id: &ReplicaId| id.service == *name && [live, candidate].contains(&id.release);
+        let serving = || observed.replicas().filter(|(id, r)| of_both(id) && r.serves(service));
+        if serving().any(|(id, _)| !verdicts.leaving.contains_key(id)) {
+            continue;
+        }
+        let last = serving().filter(|(id, _)| id.release == live).map(|(id, _)| id).max();
+        if let Some(last) = last.filter(|id| verdicts.leaving.get(id) == Some(&Leaving::Gracefully)) {
+            verdicts.leaving.remove(last);
         }
     }
 }
@@ -264,7 +285,7 @@ pub(super) fn start(
 ) {
     for (slot, cause) in &verdicts.needs {
         let Some(want) = wanted.get(slot) else { continue };
-        if want.exclusive && has_rival(slot, observed) {
+        if want.exclusive && has_rival(slot, observed) || has_predecessor(slot, want.apart, observed) {
             continue; // the engine's word that it is gone wakes us
         }
         if observed.in_slot(slot).count() >= SLOT_REPLICAS_MAX {
@@ -297,6 +318,18 @@ fn has_rival(slot: &Slot, observed: &Observed) -> bool {
     observed.replicas().any(|(id, _)| {
         id.service == slot.service && (id.release != slot.release || id.ordinal == slot.ordinal)
     })
+}
+
+/// Whether another release still has a replica that this slot waits for.
+fn has_predecessor(slot: &Slot, apart: Apart, observed: &Observed) -> bool {
+    let is_waited_for = |id: &ReplicaId| match apart {
+        Apart::FromNone => false,
+        Apart::FromSameNumber => id.ordinal == slot.ordinal,
+        Apart::FromAll => true,
+    };
+    let mut others =
+        observed.replicas().filter(|(id, _)| id.service == slot.service && id.release != slot.release);
+    others.any(|(id, _)| is_waited_for(id))
 }
 
 /// Whether the file's `restart` (or a job's end) says that a slot stays as it is.

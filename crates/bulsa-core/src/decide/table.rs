@@ -73,7 +73,9 @@ pub(super) fn table(desired: &Desired, observed: &Observed, verdicts: &Verdicts)
         if service.is_routed() {
             let stopped =
                 desired.wish(&service.name).stopped || is_all_away(desired, observed, release, service);
-            let targets = targets(release, &service.name, observed, verdicts);
+            // Of a rolling service both releases answer until the switch.
+            let releases = [Some(release), desired.beside(&service.name)];
+            let targets = targets(&releases, &service.name, observed, verdicts);
             table.routes.insert(service.name.clone(), Route { targets, stopped });
         }
     }
@@ -82,7 +84,7 @@ pub(super) fn table(desired: &Desired, observed: &Observed, verdicts: &Verdicts)
 
 /// The ready replicas; the suspect ones while there is no other (the last target stays unless it is dead or failed).
 fn targets(
-    release: ReleaseId,
+    releases: &[Option<ReleaseId>],
     service: &str,
     observed: &Observed,
     verdicts: &Verdicts,
@@ -91,7 +93,7 @@ fn targets(
         observed
             .replicas()
             .filter(|(id, replica)| {
-                id.release == release
+                releases.contains(&Some(id.release))
                     && id.service == service
                     && replica.phase == ReplicaPhase::Running
                     && !replica.paused

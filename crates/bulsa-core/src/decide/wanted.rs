@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    desired::{Desired, Phase, ReleaseState},
+    desired::{Deployment, Desired, Kind, Phase, ReleaseState},
     humans::is_away,
     observed::Observed,
 };
@@ -25,6 +25,19 @@ pub(super) struct Want<'a> {
     pub(super) restart: Option<Timestamp>,
     /// Two replicas of this service must never run side by side, be it in one slot or in two releases.
     pub(super) exclusive: bool,
+    /// Which replicas of other releases must be gone first.
+    pub(super) apart: Apart,
+}
+
+/// Which replicas of a service's other releases a slot waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Apart {
+    /// None.
+    FromNone,
+    /// That of the same number, which this one replaces.
+    FromSameNumber,
+    /// All.
+    FromAll,
 }
 
 /// The slots that should be filled, with what. Those that a human emptied are not among them.
@@ -43,7 +56,7 @@ pub(super) fn by_release<'a>(desired: &'a Desired, observed: &Observed) -> BTree
     for (id, release) in &desired.releases {
         for service in release.spec.services.values() {
             if runs(desired, observed, *id, release.state, service) {
-                want(desired, *id, service, &mut wanted);
+                want(desired, observed, *id, service, &mut wanted);
             }
         }
     }
@@ -58,7 +71,7 @@ fn runs(
     state: ReleaseState,
     service: &Service,
 ) -> bool {
-    let is_exclusive = service.handover == Handover::StopFirst;
+    let (name, overlaps) = (&service.name, service.handover == Handover::Overlap);
     match state {
         ReleaseState::Live => match service.role {
             Role::Job => !desired.jobs.contains_key(&(id, service.name.clone())),
@@ -73,14 +86,18 @@ fn runs(
                     // A `shared` service that the live release doesn't have yet.
                     Role::Shared => true,
                     Role::App | Role::Worker => {
-                        !is_exclusive || taking_over || is_new(desired, &service.name)
+                        let is_rolled = || desired.roll_step(name).is_some();
+                        overlaps || taking_over || is_new(desired, name) || is_rolled()
                     }
                 }
         }
         // A worker of a release that isn't live must not go on taking work, and what is `stop_first` can't run twice.
         // A `shared` service that the live release doesn't have any more is still needed.
         ReleaseState::Warm { .. } => {
-            service.role == Role::Shared || service.role == Role::App && !is_exclusive
+            // Nor is there room for it where its successor had none beside it.
+            let successor = desired.live().and_then(|(_, live)| live.spec.services.get(name));
+            let is_beside = successor.is_none_or(|successor| successor.handover == Handover::Overlap);
+            service.role == Role::Shared || service.role == Role::App && overlaps && is_beside
         }
         ReleaseState::Retired | ReleaseState::Failed => false,
     }
@@ -105,29 +122,62 @@ fn has_room(desired: &Desired, observed: &Observed, candidate: ReleaseId) -> boo
     others.len() < keep as usize
 }
 
-fn want<'a>(desired: &Desired, id: ReleaseId, service: &'a Service, wanted: &mut BTreeMap<Slot, Want<'a>>) {
+fn want<'a>(
+    desired: &Desired,
+    observed: &Observed,
+    id: ReleaseId,
+    service: &'a Service,
+    wanted: &mut BTreeMap<Slot, Want<'a>>,
+) {
     let is_warm = matches!(desired.releases.get(&id).map(|r| r.state), Some(ReleaseState::Warm { .. }));
     let exclusive =
         service.handover == Handover::StopFirst || matches!(service.role, Role::Shared | Role::Job);
+    let apart = apart(desired, observed, service);
     let restart = desired.wish(&service.name).restart.filter(|_| !is_warm && service.role != Role::Job);
-    for slot in desired.slots(id, service) {
+    let step = desired.roll_step(&service.name).filter(|_| service.role != Role::Shared);
+    let is_candidate = desired.candidate().is_some_and(|(candidate, _)| candidate == id);
+    let has_turn = |slot: &Slot| {
+        step.is_none_or(|step| {
+            if is_candidate { slot.ordinal <= step.until } else { is_warm || step.keeps_old(slot.ordinal) }
+        })
+    };
+    for slot in desired.slots(id, service).filter(has_turn) {
         // The live release's word on a `shared` service goes before the candidate's: a deploy never touches it.
         let is_live = desired.live == Some(id);
         if is_live || !wanted.contains_key(&slot) {
-            wanted.insert(slot, Want { service, restart, exclusive });
+            wanted.insert(slot, Want { service, restart, exclusive, apart });
         }
     }
 }
 
-/// The candidate's services that can't pass their gate before the exchange of what is `stop_first`: those that are to
-/// be exchanged, and those that wait for them. None once the exchange has begun.
+/// What the service says itself, and what that of a release says which was given up: the one before it comes back as it
+/// went.
+fn apart(desired: &Desired, observed: &Observed, service: &Service) -> Apart {
+    let says = |service: &Service| match service.handover {
+        Handover::StopFirst => Apart::FromAll,
+        Handover::Rolling(how) if how.stop_first => Apart::FromSameNumber,
+        Handover::Rolling(_) | Handover::Overlap => Apart::FromNone,
+    };
+    let is_given_up = |id: &ReleaseId| {
+        desired.releases.get(id).is_some_and(|release| release.state == ReleaseState::Failed)
+    };
+    let running = observed.replicas().filter(|(id, _)| id.service == service.name).map(|(id, _)| id.release);
+    let given_up = running.filter(is_given_up).filter_map(|id| desired.service(id, &service.name));
+    given_up.map(says).fold(says(service), Apart::max)
+}
+
+/// The candidate's services that can't pass their gate before the exchange of what is `stop_first` or rolling: those
+/// that are to be exchanged, and those that wait for them. None once the exchange has begun.
 pub(super) fn awaiting_takeover(desired: &Desired) -> BTreeSet<&str> {
     let mut awaiting = BTreeSet::new();
-    let Some(deployment) = desired.running().filter(|d| d.phase == Phase::Gate) else { return awaiting };
+    // A first release has nothing to exchange: it is live from its start.
+    let is_gate =
+        |deployment: &&Deployment| deployment.phase == Phase::Gate && deployment.kind != Kind::First;
+    let Some(deployment) = desired.running().filter(is_gate) else { return awaiting };
     let Some(candidate) = desired.releases.get(&deployment.candidate) else { return awaiting };
     let services = &candidate.spec.services;
     let is_exchanged = |service: &&Service| {
-        service.handover == Handover::StopFirst
+        service.handover != Handover::Overlap
             && matches!(service.role, Role::App | Role::Worker)
             && !is_new(desired, &service.name)
             && desired.replicas(service) > 0

@@ -12,47 +12,13 @@ use std::collections::BTreeMap;
 
 use super::{
     Accept, Check, Handover, Protocol, Role, Service, Spec,
-    container::{Container, Healthcheck, ImageFacts, MountSource, PullPolicy},
+    container::{Container, Healthcheck, ImageFacts, MountSource},
     probe,
     rules::{self, ROLE_SAID, note},
 };
 
 /// The reason of an app that nothing but its image makes one; the port follows.
 const IMAGE_EXPOSES: &str = "its image exposes port";
-
-/// A service whose image must be there before a release is made.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ImageNeed {
-    /// The service.
-    pub service: String,
-    /// The image as the file names it.
-    pub image: String,
-    /// Whether it is built, rather than pulled.
-    pub built: bool,
-    /// When it is pulled.
-    pub pull_policy: PullPolicy,
-    /// `os/arch[/variant]`
-    pub platform: Option<String>,
-    /// How a deploy treats the service.
-    pub role: Role,
-}
-
-/// The images that a Spec needs, in the order of the services' names. One image may stand there several times.
-#[must_use]
-pub fn images_to_resolve(spec: &Spec) -> Vec<ImageNeed> {
-    let need = |service: &Service| {
-        let container = service.container.as_ref()?;
-        Some(ImageNeed {
-            service: service.name.clone(),
-            image: container.image.clone(),
-            built: container.build.is_some(),
-            pull_policy: container.pull_policy,
-            platform: container.platform.clone(),
-            role: service.role,
-        })
-    };
-    spec.services.values().filter_map(need).collect()
-}
 
 /// The Spec with what its images say, by service. A service without facts stays as it is.
 #[must_use]

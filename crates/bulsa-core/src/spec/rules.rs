@@ -19,17 +19,11 @@ pub(crate) fn stop_first_reasons(service: &Service) -> Vec<String> {
     }
     let mut why = Vec::new();
     for mount in container.mounts.iter().filter(|mount| !mount.read_only) {
-        match &mount.source {
-            MountSource::Volume { name: Some(name), .. } => {
-                why.push(format!(
-                    "the volume `{name}` at {} would be written by two releases at once",
-                    mount.target
-                ));
-            }
-            MountSource::Volume { name: None, .. } => {
-                why.push(format!("the anonymous volume at {} holds data of one container", mount.target));
-            }
-            _ => {}
+        if let MountSource::Volume { name: Some(name), .. } = &mount.source {
+            why.push(format!(
+                "the volume `{name}` at {} would be written by two releases at once",
+                mount.target
+            ));
         }
     }
     for (network, attachment) in &container.networks {
@@ -78,6 +72,7 @@ pub(crate) fn note(container: &mut Container, text: String) {
 
 /// Sets the handover where something makes it necessary, with a note for each reason.
 pub(crate) fn settle_handover(service: &mut Service) {
+    note_anonymous(service);
     let reasons = stop_first_reasons(service);
     if reasons.is_empty() {
         return;
@@ -87,6 +82,27 @@ pub(crate) fn settle_handover(service: &mut Service) {
         for reason in reasons {
             note(container, stop_first_note(&reason));
         }
+    }
+}
+
+/// Each replica has anonymous volumes of its own, so they are no reason against two at once; but nothing carries them
+/// over to the next.
+fn note_anonymous(service: &mut Service) {
+    let Some(container) =
+        service.container.as_mut().filter(|_| matches!(service.role, Role::App | Role::Worker))
+    else {
+        return;
+    };
+    let is_anonymous = |mount: &&super::container::Mount| {
+        matches!(mount.source, MountSource::Volume { name: None, .. }) && !mount.read_only
+    };
+    let targets: Vec<String> =
+        container.mounts.iter().filter(is_anonymous).map(|mount| mount.target.clone()).collect();
+    for target in targets {
+        let text = format!(
+            "the volume at {target} has no name: each replica has its own, and it ends with the replica"
+        );
+        note(container, text);
     }
 }
 

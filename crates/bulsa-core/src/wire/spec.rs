@@ -283,6 +283,7 @@ pub struct BakeV1 {
 pub enum HandoverV1 {
     Overlap,
     StopFirst,
+    Rolling { parallelism: u32, stop_first: bool, delay_ms: u64 },
 }
 
 /// A [`crate::spec::Restart`].

@@ -218,7 +218,7 @@ fn check_structure(desired: &Desired, model: &Model) {
     let at = match desired.running().map(|d| (&d.phase, d.kind)) {
         None => At::Rest,
         Some((Phase::Gate, Kind::First)) => At::FirstGate,
-        Some((Phase::Gate | Phase::StopFirst { .. }, _)) => At::Gate,
+        Some((Phase::Gate | Phase::Exchange { .. }, _)) => At::Gate,
         Some((Phase::Bake { .. }, _)) => At::Bake,
         Some((Phase::Done { .. }, _)) => panic!("a running deployment is done"),
     };

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bulsa_core::spec::{
     Accept, AppPort, Bake, Check, Condition, Dependency, Drain, Handover, Hold, Keep, Port, Probe, Protocol,
-    Restart, Role, Service, Spec,
+    Restart, Role, Rolling, Service, Spec,
 };
 
 pub(crate) const fn secs(seconds: u64) -> Duration {
@@ -40,6 +40,10 @@ impl Svc {
 
     pub(crate) fn stop_first(self) -> Self {
         self.with(|service| service.handover = Handover::StopFirst)
+    }
+
+    pub(crate) fn rolling(self, rolling: Rolling) -> Self {
+        self.with(|service| service.handover = Handover::Rolling(rolling))
     }
 
     pub(crate) fn restart(self, restart: Restart) -> Self {

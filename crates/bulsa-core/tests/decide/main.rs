@@ -28,6 +28,7 @@ mod proxies;
 mod requests;
 mod restart_policy;
 mod rollback;
+mod rolling;
 mod score_model;
 mod stop_first;
 mod unrouted_model;

@@ -127,6 +127,20 @@ fn a_worker_can_be_handed_over_without_overlap() {
 }
 
 #[test]
+fn a_first_release_is_gated_with_all_that_it_has() {
+    let needs_disk = app("web").needs("disk", Condition::Healthy);
+    let mut w = World::empty();
+    w.slow = vec!["disk-r1"];
+    w.deploy(&v(1, [app("disk").stop_first(), needs_disk]));
+    w.starts("disk-r1-1.1");
+    w.pass(secs(5));
+    assert_eq!(w.outcome(), None, "{:?}", w.log());
+    w.pass(GATE);
+    assert_eq!(w.outcome(), Some(Outcome::Failed));
+    assert!(w.reason().contains("`disk` did not become healthy"), "{}", w.reason());
+}
+
+#[test]
 fn a_new_stop_first_service_needs_no_exchange() {
     let mut w = World::up(&v(1, [app("web")]));
     w.deploy(&spec(2));

@@ -460,7 +460,8 @@ fn names(ids: &BTreeSet<ReplicaId>) -> String {
 fn describe(change: &Change) -> String {
     match change {
         Change::Begin { deployment: d, .. } => format!("begin {} {:?} {}", d.id, d.kind, d.candidate),
-        Change::StopFirst { .. } => "exchange".to_owned(),
+        Change::Exchange { .. } => "exchange".to_owned(),
+        Change::Move { service, replicas } => format!("move {service} {replicas}"),
         Change::Switch { .. } => "switch".to_owned(),
         Change::Finish { outcome, .. } => format!("finish {outcome:?}"),
         Change::Undo { reason, .. } => format!("undo: {reason}"),

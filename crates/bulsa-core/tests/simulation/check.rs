@@ -8,7 +8,7 @@ use std::{
 use bulsa_core::{
     decide::{Change, KillCause, Outcome, Phase, ReleaseState, ReplicaPhase},
     ids::{Generation, ReleaseId, ReplicaId},
-    spec::{Handover, Role},
+    spec::{Handover, Role, Service},
 };
 
 use crate::{agent::Agent, world::World};
@@ -29,8 +29,16 @@ impl World {
             let name = &service.name;
             let wish = agent.desired.wish(name);
             // A human's wish, or a stated `stop_first`, may take it away.
-            let stop_first = service.handover == Handover::StopFirst;
-            if wish.stopped || agent.desired.is_taken_over(name) || stop_first && wish.restart.is_some() {
+            // Both releases answer for a rolling service.
+            let beside = agent.desired.candidate().filter(|(_, new)| {
+                let rolls = new.spec.services.get(name).map(|new| new.handover);
+                self.is_exchanging() && matches!(rolls, Some(Handover::Rolling(_)))
+            });
+            // The first step that stops old ones takes what there is, as the file says.
+            let new = beside.and_then(|(_, new)| new.spec.services.get(name));
+            let at_once = new.is_some_and(|new| self.is_first_stop(new));
+            let stop_first = service.handover == Handover::StopFirst && wish.restart.is_some();
+            if wish.stopped || agent.desired.is_taken_over(name) || stop_first || at_once {
                 continue;
             }
             // So may humans who stopped, through the Engine, every replica that should be there.
@@ -49,7 +57,9 @@ impl World {
                     && replica.health.is_ready()
                     && replica.addr.is_some()
             });
-            let has_route = routed.iter().any(|id| id.release == live && id.service == *name);
+            let beside = beside.map(|(id, _)| id);
+            let answers = |id: &ReplicaId| id.release == live || Some(id.release) == beside;
+            let has_route = routed.iter().any(|id| answers(id) && id.service == *name);
             if let Some((id, _)) = serves {
                 assert!(has_route, "invariant 1: {id} is ready and the new table has no route to `{name}`");
             }
@@ -98,6 +108,17 @@ impl World {
                 "invariant 4: {id} of the live release is stopped during a gate"
             );
         }
+    }
+
+    fn is_first_stop(&self, service: &Service) -> bool {
+        let is_stop_first = matches!(service.handover, Handover::Rolling(how) if how.stop_first);
+        let phase = self.store.running().map(|running| &running.phase);
+        is_stop_first
+            && matches!(phase, Some(Phase::Exchange { moved, .. }) if !moved.contains_key(&service.name))
+    }
+
+    fn is_exchanging(&self) -> bool {
+        self.store.running().is_some_and(|running| matches!(running.phase, Phase::Exchange { .. }))
     }
 
     fn is_surplus(&self, id: &ReplicaId) -> bool {

@@ -12,8 +12,9 @@ pub(crate) enum What {
     Switch,
     UndoBeforeSwitch,
     UndoAfterSwitch,
-    StopFirstExchange,
+    Exchange,
     UndoneExchange,
+    RollStep,
     Retire,
     JobDone,
     JobFailed,
@@ -30,14 +31,15 @@ pub(crate) enum What {
 }
 
 /// At least so many of each in a hundred seeds: less than half of what was counted when this was written.
-const MINIMUM_OF_100: [(What, u64); 20] = [
+const MINIMUM_OF_100: [(What, u64); 21] = [
     (What::Deploy, 220),
     (What::Rollback, 12),
     (What::Switch, 110),
     (What::UndoBeforeSwitch, 50),
     (What::UndoAfterSwitch, 15),
-    (What::StopFirstExchange, 40),
+    (What::Exchange, 40),
     (What::UndoneExchange, 13),
+    (What::RollStep, 10),
     (What::Retire, 85),
     (What::JobDone, 50),
     (What::JobFailed, 7),
@@ -71,7 +73,8 @@ impl Tally {
         let what = match change {
             Change::Begin { deployment, .. } if deployment.kind == Kind::Rollback => What::Rollback,
             Change::Begin { .. } => What::Deploy,
-            Change::StopFirst { .. } => What::StopFirstExchange,
+            Change::Exchange { .. } => What::Exchange,
+            Change::Move { .. } => What::RollStep,
             Change::Switch { .. } => What::Switch,
             Change::Undo { .. } if running.is_some_and(is_exchanging) => What::UndoneExchange,
             Change::Undo { .. } if running.is_some_and(Deployment::is_before_switch) => {
@@ -116,7 +119,7 @@ impl Tally {
 }
 
 fn is_exchanging(deployment: &Deployment) -> bool {
-    matches!(deployment.phase, bulsa_core::decide::Phase::StopFirst { .. })
+    matches!(deployment.phase, bulsa_core::decide::Phase::Exchange { .. })
 }
 
 impl fmt::Display for Tally {

@@ -12,7 +12,7 @@ use bulsa_core::{
     ids::{Generation, ReleaseId, ReplicaId},
     spec::{
         Accept, AppPort, Bake, Check, Condition, Dependency, Drain, Handover, Hold, Keep, Port, Probe,
-        Protocol, Restart, Role, Service, Spec,
+        Protocol, Restart, Role, Rolling, Service, Spec,
     },
     time::Timestamp,
 };
@@ -634,7 +634,15 @@ impl World {
                 Flavour::Missing,
             ])
         };
-        let handover = if self.rng.chance(25) { Handover::StopFirst } else { Handover::Overlap };
+        let handover = match self.rng.between(0, 100) {
+            0..25 => Handover::StopFirst,
+            25..50 => Handover::Rolling(Rolling {
+                parallelism: self.rng.between(1, 3) as u32,
+                stop_first: self.rng.chance(50),
+                delay: Duration::from_millis(self.rng.pick(&[0, 0, 1500])),
+            }),
+            _ => Handover::Overlap,
+        };
         let replicas = if handover == Handover::StopFirst { 1 } else { self.rng.between(1, 4) as u32 };
         let with_job = self.rng.chance(30);
         let mut spec = spec(flavour, handover, replicas, with_job, self.begun);

@@ -329,7 +329,11 @@ impl Driver {
                 }
             }
             while self.tasks.try_join_next().is_some() || self.removals.try_join_next().is_some() {}
-            self.ask_again().await;
+            if !self.waiting.is_empty() {
+                // What was just learnt goes to the disk before it is asked about.
+                self.settle().await;
+                self.ask_again().await;
+            }
         }
     }
 

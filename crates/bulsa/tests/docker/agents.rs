@@ -10,6 +10,7 @@ use crate::{
     support::{
         engine::{Engine, Generation},
         load::{Caller, answers, answers_of, good_for, on_app, perfect},
+        until,
     },
 };
 
@@ -39,6 +40,19 @@ async fn an_agent_that_is_killed_leaves_containers_as_they_are(engine: &Engine) 
         answers(&load, 20);
     }
     assert_eq!(shop.apps(), apps, "they are adopted, and nothing was started beside them");
+
+    // Made and never started, as an agent leaves it that is killed in between: nobody else would ever remove it.
+    let owner = engine.inspect(&apps[0], r#"{{index .Config.Labels "bulsa.owner"}}"#);
+    let labels = [
+        format!("bulsa.owner={owner}"),
+        format!("bulsa.project={}", shop.project.name()),
+        "bulsa.replica=web-r1-2.77".to_owned(),
+        "bulsa.role=app".to_owned(),
+    ];
+    let words = labels.iter().flat_map(|label| ["--label", label.as_str()]);
+    let words: Vec<&str> = ["create"].into_iter().chain(words).chain([shop.app.as_str()]).collect();
+    let half_made = engine.docker(&words);
+    until("it is removed", || engine.try_docker(&["inspect", half_made.trim()]).is_err().then_some(()));
 
     // In the middle of a deploy: the successor ends it.
     shop.build("v2");

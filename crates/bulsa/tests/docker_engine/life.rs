@@ -94,7 +94,7 @@ async fn both_sides_of_the_output_come_apart() {
         .docker
         .logs(&id, LogQuery::default())
         .map(|line| line.unwrap())
-        .map(|line| (line.is_stderr, line.text, line.at_ms.is_some()))
+        .map(|line| (line.is_stderr, line.text, line.at_ns.is_some()))
         .collect()
         .await;
     lines.sort();

@@ -7,7 +7,7 @@ use super::{
         read,
         tree::{Entry, Kind, Node},
     },
-    entry, is_null, lists, mapping, nothing, pairs, plain, ports, text, volume,
+    entry, is_null, is_open, lists, mapping, nothing, pairs, plain, ports, text, volume,
 };
 
 /// Makes the long form of a short one; a long form stays as it is. False after a mistake.
@@ -150,6 +150,10 @@ fn depends_on(node: &mut Node, path: &str, diags: &mut Diagnostics) -> bool {
         Kind::Mapping(entries) => {
             for one in entries {
                 let pos = one.key_pos.clone();
+                // The condition, and whether it is required, may stand elsewhere.
+                if is_open(&one.value) {
+                    continue;
+                }
                 let Kind::Mapping(long) = &mut one.value.kind else { continue };
                 if long.iter().all(|field| field.key != "condition") {
                     diags.push(

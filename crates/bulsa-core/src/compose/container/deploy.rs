@@ -3,15 +3,18 @@
 use super::{
     super::{
         diagnostic::{Diagnostic, Diagnostics},
-        model::Docker,
+        duration,
+        model::{Docker, Update},
         read,
         tree::{Entry, Kind, Node},
     },
     resources,
     values::{self, fields},
 };
-use crate::spec::{Handover, Restart};
+use crate::spec::Restart;
 
+/// More replicas than anybody has.
+const MAX_PARALLELISM: i64 = 100_000;
 /// More than this in a row says always.
 const MAX_ATTEMPTS: i64 = 1_000_000;
 
@@ -51,7 +54,7 @@ fn key(docker: &mut Docker, entry: &Entry, path: &str, diags: &mut Diagnostics) 
         "endpoint_mode" => note("`deploy.endpoint_mode` means something in a Swarm only"),
         "labels" => note("`deploy.labels` are a Swarm service's; no container gets them"),
         "rollback_config" => {
-            note("`deploy.rollback_config` isn't used: a rollback is one switch to the release before");
+            note("`deploy.rollback_config` isn't used: a rollback goes as the release that it goes back to was deployed");
         }
         _ => {}
     }
@@ -100,14 +103,19 @@ fn restart_policy(docker: &mut Docker, node: &Node, path: &str, diags: &mut Diag
 }
 
 fn update_config(docker: &mut Docker, node: &Node, path: &str, diags: &mut Diagnostics) {
-    let mut unused: Vec<String> = Vec::new();
+    let (mut unused, mut update): (Vec<String>, Update) = Default::default();
     fields(node, path, diags, |entry, path, diags| {
         let node = &entry.value;
         match entry.key.as_str() {
             "order" => {
-                let names = [("stop-first", Handover::StopFirst), ("start-first", Handover::Overlap)];
-                docker.order = read::choice(node, path, &names, &[], diags);
+                let names = [("stop-first", true), ("start-first", false)];
+                update.stop_first = read::choice(node, path, &names, &[], diags);
             }
+            "parallelism" => {
+                let read = values::integer(node, path, (0, MAX_PARALLELISM), diags);
+                update.parallelism = read.and_then(|n| u32::try_from(n).ok());
+            }
+            "delay" => update.delay = read::duration(node, path, duration::WAIT, diags),
             "failure_action" => match read::text(node, path, diags) {
                 Some("rollback") | None => {}
                 Some(other) => docker.container.notes.push(format!(
@@ -117,17 +125,10 @@ fn update_config(docker: &mut Docker, node: &Node, path: &str, diags: &mut Diagn
             key => unused.push(format!("`{key}`")),
         }
     });
-    if docker.order == Some(Handover::StopFirst) {
-        docker.container.notes.push(
-            "`deploy.update_config.order: stop-first`: the old replicas are stopped before the new ones start, and \
-             requests are held meanwhile"
-                .to_owned(),
-        );
-    }
+    docker.update = Some(update);
     if !unused.is_empty() {
         docker.container.notes.push(format!(
-            "{} of `deploy.update_config` aren't used: the whole release starts side by side, and `x-bulsa.bake` says \
-             how it is watched",
+            "{} of `deploy.update_config` aren't used: `x-bulsa.bake` says how a release is watched",
             unused.join(", ")
         ));
     }

@@ -2,6 +2,7 @@
 
 use super::{
     super::{
+        canonical,
         diagnostic::{Diagnostic, Diagnostics},
         model::Docker,
         paths, read,
@@ -66,6 +67,10 @@ struct Written {
 }
 
 fn mount(node: &Node, path: &str, context: &Context<'_, '_>, diags: &mut Diagnostics) -> Option<Mount> {
+    let malformed = |key| node.get(key).is_some_and(canonical::is_malformed);
+    if malformed("type") || malformed("target") {
+        return None;
+    }
     let mut written = Written::default();
     fields(node, path, diags, |entry, path, diags| {
         let node = &entry.value;

@@ -44,24 +44,23 @@ pub(super) fn key(docker: &mut Docker, entry: &Entry, path: &str, diags: &mut Di
 
 pub(super) fn ulimits(node: &Node, path: &str, diags: &mut Diagnostics) -> BTreeMap<String, Ulimit> {
     let mut limits = BTreeMap::new();
-    for entry in read::mapping(node, path, diags).unwrap_or_default() {
-        let path = format!("{path}.{}", entry.key);
+    read::entries(node, path, diags, |entry, path, diags| {
         let node = &entry.value;
         if let Kind::Scalar(_) = node.kind {
-            if let Some(both) = values::integer(node, &path, (-1, i64::MAX), diags) {
+            if let Some(both) = values::integer(node, path, (-1, i64::MAX), diags) {
                 limits.insert(entry.key.clone(), Ulimit { soft: both, hard: both });
             }
-            continue;
+            return;
         }
         let (mut soft, mut hard) = (None, None);
-        fields(node, &path, diags, |entry, path, diags| {
+        fields(node, path, diags, |entry, path, diags| {
             let found = values::integer(&entry.value, path, (-1, i64::MAX), diags);
             if entry.key == "soft" { soft = found } else { hard = found }
         });
         if let (Some(soft), Some(hard)) = (soft, hard) {
             limits.insert(entry.key.clone(), Ulimit { soft, hard });
         }
-    }
+    });
     limits
 }
 

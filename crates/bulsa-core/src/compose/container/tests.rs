@@ -1,6 +1,9 @@
 use serde_json::Value;
 
-use crate::{compose::tests::Shop, spec::Spec};
+use crate::{
+    compose::tests::Shop,
+    spec::{Handover, Rolling, Spec},
+};
 
 /// Every key of a container, most in the form that Compose prints.
 const EVERYTHING: &str = include_str!("tests/everything.yaml");
@@ -151,7 +154,7 @@ fn what_cannot_run_twice_stops_first() {
             "ports: [{target: 80}]\n    volumes: [{type: volume, source: v, target: /d, read_only: true}]",
             false,
         ),
-        ("ports: [{target: 80}]\n    volumes: [{type: volume, target: /d}]", true),
+        ("ports: [{target: 80}]\n    volumes: [{type: volume, target: /d}]", false),
         ("ports: [{target: 80}]\n    volumes: [{type: bind, source: /logs, target: /d}]", false),
         (
             "ports: [{target: 80}]\n    volumes: [{type: volume, source: v, target: /d}]\n    x-bulsa: {handover: overlap}",
@@ -165,6 +168,32 @@ fn what_cannot_run_twice_stops_first() {
         let spec = Shop::new()
             .spec(&format!("services:\n  web:\n    image: shop\n    {lines}\nvolumes: {{v: {{}}}}\n"));
         let web = &spec.services["web"];
-        assert_eq!(web.handover == crate::spec::Handover::StopFirst, expected, "{lines}");
+        assert_eq!(web.handover == Handover::StopFirst, expected, "{lines}");
+    }
+}
+
+#[test]
+fn an_update_config_makes_it_rolling_unless_it_cannot_run_twice() {
+    let rolling = |parallelism, stop_first, seconds| {
+        let delay = std::time::Duration::from_secs(seconds);
+        Handover::Rolling(Rolling { parallelism, stop_first, delay })
+    };
+    for (config, more, expected) in [
+        ("{}", "", Handover::Overlap),
+        ("{parallelism: 2, delay: 10s}", "", rolling(2, false, 10)),
+        ("{order: start-first}", "", rolling(1, false, 0)),
+        ("{order: stop-first, parallelism: 3}", "", rolling(3, true, 0)),
+        ("{parallelism: 0}", "", Handover::Overlap),
+        ("{parallelism: 4}", "", Handover::Overlap),
+        ("{parallelism: 0, order: stop-first}", "", Handover::StopFirst),
+        ("{parallelism: 2}", "volumes: [{type: volume, source: v, target: /d}]", Handover::StopFirst),
+        ("{parallelism: 2}", "x-bulsa: {handover: overlap}", Handover::Overlap),
+        ("{parallelism: 2}", "x-bulsa: {handover: rolling}", rolling(1, false, 0)),
+    ] {
+        let text = format!(
+            "services:\n  web:\n    image: shop\n    ports: [{{target: 80}}]\n    \
+             deploy: {{replicas: 4, update_config: {config}}}\n    {more}\nvolumes: {{v: {{}}}}\n"
+        );
+        assert_eq!(Shop::new().spec(&text).services["web"].handover, expected, "{config} {more}");
     }
 }

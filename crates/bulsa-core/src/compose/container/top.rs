@@ -159,11 +159,7 @@ fn source(entry: &Entry, path: &str, diags: &mut Diagnostics) -> Source {
             "external" if read::boolean(node, path, diags) == Some(true) => {
                 it.external = Some(node.pos.clone());
             }
-            "driver" | "driver_opts" | "template_driver" => diags.push(
-                Diagnostic::error(&entry.key_pos, format!("{path}: `{}` needs Swarm", entry.key))
-                    .hint("give the content by `file`, `environment` or `content`"),
-            ),
-            // A name and labels are for Swarm's own list of them.
+            // A name and labels are for Swarm's own list of them; its other keys have been refused.
             _ => {}
         }
     });

@@ -30,8 +30,27 @@ pub(super) fn check(root: &Node, diags: &mut Diagnostics) {
     }
 }
 
+/// A service that has an image, but an empty one. It is usually a variable without a value.
+pub(super) fn image(service: &mut Node, path: &str, diags: &mut Diagnostics) {
+    let built = given(service, "build").is_some() || given(service, "provider").is_some();
+    let Some(image) = canonical::child_mut(service, "image").filter(|_| !built) else { return };
+    if image.scalar().is_some_and(|scalar| scalar.value.is_empty()) && !canonical::is_null(image) {
+        diags.push(
+            Diagnostic::error(&image.pos, format!("{path}.image is empty"))
+                .expected("an image's name, or no `image` at all for a program on this host")
+                .hint("if it is a variable, set it, or give it a default: ${NAME:-image}"),
+        );
+        canonical::spoil(image);
+    }
+}
+
 fn given<'n>(node: &'n Node, key: &str) -> Option<&'n Node> {
     node.get(key).filter(|value| !canonical::is_null(value))
+}
+
+/// A text that says something.
+fn filled<'n>(node: &'n Node, key: &str) -> Option<&'n str> {
+    canonical::text_of(node, key).filter(|text| !text.is_empty())
 }
 
 fn references(root: &Node, service: &Entry, diags: &mut Diagnostics) {
@@ -48,7 +67,7 @@ fn references(root: &Node, service: &Entry, diags: &mut Diagnostics) {
     };
     let node = &service.value;
     // Who has a mode joins none of them, which is a mistake of its own.
-    let joined = node.get("networks").filter(|_| given(node, "network_mode").is_none());
+    let joined = node.get("networks").filter(|_| filled(node, "network_mode").is_none());
     for entry in joined.map(canonical::entries).unwrap_or_default() {
         refer("networks", "network", "networks", &entry.key, &entry.key_pos);
     }
@@ -81,7 +100,7 @@ fn references(root: &Node, service: &Entry, diags: &mut Diagnostics) {
 fn exclusive(service: &Entry, diags: &mut Diagnostics) {
     let path = format!("services.{}", service.key);
     let node = &service.value;
-    if let (Some(_), Some(networks)) = (given(node, "network_mode"), node.entry("networks"))
+    if let (Some(_), Some(networks)) = (filled(node, "network_mode"), node.entry("networks"))
         && !canonical::entries(&networks.value).is_empty()
     {
         let mistake = format!("{path}: `network_mode` and `networks` can't be together");
@@ -92,6 +111,17 @@ fn exclusive(service: &Entry, diags: &mut Diagnostics) {
     {
         let mistake = format!("{path}.build: `dockerfile` and `dockerfile_inline` can't be together");
         diags.push(Diagnostic::error(&inline.key_pos, mistake).hint("keep one of the two"));
+    }
+    let platforms = given(node, "build").and_then(|build| build.get("platforms")).map(canonical::items);
+    if let (Some(platform), Some(platforms)) = (filled(node, "platform"), platforms)
+        && !platforms.is_empty()
+        && platforms.iter().all(|item| item.scalar().is_none_or(|scalar| scalar.value != platform))
+        && let Some(entry) = node.entry("platform")
+    {
+        let mistake = format!("{path}: `build.platforms` doesn't have the service's `platform` {platform}");
+        diags.push(
+            Diagnostic::error(&entry.value.pos, mistake).hint("add it there, or remove one of the two"),
+        );
     }
     for mount in node.get("volumes").map(canonical::items).unwrap_or_default() {
         if canonical::text_of(mount, "type") == Some("bind") && given(mount, "source").is_none() {

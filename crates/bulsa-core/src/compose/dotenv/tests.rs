@@ -76,7 +76,7 @@ fn every_mistake_is_named_and_the_rest_is_read() {
             ".env:1:1: error: ' ' can't be part of a variable's name, in `A B`",
             ".env:2:1: error: '*' can't be part of a variable's name, in `C*`",
             ".env:3:1: error: a name is missing before the `=`",
-            ".env:5:7: error: text follows the closing quote",
+            ".env:5:7: warning: text follows the closing quote",
             ".env:6:3: error: V: `${` is no valid use of a variable",
             ".env:7:3: error: R: the variable `NO` is required but not set: say",
             ".env:8:4: warning: the value of W starts with `#`",
@@ -86,6 +86,21 @@ fn every_mistake_is_named_and_the_rest_is_read() {
     );
     assert_eq!(values.get("OK").map(String::as_str), Some("1"));
     assert_eq!(values.get("LAST").map(String::as_str), Some("1"));
+}
+
+/// As Compose does it, which says nothing.
+#[test]
+fn text_behind_a_closing_quote_is_read_as_another_line() {
+    let (values, mistakes) = read("A=\"x\"SHELL_VAR\nB='y'C=z # c\nD=\"w\"# c\n", Format::Compose);
+    let expected = [("A", "x"), ("B", "y"), ("C", "z"), ("D", "w"), ("SHELL_VAR", "from shell")];
+    assert_eq!(values, expected.map(|(k, v)| (k.to_owned(), v.to_owned())).into());
+    assert_eq!(
+        mistakes,
+        [
+            ".env:1:6: warning: text follows the closing quote",
+            ".env:2:6: warning: text follows the closing quote",
+        ]
+    );
 }
 
 #[test]

@@ -16,7 +16,7 @@ use super::{
     },
     Files, MAX_EXTENDS_DEPTH, Prepared, Scope, absolute,
     changes::Changes,
-    merge,
+    merge, open,
 };
 
 /// Puts every service of `root` that extends another over it, and takes `extends` away.
@@ -109,8 +109,10 @@ impl Extends<'_, '_, '_, '_> {
         };
         let pos = entry.value.pos.clone();
         let mut service = (*own).clone();
-        if let Kind::Mapping(entries) = &mut service.kind {
-            entries.retain(|entry| entry.key != "extends");
+        match canonical::child_mut(&mut service, "extends") {
+            // What the service lacks then is no mistake of its own.
+            Some(extends) if base.is_none() => canonical::spoil(extends),
+            _ => canonical::remove(&mut service, "extends"),
         }
         let whole = Rc::new(match base {
             Some(base) if self.files.spend(&base, &pos) && self.files.spend(&own, &pos) => {
@@ -212,7 +214,8 @@ impl Extends<'_, '_, '_, '_> {
         }
         let library = self.files.open(absolute, pos, path).and_then(|root| {
             let directory = paths::directory(absolute).to_owned();
-            let Prepared { mut root, changes } = self.files.prepare(allowed(root), self.scope)?;
+            let Prepared { mut root, changes } =
+                self.files.prepare(allowed(root), self.scope, open::everything)?;
             absolute::resolve_in(&mut root, &directory, &self.scope.environment);
             let Some(services) = services_mut(&mut root) else {
                 let what = format!("{path}: {} has no `services`", self.files.shown(absolute));

@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     super::{
+        canonical,
         diagnostic::{Diagnostic, Diagnostics, Pos},
         dotenv, paths, read,
         scalar::Value,
@@ -32,9 +33,13 @@ pub(super) fn apply(files: &mut Files<'_, '_>, scope: &Scope<'_>, root: &mut Nod
             return;
         }
     };
+    // The files of one scope stand beside each other: one may include another one.
+    let before = scope.way.split_last().filter(|_| files.depth > 0).map_or(&[][..], |(_, before)| before);
+    let own = paths::join(files.here, &root.pos.file);
+    let way: Vec<String> = before.iter().cloned().chain([own]).collect();
     for (i, item) in items.iter().enumerate() {
         if let Some(wanted) = wanted(files, item, &format!("include[{i}]"))
-            && let Some(included) = read_included(files, scope, &wanted)
+            && let Some(included) = read_included(files, scope, &way, &wanted)
         {
             import(files, root, included, &wanted);
         }
@@ -59,6 +64,9 @@ fn wanted(files: &mut Files<'_, '_>, node: &Node, path: &str) -> Option<Wanted> 
         env_files: None,
     };
     let errors = files.diags.errors();
+    if canonical::entries(node).iter().any(|entry| canonical::is_malformed(&entry.value)) {
+        return None;
+    }
     if let Kind::Mapping(_) = node.kind {
         read::entries(node, path, files.diags, |entry, path, diags| {
             let node = &entry.value;
@@ -102,18 +110,22 @@ fn texts(node: &Node, path: &str, diags: &mut Diagnostics) -> Vec<(String, Pos)>
 }
 
 /// The included project's tree, its paths absolute and its variables filled in.
-fn read_included(files: &mut Files<'_, '_>, scope: &Scope<'_>, wanted: &Wanted) -> Option<Node> {
+fn read_included(
+    files: &mut Files<'_, '_>,
+    scope: &Scope<'_>,
+    way: &[String],
+    wanted: &Wanted,
+) -> Option<Node> {
     let absolute = |file: &str| paths::clean(&scope.environment.absolute(&scope.directory, file));
     let names: Vec<(String, &Pos)> = wanted.files.iter().map(|(file, pos)| (absolute(file), pos)).collect();
     let main = &names.first()?.0;
     if files.exhausted {
         return None;
     }
-    if scope.way.contains(main) || scope.way.len() >= MAX_INCLUDE_DEPTH {
-        let way: Vec<String> = scope.way.iter().chain([main]).map(|file| files.shown(file)).collect();
-        let way = way.join(" → ");
-        let mistake = if scope.way.contains(main) {
-            format!("{}: the files include each other: {way}", wanted.path)
+    if way.contains(main) || way.len() >= MAX_INCLUDE_DEPTH {
+        let names: Vec<String> = way.iter().chain([main]).map(|file| files.shown(file)).collect();
+        let mistake = if way.contains(main) {
+            format!("{}: the files include each other: {}", wanted.path, names.join(" → "))
         } else {
             files.exhausted = true;
             format!("{}: files include each other over more than {MAX_INCLUDE_DEPTH} levels", wanted.path)
@@ -126,14 +138,20 @@ fn read_included(files: &mut Files<'_, '_>, scope: &Scope<'_>, wanted: &Wanted) 
         _ => paths::directory(main).to_owned(),
     };
     let values = variables(files, scope, wanted, &directory);
-    let mut way = scope.way.clone();
-    way.push(main.clone());
+    let way = way.iter().chain([main]).cloned().collect();
     let inner = Scope { environment: scope.environment.above(Arc::new(values)), directory, way };
     let mut roots = Vec::with_capacity(names.len());
     for (name, pos) in &names {
         roots.push(files.open(name, pos, &wanted.path)?);
     }
-    let mut tree = files.assemble(&inner, roots)?;
+    if roots.iter().all(Node::is_no_document) {
+        // Nothing is included, which is no mistake.
+        return roots.into_iter().next();
+    }
+    files.depth += 1;
+    let tree = files.assemble(&inner, roots);
+    files.depth -= 1;
+    let mut tree = tree?;
     settle(&mut tree, &inner);
     Some(tree)
 }

@@ -20,8 +20,7 @@ pub const TOP: Object = object(
     "",
     &[
         docker("configs", Shape::Named(&Shape::Object(&CONFIG))),
-        both("include", Shape::List(&Shape::Short(Short::Include, &Shape::Object(&INCLUDE)), Identity::None))
-            .show(Never),
+        both("include", Shape::OrNull(&INCLUDES)).show(Never),
         refused("models", Shape::Named(&Shape::Object(&MODEL)), Models).show(Never),
         both("name", Shape::Text),
         docker("networks", Shape::Named(&Shape::OrNull(&Shape::Object(&NETWORK)))),
@@ -32,6 +31,8 @@ pub const TOP: Object = object(
         both("x-bulsa", Shape::Any),
     ],
 );
+
+const INCLUDES: Shape = Shape::List(&Shape::Short(Short::Include, &Shape::Object(&INCLUDE)), Identity::None);
 
 /// `networks.*`
 pub(super) const NETWORK: Object = object(

@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::spec::{
-    self, Accept, AppPort, Handover, Probe, Protocol, Restart, Role,
+    self, Accept, AppPort, Handover, Probe, Protocol, Restart, Role, Rolling,
     container::{Container, Healthcheck, PortNumber, Published},
     pin, probe, rules,
 };
 
 use super::{
-    super::model::{self, Docker, Project, Service},
+    super::model::{self, Docker, Project, Service, Update},
     GATE_TIMEOUT, SIGTERM, STOP_GRACE, environment, role,
 };
 
@@ -66,11 +66,36 @@ pub(super) fn service(
     it.probe = probe_of(service, &it);
     it.gate_timeout = service.bulsa.gate_timeout.unwrap_or(GATE_TIMEOUT).max(probe::needed(&it.probe));
     rules::settle_container_name(&mut it);
-    match service.bulsa.handover.or(docker.order) {
+    match service.bulsa.handover {
         Some(handover) => it.handover = handover,
-        None => rules::settle_handover(&mut it),
+        None => settle_handover(&mut it, docker.update),
     }
     it
+}
+
+/// What `deploy.update_config` says, unless something makes it impossible that two releases run at once. Without an
+/// `order` the new replicas start first: Compose's default would leave fewer of them than the file asks for.
+fn settle_handover(it: &mut spec::Service, update: Option<Update>) {
+    let update = update.filter(|_| matches!(it.role, Role::App | Role::Worker));
+    let stop_first = update.and_then(|update| update.stop_first);
+    if stop_first != Some(false) {
+        rules::settle_handover(it);
+    }
+    let Some(update) = update.filter(|_| it.handover == Handover::Overlap) else { return };
+    let parallelism = update.parallelism.unwrap_or(1);
+    let at_once = parallelism == 0 || parallelism >= it.replicas;
+    let stop_first = stop_first.unwrap_or(false);
+    let delay = update.delay.unwrap_or_default();
+    it.handover = match (at_once, stop_first) {
+        (true, false) => Handover::Overlap,
+        (true, true) => Handover::StopFirst,
+        (false, _) => Handover::Rolling(Rolling { parallelism, stop_first, delay }),
+    };
+    if let (Handover::StopFirst, Some(container)) = (it.handover, it.container.as_mut()) {
+        let text = "`deploy.update_config.order: stop-first`: the old replicas are stopped before the new ones start, \
+                    and requests are held meanwhile";
+        rules::note(container, text.to_owned());
+    }
 }
 
 /// The container, with what other keys of the service say of it.

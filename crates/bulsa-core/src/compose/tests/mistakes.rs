@@ -316,6 +316,7 @@ fn a_service_needs_a_command() {
         ("[]", "the file is a list"),
         ("x", "the file is \"x\""),
         ("", "the file is empty"),
+        ("# only\n# comments\n", "the file is empty"),
     ] {
         let loaded = Shop::new().load(text);
         let messages: Vec<_> = loaded.diagnostics.list().iter().map(|d| d.message.as_str()).collect();
@@ -334,6 +335,54 @@ fn mistakes_in_the_files_around_are_named_in_those_files() {
     web.env:1:3: error: the quote that starts the value of A is not closed
       hint: add a " at the end of the value
     "#);
+}
+
+#[test]
+fn nothing_more_is_said_of_what_follows_from_a_mistake() {
+    for (service, messages) in [
+        ("image: ''", &["services.web.image is empty"][..]),
+        ("image: $NO", &["services.web.image is empty", "services.web.image: the variable `NO` is not set"]),
+        ("extends: gone", &["services.web.extends: there is no service `gone` in this file"]),
+        (
+            "image: a, volumes: [{type: bnd, target: /x}]",
+            &["services.web.volumes[0].type: \"bnd\" is unknown"],
+        ),
+        ("image: a, ulimits: {n: x}", &["services.web.ulimits.n is \"x\""]),
+        ("image: a, ulimits: {n: {soft: 1}}", &["services.web.ulimits.n has no `hard`"]),
+        (
+            "platform: linux/arm64, build: {context: ., platforms: [linux/amd64]}",
+            &["services.web: `build.platforms` doesn't have the service's `platform` linux/arm64"],
+        ),
+    ] {
+        let loaded = Shop::new().load(&format!("services: {{web: {{{service}}}}}"));
+        let found: Vec<_> = loaded.diagnostics.list().iter().map(|d| d.message.as_str()).collect();
+        assert_eq!(found, messages, "{service}");
+    }
+    let text = "include: [{pth: x}]\nservices: {web: {image: a, secrets: [s]}}\nsecrets: {s: {driver: x}}";
+    let loaded = Shop::new().load(text);
+    let found: Vec<_> = loaded.diagnostics.list().iter().map(|d| d.message.as_str()).collect();
+    assert_eq!(
+        found,
+        [
+            "include[0]: there is no key `pth`",
+            "secrets.s.driver: `driver` belongs to Swarm, which comes in a later version"
+        ]
+    );
+}
+
+#[test]
+fn a_tag_that_means_nothing_here_is_named() {
+    let loaded =
+        Shop::new().load("services: {web: {command: x, environment: {A: !!binary aGk=, B: !reste }}}");
+    let line = |d: &Diagnostic| format!("{} {}", d.pos, d.message);
+    let found: Vec<_> = loaded.diagnostics.list().iter().map(line).collect();
+    assert_eq!(
+        found,
+        [
+            "compose.yaml:1:47 the tag `!!binary` means nothing in a compose file",
+            "compose.yaml:1:65 the tag `!reste` means nothing in a compose file"
+        ]
+    );
 }
 
 #[test]

@@ -42,6 +42,57 @@ fn a_later_file_is_merged_over_the_earlier_ones_and_mistakes_are_named_where_the
     assert_eq!(spec.sources.files, ["/srv/shop/base.yaml", "/srv/shop/sub/over.yaml"]);
 }
 
+/// As in Compose, which checks a file once it is merged with the ones before.
+#[test]
+fn what_another_file_or_service_says_may_be_left_open() {
+    let base = "services:\n  web: {command: [a], ports: ['80:1'], environment: {A: 1}, depends_on: {db: {condition: service_healthy, required: false}}}\n  db: {command: [d], healthcheck: {test: x}}\n";
+    let over = "services:\n  web: {ports: , environment: , depends_on: {db: {restart: true}}}\n  more: {extends: web, ports: , restart: , labels: !reset }\n  db:\n";
+    let over = over.replace("extends: web", "extends: {service: web, file: base.yaml}");
+    let base = &base.replace("command: [a]", "command: [a], restart: always");
+    let shop = Shop::new().file("/srv/shop/base.yaml", base);
+    let spec = spec_of(shop.load_all(&[("base.yaml", &base.replace("80:1", "81:1")), ("over.yaml", &over)]));
+    let web = &spec.services["web"];
+    assert_eq!((web.ports.len(), web.env["A"].as_str()), (1, "1"));
+    assert!(web.depends_on.contains_key("db"));
+    assert_eq!(spec.services["more"].ports.len(), 1);
+
+    // Where nobody says it, it is a mistake as ever, at its place.
+    let over = "services:\n  web: {environment: {A: }}\n  new: {command: [n], ports: }\n  job: {command: [j], depends_on: {web: {restart: true}}}\n";
+    let loaded = Shop::new().load_all(&[("base.yaml", base), ("over.yaml", over)]);
+    insta::assert_snapshot!(loaded.diagnostics, @r#"
+    over.yaml:3:28: error: services.new.ports is nothing
+      expected: a list
+      hint: for example: ports: ["8080:3000"]
+    over.yaml:4:36: error: services.job.depends_on.web has no `condition`
+      expected: condition: service_started, service_healthy or service_completed_successfully
+    "#);
+}
+
+#[test]
+fn a_projects_file_may_include_another_one_of_its_files() {
+    let shop = Shop::new().file("/srv/shop/a.yaml", "services: {a: {command: [a]}}");
+    let text = "include: [a.yaml]\nservices: {b: {command: [b]}}";
+    let spec = spec_of(shop.load_all(&[("a.yaml", "services: {a: {command: [a]}}"), ("b.yaml", text)]));
+    assert_eq!(names(&spec), ["a", "b"]);
+    // However many there are.
+    let more = "services: {a: {command: [a]}}";
+    let files: Vec<(&str, &str)> =
+        std::iter::repeat_n(("x.yaml", more), 20).chain([("b.yaml", text)]).collect();
+    spec_of(shop.load_all(&files));
+}
+
+#[test]
+fn an_empty_file_says_nothing_beside_others() {
+    let text = "services: {web: {command: [a]}}";
+    let spec = spec_of(Shop::new().load_all(&[("a.yaml", "# later\n"), ("b.yaml", text), ("c.yaml", "")]));
+    assert_eq!(names(&spec), ["web"]);
+    let shop = Shop::new().file("/srv/shop/inc.yaml", "# nothing\n");
+    spec_of(shop.load(&format!("include: [inc.yaml]\n{text}")));
+    spec_of(shop.load(&format!("include:\n{text}")));
+    let loaded = shop.load_all(&[("a.yaml", ""), ("b.yaml", "# b")]);
+    assert_eq!(text_of(&loaded), "a.yaml: error: the file is empty\n  expected: a mapping with `services:`");
+}
+
 #[test]
 fn a_later_env_file_wins_and_sees_the_earlier_ones() {
     let dotenv = |path: &str, text: &str| SourceFile { path: path.to_owned(), text: text.to_owned() };

@@ -12,7 +12,8 @@ use super::{
     Entry, Kind, MAX_ALIAS_BYTES, MAX_DEPTH, MAX_FILE_BYTES, NODE_WEIGHT, Node, Scalar, Style,
 };
 
-/// Reads one document. Mistakes go to `diags`; `None` where there is no tree to go on with.
+/// Reads one document. Mistakes go to `diags`; `None` where there is no tree to go on with. A file without any
+/// document is a mapping without keys ([`Node::is_no_document`]).
 pub fn parse(file: &str, text: &str, diags: &mut Diagnostics) -> Option<Node> {
     if text.len() > MAX_FILE_BYTES {
         diags.push(
@@ -43,12 +44,8 @@ pub fn parse(file: &str, text: &str, diags: &mut Diagnostics) -> Option<Node> {
     for mistake in builder.mistakes.drain(..) {
         diags.push(mistake);
     }
-    if builder.root.is_none() && !builder.failed {
-        diags.push(
-            Diagnostic::error(&Pos::whole(file), "the file is empty").expected("a mapping with `services:`"),
-        );
-    }
-    builder.root
+    let nothing = || Node { kind: Kind::Mapping(Vec::new()), pos: Pos::whole(file), tag: None };
+    builder.root.or_else(|| (!builder.failed).then(nothing))
 }
 
 /// A finished anchor: its value, and what one more copy of it costs.
@@ -292,10 +289,14 @@ fn apply_merges(entries: &mut Vec<Entry>, merges: Vec<Node>) {
     }
 }
 
-/// A tag of YAML's own schema says no more than the style does, except that `!!str` and `!` make text.
+/// A tag of YAML's own schema says no more than the style does, except that `!!str` and `!` make text. What `!!binary`
+/// stands for is no text, so it is kept, and refused later.
 fn own_tag(tag: Option<&Tag>) -> (Option<String>, bool) {
     match tag {
         None => (None, false),
+        Some(tag) if tag.is_yaml_core_schema() && tag.suffix == "binary" => {
+            (Some("!!binary".to_owned()), true)
+        }
         Some(tag) if tag.is_yaml_core_schema() => (None, tag.suffix == "str"),
         Some(tag) => match tag.to_string().as_str() {
             "!" | "!!" => (None, true),

@@ -81,12 +81,19 @@ fn tags_of_composes_own_are_kept() {
 }
 
 #[test]
+fn a_file_without_a_document_is_a_mapping_without_keys() {
+    for text in ["", "# nothing\n", "\u{feff}\n"] {
+        let (node, mistakes) = read(text);
+        assert!(node.is_some_and(|node| node.is_no_document()) && mistakes.is_empty(), "{text:?}");
+    }
+    assert!(!read("{}").0.unwrap().is_no_document());
+}
+
+#[test]
 fn mistakes_are_named_at_their_place() {
     for (text, expected) in [
         ("a: 1\nb:\n  c: 1\n  d: 2\n  c: 3\n", "f.yaml:5:3: `c` comes twice in this mapping"),
         ("a: 1\n---\nb: 2\n", "f.yaml:2:1: a second YAML document starts here"),
-        ("", "f.yaml: the file is empty"),
-        ("# nothing\n", "f.yaml: the file is empty"),
         ("[a]: 1\n", "f.yaml:1:1: a list or mapping can't be a key"),
         ("a: &a [*a]\n", "f.yaml:1:8: this alias refers to a value that contains it"),
     ] {

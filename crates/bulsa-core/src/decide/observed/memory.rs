@@ -27,6 +27,14 @@ impl Observed {
                     self.begin_bake(live);
                 }
             }
+            Change::Move { service, replicas } => {
+                let candidate = desired.candidate().map(|(id, _)| id);
+                // Users meet these now: what they went through until they were ready doesn't count.
+                let moved = self.slots.iter_mut().filter(|(slot, _)| {
+                    Some(slot.release) == candidate && slot.service == *service && slot.ordinal <= *replicas
+                });
+                moved.for_each(|(_, history)| (history.own_deaths, history.deaths) = (0, 0));
+            }
             Change::Wish { service, .. } => self.forgive(service),
             Change::Reinstate { slot } => {
                 if let Some(history) = self.slots.get_mut(slot) {

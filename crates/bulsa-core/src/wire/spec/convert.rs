@@ -8,7 +8,7 @@ use super::{
 };
 use crate::spec::{
     Accept, AppPort, Bake, Check, Condition, Dependency, Drain, Handover, Hold, Keep, Port, Probe, Restart,
-    Role, Service, Spec, TrustedProxy,
+    Role, Rolling, Service, Spec, TrustedProxy,
 };
 
 fn ms(duration: Duration) -> u64 {
@@ -42,8 +42,31 @@ macro_rules! same_names {
 
 same_names!(RoleV1 = Role { App, Shared, Worker, Job });
 same_names!(AcceptV1 = Accept { Success, AnyAnswer });
-same_names!(HandoverV1 = Handover { Overlap, StopFirst });
 same_names!(ConditionV1 = Condition { Started, Healthy, Completed });
+
+impl From<Handover> for HandoverV1 {
+    fn from(value: Handover) -> Self {
+        match value {
+            Handover::Overlap => Self::Overlap,
+            Handover::StopFirst => Self::StopFirst,
+            Handover::Rolling(Rolling { parallelism, stop_first, delay }) => {
+                Self::Rolling { parallelism, stop_first, delay_ms: ms(delay) }
+            }
+        }
+    }
+}
+
+fn handover_from_wire(wire: HandoverV1, service: &str) -> Result<Handover, SpecWireError> {
+    Ok(match wire {
+        HandoverV1::Overlap => Handover::Overlap,
+        HandoverV1::StopFirst => Handover::StopFirst,
+        HandoverV1::Rolling { parallelism, stop_first, delay_ms } => {
+            require(parallelism > 0, || format!("{service} is replaced 0 replicas at a time"))?;
+            let delay = Duration::from_millis(delay_ms);
+            Handover::Rolling(Rolling { parallelism, stop_first, delay })
+        }
+    })
+}
 
 impl From<&Spec> for SpecV1 {
     fn from(spec: &Spec) -> Self {
@@ -246,7 +269,7 @@ impl TryFrom<ServiceV1> for Service {
                 time: Duration::from_millis(wire.bake.time_ms),
                 errors: f64::from(wire.bake.errors_ppm) / f64::from(MILLION),
             },
-            handover: wire.handover.into(),
+            handover: handover_from_wire(wire.handover, &wire.name)?,
             restart: match wire.restart {
                 RestartV1::Always => Restart::Always,
                 RestartV1::OnFailure { max } => Restart::OnFailure(max),

@@ -8,7 +8,7 @@ use proptest::{collection, option, prelude::*};
 use super::*;
 use crate::spec::{
     Accept, AppPort, Bake, Check, Condition, Dependency, Drain, Handover, Hold, Keep, Port, Probe, Protocol,
-    Restart, Role, Service, TrustedProxy,
+    Restart, Role, Rolling, Service, TrustedProxy,
 };
 
 fn text() -> impl Strategy<Value = String> {
@@ -95,7 +95,10 @@ fn service() -> impl Strategy<Value = Service> {
     let numbers =
         (any::<u32>(), 1_i32..=64, any::<u32>(), (0_u32..=1_000_000).prop_map(|ppm| f64::from(ppm) / 1e6));
     let times = (time(), time(), (time(), time(), time()), time(), time());
-    let handover = prop_oneof![Just(Handover::Overlap), Just(Handover::StopFirst)];
+    let rolling = (1_u32..9, any::<bool>(), 0_u64..100_000).prop_map(|(parallelism, stop_first, ms)| {
+        Handover::Rolling(Rolling { parallelism, stop_first, delay: Duration::from_millis(ms) })
+    });
+    let handover = prop_oneof![Just(Handover::Overlap), Just(Handover::StopFirst), rolling];
     let rest = (collection::vec(port(), 0..3), app_port(), probe(), handover, restart(), depends_on());
     (role, argv, texts, env, numbers, times, rest).prop_map(
         |(role, argv, texts, env, numbers, times, rest)| Service {

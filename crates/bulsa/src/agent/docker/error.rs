@@ -211,7 +211,8 @@ impl StartProblem {
     #[must_use]
     pub fn from_last_words(line: &str) -> Option<Self> {
         let is_runtimes = line.contains("exec /") || line.contains("exec user process");
-        (is_runtimes).then(|| from_runtime(line)).flatten().map(Self::permanent)
+        let told = is_runtimes.then(|| from_runtime(line)).flatten()?;
+        Some(Self::permanent(format!("{told}; it ended with: {line}")))
     }
 }
 
@@ -310,7 +311,9 @@ mod tests {
     #[test]
     fn last_words_of_the_runtime_are_told_from_those_of_the_app() {
         let runtime = "standard_init_linux.go:228: exec user process caused: exec format error";
-        assert!(StartProblem::from_last_words(runtime).unwrap().permanent);
+        let problem = StartProblem::from_last_words(runtime).unwrap();
+        assert!(problem.permanent);
+        assert!(problem.message.contains(runtime), "the runtime's own words are lost: {problem}");
         assert!(StartProblem::from_last_words("exec /app/run: exec format error").is_some());
         assert!(StartProblem::from_last_words("my plugin: exec format error").is_none());
         assert!(StartProblem::from_last_words("no such file or directory").is_none());

@@ -185,6 +185,12 @@ pub(super) fn moment(text: &str) -> Option<u64> {
     u64::try_from(at.as_millisecond()).ok()
 }
 
+/// The same in nanoseconds since 1970, as exact as the Engine writes it.
+pub(super) fn moment_ns(text: &str) -> Option<u64> {
+    let at: jiff::Timestamp = text.parse().ok()?;
+    u64::try_from(at.as_nanosecond()).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -16,7 +16,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::{net::UnixStream, sync::mpsc};
 
-use super::{ANSWER_MAX, Docker, DockerError, found::moment};
+use super::{ANSWER_MAX, Docker, DockerError, found::moment_ns};
 
 /// A line is at most so long, in bytes; the rest of a longer one is dropped.
 pub const LINE_MAX: usize = 16 << 10;
@@ -36,8 +36,8 @@ const LAST_WORDS_MAX: Duration = Duration::from_secs(5);
 /// Which lines are wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogQuery {
-    /// Only those from this moment on, in milliseconds since 1970.
-    pub since_ms: Option<u64>,
+    /// Only those from this moment on, in nanoseconds since 1970.
+    pub since_ns: Option<u64>,
     /// Only the last so many.
     pub tail: Option<u32>,
     /// Whether to wait for more, until the container ends.
@@ -47,8 +47,8 @@ pub struct LogQuery {
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogLine {
-    /// When it was written, in milliseconds since 1970; `None` where that can't be read.
-    pub at_ms: Option<u64>,
+    /// When it was written, in nanoseconds since 1970; `None` where that can't be read.
+    pub at_ns: Option<u64>,
     /// Whether it went to standard error. A container with a terminal has one side only.
     pub is_stderr: bool,
     /// The line without its end; what isn't UTF-8 is replaced.
@@ -170,8 +170,8 @@ impl Docker {
 
 fn path(id: &str, query: &LogQuery) -> String {
     let mut path = format!("/containers/{id}/logs?stdout=1&stderr=1&timestamps=1");
-    if let Some(since) = query.since_ms {
-        path.push_str(&format!("&since={}.{:03}", since / 1000, since % 1000));
+    if let Some(since) = query.since_ns {
+        path.push_str(&format!("&since={}.{:09}", since / 1_000_000_000, since % 1_000_000_000));
     }
     if let Some(tail) = query.tail {
         path.push_str(&format!("&tail={tail}"));
@@ -281,15 +281,15 @@ impl Side {
         self.goes_on = false;
         let text = String::from_utf8_lossy(&line);
         let text = text.strip_suffix('\r').unwrap_or(&text);
-        let (at_ms, text) = match text.split_once(' ') {
-            Some((first, rest)) if moment(first).is_some() => (moment(first), rest),
-            _ => match moment(text) {
+        let (at_ns, text) = match text.split_once(' ') {
+            Some((first, rest)) if moment_ns(first).is_some() => (moment_ns(first), rest),
+            _ => match moment_ns(text) {
                 Some(at) => (Some(at), ""),
                 None => (None, text),
             },
         };
         let text = if is_cut { format!("{text}…") } else { text.to_owned() };
-        LogLine { at_ms, is_stderr, text }
+        LogLine { at_ns, is_stderr, text }
     }
 }
 
@@ -310,7 +310,7 @@ mod tests {
         let mut splitter = Splitter::new(is_tty);
         let mut lines: Vec<LogLine> = bytes.chunks(step).flat_map(|chunk| splitter.push(chunk)).collect();
         lines.extend(splitter.rest());
-        assert!(lines.iter().all(|line| line.at_ms.is_some()), "{lines:?}");
+        assert!(lines.iter().all(|line| line.at_ns.is_some()), "{lines:?}");
         lines.into_iter().map(|line| (line.is_stderr, line.text)).collect()
     }
 
@@ -348,10 +348,10 @@ mod tests {
 
     #[test]
     fn a_query_is_written_as_the_engine_reads_it() {
-        let query = LogQuery { since_ms: Some(1_500), tail: Some(7), follow: true };
+        let query = LogQuery { since_ns: Some(1_500_000_007), tail: Some(7), follow: true };
         assert_eq!(
             path("abc", &query),
-            "/containers/abc/logs?stdout=1&stderr=1&timestamps=1&since=1.500&tail=7&follow=1"
+            "/containers/abc/logs?stdout=1&stderr=1&timestamps=1&since=1.500000007&tail=7&follow=1"
         );
     }
 }

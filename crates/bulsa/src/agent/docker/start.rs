@@ -9,7 +9,10 @@ use bollard::{
     models::{EndpointSettings, NetworkConnectRequest},
     query_parameters::CreateContainerOptionsBuilder,
 };
-use bulsa_core::spec::container::{Container, Hook};
+use bulsa_core::spec::{
+    Role,
+    container::{Container, Hook},
+};
 
 use super::{
     Docker, DockerError, ExecOutcome, Found, StartProblem, State, WORK_MAX,
@@ -35,14 +38,15 @@ impl Docker {
     /// Makes and starts the container of a replica.
     ///
     /// One that has the replica's label already is returned as it is, whatever became of it, and none is made beside
-    /// it; but one that was never started is half-made, and is made anew. On a failure what was made is removed.
+    /// it; but one of ours that was never started is half-made, and is made anew. A backing service has one container
+    /// for all its lives, Compose's included: its data may be in it. On a failure what was made is removed.
     ///
     /// # Errors
     /// Why it doesn't run, in plain words.
     pub async fn start(&self, start: &StartReplica<'_>) -> Result<Running, StartProblem> {
         let container = create::container_of(start.service)?;
         if let Some(found) = self.existing(start).await? {
-            if found.state != State::Created {
+            if found.state != State::Created || !found.ours {
                 return Ok(Running { found, made: false, notes: Vec::new() });
             }
             self.remove(&found.id, true).await.map_err(StartProblem::from)?;
@@ -63,18 +67,27 @@ impl Docker {
 
     /// The container that the replica has already.
     async fn existing(&self, start: &StartReplica<'_>) -> Result<Option<Found>, StartProblem> {
-        let filters = [
-            format!("{}={}", label::OWNER, self.owner()),
-            format!("{}={}", label::PROJECT, start.project),
-            format!("{}={}", label::REPLICA, start.id),
-        ];
+        let filters = if start.service.role == Role::Shared {
+            vec![
+                format!("{}={}", labels::PROJECT, start.project),
+                format!("{}={}", labels::SERVICE, start.service.name),
+                format!("{}={}", labels::NUMBER, start.id.ordinal),
+                format!("{}=False", labels::ONEOFF),
+            ]
+        } else {
+            vec![
+                format!("{}={}", label::OWNER, self.owner()),
+                format!("{}={}", label::PROJECT, start.project),
+                format!("{}={}", label::REPLICA, start.id),
+            ]
+        };
         let look = async {
+            let mut all = Vec::new();
             for id in self.ids(&filters).await? {
-                if let Some(found) = self.inspect(&id).await? {
-                    return Ok::<_, DockerError>(Some(found));
-                }
+                all.extend(self.inspect(&id).await?);
             }
-            Ok(None)
+            all.sort_by_key(|found| !found.is_up());
+            Ok::<_, DockerError>(all.into_iter().next())
         };
         look.await.map_err(StartProblem::from)
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bulsa_core::{
     decide::{self, Change, Deployment, Desired, Kind, Phase},
     ids::ReleaseId,
+    spec::{Handover, Role},
     wire::api::{Answer, ProgressKind},
 };
 use tokio::sync::oneshot;
@@ -99,9 +100,15 @@ impl Driver {
     fn narrate(&mut self, name: &str, before: &Desired, change: &Change) {
         match change {
             Change::Begin { deployment, .. } => self.narrate_begin(name, deployment),
-            Change::StopFirst { .. } => {
-                let text = "exchanging the services that can't overlap; requests to them are held".to_owned();
-                self.progress(name, ProgressKind::Step, text);
+            Change::Exchange { .. } => {
+                self.narrate_exchange(name);
+            }
+            Change::Move { service, replicas } => {
+                let live = before.running().map(|running| running.candidate);
+                let all = live.and_then(|id| Some(before.replicas(before.service(id, service)?)));
+                let text =
+                    format!("`{service}`: {replicas} of {} are {}", all.unwrap_or_default(), label(live));
+                self.progress(name, ProgressKind::Line, text);
             }
             Change::Switch { .. } => self.narrate_switch(name, before),
             Change::Finish { outcome: decide::Outcome::Deployed, reason, .. } => {
@@ -115,10 +122,10 @@ impl Driver {
                 self.finished(name, *outcome, reason);
             }
             Change::Undo { reason, .. } => {
-                let outcome = if before.running().is_some_and(Deployment::is_before_switch) {
-                    decide::Outcome::Failed
-                } else {
+                let outcome = if before.running().is_some_and(Deployment::was_seen) {
                     decide::Outcome::RolledBack
+                } else {
+                    decide::Outcome::Failed
                 };
                 self.explain(name, before);
                 self.finished(name, outcome, reason);
@@ -173,6 +180,29 @@ impl Driver {
         let bake = before.candidate().map(|(_, new)| decide::desired::bake_time(&new.spec));
         let text = format!("baking for {}", persist::human(bake.unwrap_or_default()));
         self.progress(name, ProgressKind::Step, text);
+    }
+
+    fn narrate_exchange(&mut self, name: &str) {
+        let candidate = self.projects.get(name).and_then(|project| project.desired.candidate());
+        let services = candidate.into_iter().flat_map(|(_, candidate)| candidate.spec.services.values());
+        let (mut held, mut rolling) = (Vec::new(), Vec::new());
+        for service in services.filter(|service| matches!(service.role, Role::App | Role::Worker)) {
+            match service.handover {
+                Handover::StopFirst => held.push(format!("`{}`", service.name)),
+                Handover::Rolling(_) => rolling.push(format!("`{}`", service.name)),
+                Handover::Overlap => {}
+            }
+        }
+        let mut texts = Vec::new();
+        if !rolling.is_empty() {
+            texts.push(format!("replacing {} step by step; both releases answer", rolling.join(", ")));
+        }
+        if !held.is_empty() {
+            texts.push(format!("exchanging {}; requests are held", held.join(", ")));
+        }
+        for text in texts {
+            self.progress(name, ProgressKind::Step, text);
+        }
     }
 
     fn narrate_job(&mut self, name: &str, service: &str, release: ReleaseId, success: bool) {
@@ -240,7 +270,7 @@ fn label(release: Option<ReleaseId>) -> String {
 pub(super) const fn phase_text(phase: &Phase) -> &'static str {
     match phase {
         Phase::Gate => "gate",
-        Phase::StopFirst { .. } => "exchange",
+        Phase::Exchange { .. } => "exchange",
         Phase::Bake { .. } => "bake",
         Phase::Done { .. } => "done",
     }

@@ -113,9 +113,7 @@ impl Driver {
         };
         let mut lines = Vec::new();
         for service in spec.services.keys() {
-            if let Some((id, output)) = self.newest_output(name, service, release)
-                && !output.is_empty()
-            {
+            if let Some((id, output)) = self.newest_output(name, service, release) {
                 lines.push(format!("last lines of {}:", id.name()));
                 lines.extend(output.into_iter().map(|line| format!("  {line}")));
             }
@@ -130,7 +128,8 @@ impl Driver {
         lines.map(|line| format!("  {service}: {line}")).collect()
     }
 
-    /// The last lines of the newest replica of a service in a release, read from its log file.
+    /// The last lines of the newest replica of a service in a release that wrote any, read from its log file: one that
+    /// was started a moment ago tells nothing, while the one before it may have said why it ended.
     fn newest_output(
         &self,
         name: &str,
@@ -144,9 +143,10 @@ impl Driver {
             .filter(|id| id.release == release)
             .map(|id| (id.attempt, id))
             .collect();
-        let (_, newest) = files.into_iter().next_back()?;
-        let path = self.logs.path(name, &newest).ok()?;
-        let lines = logs::tail(&path, OUTPUT_LINES).ok()?;
-        Some((newest, lines))
+        files.into_iter().rev().find_map(|(_, id)| {
+            let path = self.logs.path(name, &id).ok()?;
+            let lines = logs::tail(&path, OUTPUT_LINES).ok()?;
+            (!lines.is_empty()).then_some((id, lines))
+        })
     }
 }

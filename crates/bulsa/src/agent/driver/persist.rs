@@ -223,7 +223,12 @@ fn deployment_row(project: &str, deployment: &Deployment) -> DeploymentRow {
     };
     match &deployment.phase {
         Phase::Gate => "gate".clone_into(&mut row.phase),
-        Phase::StopFirst { since } => row.phase = format!("stop_first {}", since.0),
+        Phase::Exchange { since, moved } => {
+            row.phase = format!("stop_first {}", since.0);
+            for (service, replicas) in moved {
+                row.phase.push_str(&format!(" {service}={replicas}"));
+            }
+        }
         Phase::Bake { switched } => {
             "bake".clone_into(&mut row.phase);
             row.switched_at_ms = Some(switched.0);
@@ -255,11 +260,22 @@ const fn kind_text(kind: Kind) -> &'static str {
     }
 }
 
+/// `stop_first SINCE SERVICE=REPLICAS …`: no service's name has a space in it.
+fn exchange_from(text: &str) -> Option<Phase> {
+    let mut words = text.split(' ').skip(1);
+    let since = Timestamp(words.next()?.parse().ok()?);
+    let moved = words.map(|word| {
+        let (service, replicas) = word.rsplit_once('=')?;
+        Some((service.to_owned(), replicas.parse().ok()?))
+    });
+    Some(Phase::Exchange { since, moved: moved.collect::<Option<_>>()? })
+}
+
 fn deployment_from(row: &DeploymentRow) -> Option<Deployment> {
     let at = |ms: Option<u64>| ms.map(Timestamp);
     let phase = match row.phase.split(' ').next()? {
         "gate" => Phase::Gate,
-        "stop_first" => Phase::StopFirst { since: Timestamp(row.phase.split(' ').nth(1)?.parse().ok()?) },
+        "stop_first" => exchange_from(&row.phase)?,
         "bake" => Phase::Bake { switched: at(row.switched_at_ms)? },
         "done" => Phase::Done {
             outcome: match bulsa_core::wire::api::Outcome::from_text(row.outcome.as_deref()?)? {

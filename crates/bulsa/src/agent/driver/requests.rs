@@ -31,7 +31,8 @@ pub(super) const WAITING_MAX: usize = 64;
 const PROJECTS_MAX: usize = 256;
 
 impl Driver {
-    /// Answers a request, or keeps it until the project's commit under way is done.
+    /// Answers a request, or keeps it until the project's commit under way is done, or until it is clear what a person
+    /// did to a container that is to be started again.
     pub(super) async fn asked(&mut self, request: Request, answer: oneshot::Sender<Answer>) {
         if self.keeper_lost && !matches!(&request, Request::Deploy(deploy) if deploy.plan) {
             let text = "the keeper is gone: nothing can be started or stopped until `bulsa serve` runs again";
@@ -42,6 +43,7 @@ impl Driver {
             .project()
             .and_then(|name| self.projects.get(name))
             .is_some_and(|project| project.committing.is_some());
+        let busy = busy || self.is_unclear(&request);
         if busy && self.waiting.len() < WAITING_MAX {
             self.waiting.push_back((request, answer));
             return;
@@ -58,6 +60,18 @@ impl Driver {
                 answer.send(Answer::Accepted { deploy: None, text: "stopping everything".to_owned() }).ok();
             }
             other => self.change(other, answer),
+        }
+    }
+
+    /// Whether a request wants what somebody is just taking away: a moment later it is known for a person's wish, and
+    /// then that it is to end.
+    fn is_unclear(&self, request: &Request) -> bool {
+        match request {
+            Request::Start { project, service } | Request::Restart { project, service } => {
+                self.is_meddled(project, Some(service))
+            }
+            Request::Deploy(deploy) => !deploy.plan && self.is_meddled(&deploy.project, None),
+            _ => false,
         }
     }
 

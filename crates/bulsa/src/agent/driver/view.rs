@@ -118,9 +118,12 @@ fn release_of(desired: &Desired, service: &Service) -> ReleaseId {
 }
 
 fn ready(project: &Project, release: ReleaseId, service: &Service) -> u32 {
+    let beside = project.desired.beside(&service.name).filter(|_| service.role != Role::Shared);
     let ready = (1..=project.desired.replicas(service)).filter(|ordinal| {
-        let slot = Slot { release, service: service.name.clone(), ordinal: *ordinal };
-        project.observed.in_slot(&slot).any(|(_, replica)| replica.serves(service))
+        [Some(release), beside].into_iter().flatten().any(|release| {
+            let slot = Slot { release, service: service.name.clone(), ordinal: *ordinal };
+            project.observed.in_slot(&slot).any(|(_, replica)| replica.serves(service))
+        })
     });
     u32::try_from(ready.count()).unwrap_or(u32::MAX)
 }

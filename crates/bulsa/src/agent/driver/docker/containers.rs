@@ -40,9 +40,7 @@ impl Driver {
     /// Starts a replica's container.
     pub(in crate::agent::driver) fn start_container(&mut self, name: &str, id: ReplicaId) {
         let Some(project) = self.projects.get_mut(name) else { return };
-        let spec = project.desired.releases.get(&id.release).or_else(|| Some(project.desired.live()?.1));
-        let spec = spec.or_else(|| Some(project.desired.candidate()?.1));
-        let Some(spec) = spec.map(|release| Arc::clone(&release.spec)) else { return };
+        let Some(spec) = project.desired.spec_of(id.release, &id.service).map(Arc::clone) else { return };
         project.meta.insert(id.clone(), Meta::default());
         let Some(engine) = self.docker.engine.clone() else {
             let message = self.docker.trouble.clone();
@@ -180,9 +178,7 @@ impl Start {
             tokio::time::sleep(ENGINE_EVERY).await;
         }
     }
-}
 
-impl Start {
     /// A backing service that was there and didn't run is started as it is, with its data.
     async fn started(&self, running: Running, service: &Service) -> Result<Running, StartProblem> {
         if running.made || running.found.is_up() || service.role != Role::Shared {

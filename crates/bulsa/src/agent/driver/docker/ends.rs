@@ -114,6 +114,13 @@ impl Driver {
         }
     }
 
+    /// Whether it isn't clear yet what somebody did to a container of a project, or of one of its services.
+    pub(in crate::agent::driver) fn is_meddled(&self, project: &str, service: Option<&str>) -> bool {
+        let whose = self.docker.meddling.keys().filter_map(|container| self.docker.containers.get(container));
+        let mut of_project = whose.filter(|(name, _)| name == project);
+        of_project.any(|(_, id)| service.is_none_or(|service| id.service == service))
+    }
+
     /// Looks at a container again in a while.
     fn look_later(&self, container: &str) {
         let engine = self.engine();
@@ -251,6 +258,17 @@ impl Driver {
         let status = status_of(found.exit_code, found.oom_killed);
         // One that nobody saw running ended while no agent lived, or is old news: the core tells the two apart.
         self.ended(&found.id, name, id, status);
+    }
+
+    /// One that was made and never started. An agent that was killed in between leaves it, and its successor, which
+    /// gives new names, would never come back to it.
+    pub(super) fn see_created(&mut self, name: &str, id: &ReplicaId, found: &Found) {
+        let is_starting = self.docker.starting.contains(&(name.to_owned(), id.clone()));
+        // A list that was asked for before its start was told of shows it so, too.
+        let is_known = self.projects.get(name).is_some_and(|project| project.observed.replica(id).is_some());
+        if found.ours && !is_starting && !is_known {
+            self.remove_container(&found.id);
+        }
     }
 
     /// Looks at one container now.

@@ -2,11 +2,13 @@
 //!
 //! Owns: one follower per container, from the Engine's log stream to the replica's log. So `bulsa logs`, a failed gate's
 //! last lines and an incident's evidence are the same on every engine, and are there when the container isn't any more.
+//! A copy says itself how far it came: its file's time of modification is the moment of the last line in it, so that
+//! whoever goes on with it, also after this agent's death, repeats no line and leaves none out.
 //! Never: slows a container down: the Engine keeps the output, and a follower that falls behind is what waits.
 
 use std::{
     fs::File,
-    io::Write,
+    io::{self, Write},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -15,7 +17,7 @@ use futures_util::StreamExt;
 use tokio::{task::JoinHandle, time::timeout};
 
 use super::Driver;
-use crate::agent::docker::{Docker, LogQuery};
+use crate::agent::docker::{Docker, LogLine, LogQuery};
 
 /// How long the end of a dead container's output is waited for.
 const LAST_LINES_WAIT: Duration = Duration::from_secs(2);
@@ -48,16 +50,16 @@ impl Driver {
 /// Copies until the container ends. What can't be copied any more is still at the Engine.
 async fn copy(engine: Docker, container: String, since: Option<SystemTime>, mut file: File) {
     let since = since.and_then(|since| since.duration_since(UNIX_EPOCH).ok());
-    let since_ms = since.and_then(|since| u64::try_from(since.as_millis()).ok());
+    let since_ns = since.and_then(|since| u64::try_from(since.as_nanos()).ok());
+    // The line of that very moment is there already.
+    let since_ns = since_ns.map(|last| last.saturating_add(1));
     let mut lines =
-        std::pin::pin!(engine.logs(&container, LogQuery { since_ms, follow: true, ..LogQuery::default() }));
+        std::pin::pin!(engine.logs(&container, LogQuery { since_ns, follow: true, ..LogQuery::default() }));
     let mut copied = 0;
     while let Some(line) = lines.next().await {
         let written = line.map_err(|error| error.to_string()).and_then(|line| {
-            let mut text = line.text.into_bytes();
-            text.push(b'\n');
-            copied += text.len();
-            file.write_all(&text).map_err(|error| error.to_string())
+            copied += line.text.len() + 1;
+            append(&mut file, line).map_err(|error| error.to_string())
         });
         if let Err(error) = written {
             tracing::debug!(container, error, "the output of a container is copied no further");
@@ -70,9 +72,38 @@ async fn copy(engine: Docker, container: String, since: Option<SystemTime>, mut 
     }
 }
 
+/// Writes a line, and when it was written first.
+fn append(file: &mut File, line: LogLine) -> io::Result<()> {
+    let mut text = line.text.into_bytes();
+    text.push(b'\n');
+    file.write_all(&text)?;
+    match line.at_ns {
+        Some(at) => file.set_modified(UNIX_EPOCH + Duration::from_nanos(at)),
+        None => Ok(()),
+    }
+}
+
 /// Waits until a dead container's output is copied.
 pub(super) async fn finish(mut follower: JoinHandle<()>) {
     if timeout(LAST_LINES_WAIT, &mut follower).await.is_err() {
         follower.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_says_how_far_it_came() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("web-r1-1.1.log");
+        let mut file = File::options().append(true).create(true).open(&path).unwrap();
+        let at_ns = Some(1_795_852_800_123_456_789);
+        append(&mut file, LogLine { at_ns, is_stderr: false, text: "hello".to_owned() }).unwrap();
+        let modified = path.metadata().unwrap().modified().unwrap();
+        let modified = modified.duration_since(UNIX_EPOCH).unwrap().as_nanos();
+        assert_eq!(Some(modified), at_ns.map(u128::from));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "hello\n");
     }
 }

@@ -48,7 +48,11 @@ fn changes(desired: &Desired, op: &Op, now: Timestamp) -> Vec<CoreChange> {
         },
         Op::Step(_) if desired.running().is_none() => Vec::new(),
         Op::Step(0 | 1) => vec![CoreChange::Switch { at: now }],
-        Op::Step(2) => vec![CoreChange::StopFirst { at: now }],
+        Op::Step(2) => vec![CoreChange::Exchange { at: now }],
+        Op::Step(5) => {
+            let replicas = u32::try_from(now.0 % 7).unwrap_or(1);
+            vec![CoreChange::Move { service: "web".to_owned(), replicas }]
+        }
         Op::Step(3) => vec![CoreChange::Undo { reason, at: now }],
         Op::Step(4) => {
             vec![CoreChange::Finish { outcome: Outcome::Deployed, reason: String::new(), at: now }]

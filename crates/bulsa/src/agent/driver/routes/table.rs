@@ -10,7 +10,7 @@ use std::{
 
 use bulsa_core::{
     decide,
-    ids::ReleaseId,
+    ids::{ReleaseId, ReplicaId},
     spec::{self, TrustedProxy},
 };
 use bulsa_proxy::{
@@ -35,6 +35,20 @@ pub(super) struct Maker<'a> {
 struct Live<'a> {
     project: &'a Project,
     release: ReleaseId,
+}
+
+impl Live<'_> {
+    /// Where a replica has what is `target` on the live release's. A rolling service's new ones may be somewhere else:
+    /// what is published alike is alike.
+    fn port_of(&self, id: &ReplicaId, target: u16) -> u16 {
+        let service = |release| self.project.desired.service(release, &id.service);
+        let (Some(old), Some(new)) = (service(self.release), service(id.release)) else { return target };
+        let published = old.ports.iter().find(|port| port.target == target);
+        let same = published.and_then(|old| {
+            new.ports.iter().find(|new| (new.host, new.published) == (old.host, old.published))
+        });
+        same.map_or(target, |port| port.target)
+    }
 }
 
 impl<'a> Maker<'a> {
@@ -132,8 +146,8 @@ impl<'a> Maker<'a> {
     ) -> usize {
         let targets = route.targets.iter().map(|(id, addr)| Target {
             id: live.project.task(id),
-            addr: SocketAddr::new(addr.ip(), port.unwrap_or(addr.port())),
-            release: live.release.to_string(),
+            addr: SocketAddr::new(addr.ip(), port.map_or(addr.port(), |port| live.port_of(id, port))),
+            release: id.release.to_string(),
         });
         let hold = if route.stopped {
             Hold { time_ms: 0, requests: 0 }
