@@ -6,6 +6,7 @@
 
 mod docs;
 mod engine;
+mod fuzz;
 mod measure;
 mod parts;
 mod run;
@@ -24,6 +25,8 @@ Usage: cargo xtask COMMAND
   parts             get the real programs that the tests on Docker use (`test` does it too)
   tidy              style as a test: file lengths, module docs, the changelog, generated files
   docs [--check]    write docs/cli.md, docs/exit-codes.md and docs/compose-support.md, or compare them
+  fuzz [--seconds N]
+                    the compose loader against inputs that nobody thought of, for a minute
   soak [--minutes N] [--seed S]
                     load against a real daemon with random kills and deploys, and what became of it
   measure idle|kills|throws [--json]
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
         ["tidy"] => tidy::run(),
         ["docs"] => docs::write(),
         ["docs", "--check"] => docs::check(),
+        ["fuzz", rest @ ..] => fuzz::run_all(rest),
         ["soak", rest @ ..] => soak::run(rest),
         ["measure", rest @ ..] => measure(rest),
         ["help" | "--help" | "-h"] => {

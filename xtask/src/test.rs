@@ -41,6 +41,7 @@ const PACKAGES: &[(&str, Sign, &str)] = &[
     ("busybox-static", Sign::Program("busybox"), "a shell in the tests' images"),
     ("binutils", Sign::Program("strip"), "small images of our own program"),
     ("curl", Sign::Program("curl"), "health checks of compose files"),
+    ("g++", Sign::Program("c++"), "building the fuzzer (`cargo xtask fuzz`)"),
 ];
 
 /// Installs what is missing, then runs the documentation's tests and all others. The runner's summary comes last.

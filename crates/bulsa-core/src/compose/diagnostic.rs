@@ -78,6 +78,8 @@ pub struct Diagnostic {
     pub suggestion: Option<String>,
     /// What to do next.
     pub hint: Option<String>,
+    /// Whether only a deploy stands against it, here or on this host: the file itself is good, and Compose resolves it.
+    pub only_here: bool,
 }
 
 impl Diagnostic {
@@ -91,7 +93,15 @@ impl Diagnostic {
             expected: None,
             suggestion: None,
             hint: None,
+            only_here: false,
         }
+    }
+
+    /// The file itself is good: see [`Diagnostic::only_here`].
+    #[must_use]
+    pub fn about_this_host(mut self) -> Self {
+        self.only_here = true;
+        self
     }
 
     /// A warning at `pos`.

@@ -6,34 +6,7 @@
 //! `@HOME@`; ARGUMENTS are the words of the file `arguments`, if there is one), and over any other set of files that
 //! `BULSA_CORPUS` names: there each `FILE.expected.json` stands beside its `FILE`. Key order means nothing.
 //!
-//! The known differences, none of which a fixture has:
-//! - `build.ssh` with a path: Compose 2.40.3 prints invalid JSON and stops; we print `id=path`.
-//! - `networks.*.ipam.options`: Compose 2.40.3 loses it, newer ones don't; we keep it.
-//! - `extra_hosts`, the same host as `a:1.1.1.1` in one file and `a=1.1.1.1` in the other: Compose has it twice, we once.
-//! - `include` with a `project_directory` that isn't there: Compose takes the directory above it; we look at no
-//!   directory, and take what is written.
-//! - a service without image and build: Compose refuses it; we run it on the process engine, without networks.
-//! - `!reset` of one name, where the file before has the names as a list, or where the tag stands in an anchor that is
-//!   merged in: Compose takes nothing away; we do what is written.
-//! - the same port in short and in long form with a number in one file: Compose has it twice, we once.
-//! - `mem_limit` and other sizes as a number with a point or exponent: Compose has none then, we count bytes.
-//! - an `env_file` whose last line is a lone name without a line break: Compose loses the name, we don't.
-//! - `command: !override null`: Compose has an empty list, we have nothing, which is the image's command.
-//! - a service without anything to run, or a project without services: Compose prints it; a deploy has nothing to do.
-//!
-//! What Compose takes and we refuse, each with a place and a way out, because it is a slip that Compose makes worse:
-//! - a command as one text with `;`, `&`, `|`, `<` or `>`: Compose drops the rest of it without a word.
-//! - a tag that isn't `!reset`, `!override` or YAML's own, and `!!binary`: Compose ignores the first, also `!rest`.
-//! - a second YAML document in a file: Compose merges it as if it was another `-f`; the specification has no such thing.
-//! - a line `=value` in an env file; a variable's name with `=` in it; a duration below zero; 1.5 retries.
-//! - a service's name that starts with `.`, `-` or `_`, and a network's or volume's with a space: they become host and
-//!   container names.
-//! - mistakes in services of an extended file that nobody extends, and at the top of that file.
-//!
-//! What Compose refuses and we take, because what it means is plain: dates, and keys that aren't text, where text is
-//! wanted; a variable that is required only in an arm that isn't used (`${A:-${B:?}}`), or a line break in a default;
-//! items that come twice in a list; `version: 3`; `gpus: all` over a list; two `<<` in one mapping; `extends` of an
-//! included service; `memswap_limit: "-1"`; numbers in quotes where it wants bare ones.
+//! The known differences, none of which a fixture has, are in `docs/compose-differences.md`.
 
 use std::{
     collections::BTreeMap,

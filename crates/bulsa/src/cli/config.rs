@@ -1,4 +1,7 @@
 //! `bulsa config`: the resolved file, with `--json` in the shape of `docker compose config --format json`.
+//!
+//! Owns: printing it, also where only Bulsa couldn't run the project: it says what Compose understands, and remarks
+//! what a deploy would refuse. Never: starts anything.
 
 use bulsa_core::compose::config_json;
 use clap::Args;
@@ -19,13 +22,13 @@ pub(super) struct ConfigArgs {
 
 pub(super) fn run(args: ConfigArgs, context: &mut Context<'_>) -> Result<ExitCode, CommandError> {
     let files = args.files.over(&context.files);
-    let project = project::load(&files, &[], context)?;
+    let resolved = config_json(&project::resolve(&files, context)?);
     if args.services {
-        let names: Vec<&String> = project.spec.services.keys().collect();
+        let services = resolved.get("services").and_then(Value::as_object);
+        let names: Vec<&String> = services.into_iter().flat_map(|services| services.keys()).collect();
         context.printer.data(&names, |_| names.iter().map(|name| format!("{name}\n")).collect())?;
         return Ok(ExitCode::Done);
     }
-    let resolved = config_json(&project.loaded);
     context.printer.data(&resolved, |_| {
         let mut text = String::new();
         yaml(&resolved, 0, &mut text);

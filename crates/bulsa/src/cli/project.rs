@@ -10,7 +10,12 @@ use std::{
 };
 
 use bulsa_core::{
-    compose::{self, LoadInput, Loaded, ReadError, diagnostic::Diagnostics, dotenv, files::MAX_FILES},
+    compose::{
+        self, LoadInput, Loaded, ReadError,
+        diagnostic::{Diagnostic, Diagnostics},
+        dotenv,
+        files::MAX_FILES,
+    },
     spec::Spec,
     wire::api::SourceFile,
 };
@@ -57,20 +62,35 @@ pub(super) fn load(
     context: &mut Context<'_>,
 ) -> Result<Project, CommandError> {
     let Read { files, seen, loaded } = read(args, services, context)?;
-    let mistakes =
-        loaded.diagnostics.list().iter().filter(|d| d.severity == compose::diagnostic::Severity::Error);
-    let mistakes = mistakes.count() + loaded.diagnostics.omitted();
-    let Some(spec) = loaded.spec.clone() else {
-        let noun = if mistakes == 1 { "mistake" } else { "mistakes" };
-        let names: Vec<&str> = files.iter().map(|file| file.path.as_str()).collect();
-        let error =
-            CommandError::user(format!("{mistakes} {noun} in {}; nothing was started", names.join(" and ")));
-        return Err(error.cause(&loaded.diagnostics));
-    };
+    let Some(spec) = loaded.spec.clone() else { return Err(mistakes(&files, &loaded)) };
     if !loaded.diagnostics.list().is_empty() {
         context.printer.remark(&loaded.diagnostics.to_string())?;
     }
     Ok(Project { spec, sources: seen.with(&files, &context.directory), loaded })
+}
+
+/// Reads the project as Compose would: what only Bulsa can't do, or what isn't on this host, is remarked and no more.
+pub(super) fn resolve(args: &FileArgs, context: &mut Context<'_>) -> Result<Loaded, CommandError> {
+    let Read { files, loaded, .. } = read(args, &[], context)?;
+    let is_mistake =
+        |one: &Diagnostic| one.severity == compose::diagnostic::Severity::Error && !one.only_here;
+    if loaded.tree.is_none() || loaded.diagnostics.list().iter().any(is_mistake) {
+        return Err(mistakes(&files, &loaded));
+    }
+    if !loaded.diagnostics.list().is_empty() {
+        context.printer.remark(&loaded.diagnostics.to_string())?;
+    }
+    Ok(loaded)
+}
+
+fn mistakes(files: &[compose::SourceFile], loaded: &Loaded) -> CommandError {
+    let errors =
+        loaded.diagnostics.list().iter().filter(|d| d.severity == compose::diagnostic::Severity::Error);
+    let count = errors.count() + loaded.diagnostics.omitted();
+    let noun = if count == 1 { "mistake" } else { "mistakes" };
+    let names: Vec<&str> = files.iter().map(|file| file.path.as_str()).collect();
+    let error = CommandError::user(format!("{count} {noun} in {}; nothing was started", names.join(" and ")));
+    error.cause(&loaded.diagnostics)
 }
 
 /// What was read, and what came of it.

@@ -15,6 +15,8 @@ use crate::{
     output::{Clock, captured},
 };
 
+mod config;
+
 /// Half past nine on the first day of 2026.
 const NOW_MS: u64 = 1_767_259_800_000;
 
@@ -409,16 +411,6 @@ async fn down_returns_when_the_project_is_gone() {
     };
     let (ran, ()) = tokio::join!(bulsa(&["down"], dir.path(), &socket), driver);
     assert_eq!((ran.code(), ran.err.as_str()), (0, "stopping `shop`\n`shop` is down\n"));
-}
-
-#[tokio::test]
-async fn config_prints_the_resolved_file_for_people_and_as_json() {
-    let dir = project_dir();
-    let ran = bulsa(&["config"], dir.path(), Path::new("/no.sock")).await;
-    assert!(ran.out.starts_with("name: shop\nservices:\n  web:\n"), "{}", ran.out);
-    let ran = bulsa(&["-f", "compose.yaml", "config", "--json"], dir.path(), Path::new("/no.sock")).await;
-    let json: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
-    assert_eq!(json["services"]["web"]["command"], serde_json::json!(["node", "server.js"]));
 }
 
 #[tokio::test]

@@ -47,7 +47,8 @@ fn not_tcp(service: &Service, docker: &Docker, diags: &mut Diagnostics) {
             .hint(
                 "remove the port, or say `x-bulsa: {role: shared}` in the service: then Docker publishes all its ports, \
                  and a deploy leaves it alone",
-            ),
+            )
+            .about_this_host(),
         );
     }
 }
@@ -91,7 +92,8 @@ fn routed_by_labels(service: &Service, docker: &Docker, project: &Project, diags
                 service.name, proxy.name
             ),
         )
-        .hint(patch(service, docker, &proxy.name)),
+        .hint(patch(service, docker, &proxy.name))
+        .about_this_host(),
     );
 }
 

@@ -213,7 +213,8 @@ fn content(
     if let Some(pos) = &source.external {
         diags.push(
             Diagnostic::error(pos, format!("{what}.{key}: `external` {what} are kept by Swarm, and there is none"))
-                .hint("put the content into a file and say `file: PATH`, or name a variable with `environment: NAME`"),
+                .hint("put the content into a file and say `file: PATH`, or name a variable with `environment: NAME`")
+                .about_this_host(),
         );
         return None;
     }
@@ -224,7 +225,8 @@ fn content(
             Err(error) => {
                 diags.push(
                     Diagnostic::error(pos, format!("{what}.{key}: can't read {full}: {error}"))
-                        .hint("the file must be there, and hold text, when the project is read"),
+                        .hint("the file must be there, and hold text, when the project is read")
+                        .about_this_host(),
                 );
                 None
             }
@@ -235,7 +237,8 @@ fn content(
         if value.is_none() {
             diags.push(
                 Diagnostic::error(pos, format!("{what}.{key}: the variable `{name}` is not set"))
-                    .hint(format!("set it in the shell or in .env: {name}=…")),
+                    .hint(format!("set it in the shell or in .env: {name}=…"))
+                    .about_this_host(),
             );
         }
         return value;
