@@ -38,7 +38,7 @@ pub mod scalar;
 mod service;
 mod support;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod tree;
 pub mod words;
 

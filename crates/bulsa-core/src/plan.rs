@@ -34,11 +34,12 @@ pub struct Step {
     pub text: String,
 }
 
-/// Only the named services of `new`, the others as `live` has them. No names: all of `new`.
+/// Only the named services of `new`, with the networks and volumes that they use, the others as `live` has them. No
+/// names: all of `new`.
 ///
 /// # Errors
 ///
-/// The names that `new` doesn't have.
+/// The names that `new` doesn't have, or that the named services wait for and `live` doesn't have.
 pub fn restrict(new: Spec, services: &[String], live: Option<&Spec>) -> Result<Spec, Vec<String>> {
     let unknown: Vec<String> =
         services.iter().filter(|name| !new.services.contains_key(*name)).cloned().collect();
@@ -47,12 +48,21 @@ pub fn restrict(new: Spec, services: &[String], live: Option<&Spec>) -> Result<S
     }
     let Some(live) = live.filter(|_| !services.is_empty()) else { return Ok(new) };
     let mut mixed = live.clone();
-    for name in services {
-        if let Some(service) = new.services.get(name) {
-            mixed.services.insert(name.clone(), service.clone());
+    for service in services.iter().filter_map(|name| new.services.get(name)) {
+        for key in service.container.iter().flat_map(|container| container.networks.keys()) {
+            mixed.networks.extend(new.networks.get(key).map(|network| (key.clone(), network.clone())));
         }
+        for key in service.container.iter().flat_map(|container| container.named_volumes()) {
+            mixed.volumes.extend(new.volumes.get(key).map(|volume| (key.to_owned(), volume.clone())));
+        }
+        mixed.services.insert(service.name.clone(), service.clone());
     }
-    Ok(mixed)
+    let needed = services.iter().filter_map(|name| mixed.services.get(name)).flat_map(|service| {
+        let required = service.depends_on.iter().filter(|(_, dependency)| dependency.required);
+        required.map(|(name, _)| name)
+    });
+    let missing: Vec<String> = needed.filter(|name| !mixed.services.contains_key(*name)).cloned().collect();
+    if missing.is_empty() { Ok(mixed) } else { Err(missing) }
 }
 
 /// The spec as it can be run: a service that listens on a fixed port can't run twice on one machine, so it is handed
@@ -263,3 +273,6 @@ pub const fn role_name(role: Role) -> &'static str {
         Role::Job => "job",
     }
 }
+
+#[cfg(test)]
+mod tests;

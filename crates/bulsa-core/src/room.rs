@@ -20,19 +20,26 @@ pub struct Room {
     pub available: Option<u64>,
     /// What one running replica of a service uses now, in bytes.
     pub used: BTreeMap<String, u64>,
+    /// So many replicas of a service end before the new ones start: those of warm releases that make room.
+    pub leaving: BTreeMap<String, u32>,
 }
 
 /// The spec as there is room for it. With too little memory for both releases at once, the apps that were to overlap are
 /// replaced one replica after the other, the new one first where there is room for one more of each, else the old one.
-/// An app with one replica is exchanged `stop_first` then.
+/// An app with one replica is exchanged `stop_first` then. `replicas` says how many a service has, humans' wishes
+/// included.
 #[must_use]
-pub fn fit(mut spec: Spec, room: &Room) -> Spec {
+pub fn fit(mut spec: Spec, room: &Room, replicas: impl Fn(&Service) -> u32) -> Spec {
     let Some(available) = room.available else { return spec };
+    let leaving = |(name, count): (&String, &u32)| {
+        room.used.get(name).copied().unwrap_or(0).saturating_mul(u64::from(*count))
+    };
+    let available = available.saturating_add(room.leaving.iter().map(leaving).sum());
     let measured = || {
         spec.services
             .values()
             .filter(|service| overlaps(service) && room.used.contains_key(&service.name))
-            .map(|service| (one_of(service, room), u64::from(service.replicas)))
+            .map(|service| (one_of(service, room), u64::from(replicas(service))))
     };
     let need: u64 = measured().map(|(one, replicas)| one.saturating_mul(replicas)).sum();
     if need == 0 || need + RESERVE_BYTES <= available {
@@ -46,7 +53,7 @@ pub fn fit(mut spec: Spec, room: &Room) -> Spec {
         mib(available)
     );
     for service in spec.services.values_mut().filter(|service| overlaps(service)) {
-        let (handover, how) = if service.replicas > 1 {
+        let (handover, how) = if replicas(service) > 1 {
             let how = if stop_first { "stopping each old one first" } else { "starting each new one first" };
             let rolling = Rolling { stop_first, ..Rolling::default() };
             (Handover::Rolling(rolling), format!("its replicas are replaced one after the other, {how}"))
@@ -73,7 +80,8 @@ fn one_of(service: &Service, room: &Room) -> u64 {
 }
 
 fn overlaps(service: &Service) -> bool {
-    service.container.is_some() && service.role == Role::App && service.handover == Handover::Overlap
+    let runs_twice = matches!(service.role, Role::App | Role::Worker);
+    service.container.is_some() && runs_twice && service.handover == Handover::Overlap
 }
 
 #[cfg(test)]
@@ -93,7 +101,21 @@ mod tests {
     }
 
     fn room(available: u64, used: u64) -> Room {
-        Room { available: Some(available), used: BTreeMap::from([("web".to_owned(), used)]) }
+        let used = BTreeMap::from([("web".to_owned(), used)]);
+        Room { available: Some(available), used, ..Room::default() }
+    }
+
+    fn fit(spec: Spec, room: &Room) -> Spec {
+        super::fit(spec, room, |service| service.replicas)
+    }
+
+    #[test]
+    fn what_a_human_scaled_counts_and_what_leaves_makes_room() {
+        let tight = room(RESERVE_BYTES + 299, 100);
+        assert_eq!(super::fit(spec(), &tight, |_| 2), spec());
+        assert_ne!(super::fit(spec(), &tight, |_| 3), spec());
+        let leaving = Room { leaving: BTreeMap::from([("web".to_owned(), 1)]), ..tight };
+        assert_eq!(super::fit(spec(), &leaving, |_| 3), spec());
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::*;
 use crate::spec;
 
 /// A project in `/srv/shop` with these files beside it and this environment.
-pub(super) struct Shop {
+pub(crate) struct Shop {
     env: BTreeMap<String, String>,
     dotenv: Option<SourceFile>,
     files: BTreeMap<String, String>,
@@ -24,7 +24,7 @@ pub(super) struct Shop {
 }
 
 impl Shop {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             env: BTreeMap::new(),
             dotenv: None,
@@ -74,7 +74,7 @@ impl Shop {
     }
 
     /// The Spec of a file that has no mistakes.
-    pub(super) fn spec(&self, text: &str) -> Spec {
+    pub(crate) fn spec(&self, text: &str) -> Spec {
         let loaded = self.load(text);
         assert!(!loaded.diagnostics.has_errors(), "{text}\n{}", loaded.diagnostics);
         loaded.spec.expect("a file without errors gives a Spec")

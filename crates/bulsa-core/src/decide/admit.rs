@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::desired::{Change, Deployment, Desired, Kind, Outcome, Phase, Release, ReleaseState, Wish};
+use super::desired::{Change, Deployment, Desired, Kind, Outcome, Phase, Wish};
 use crate::{
     ids::ReleaseId,
     spec::{Role, Spec},
@@ -147,6 +147,10 @@ fn deploy(desired: &Desired, spec: Arc<Spec>, hash: String, now: Timestamp) -> R
     if let Some((id, live)) = desired.live()
         && live.hash == hash
     {
+        // A first release that never passed its gate is tried again, its failed jobs included.
+        if !live.proven && desired.running().is_none() {
+            return Ok(begin(desired, Kind::First, id, None, now));
+        }
         return Ok(Admission::AlreadySo(format!("release {id} is live already and nothing has changed")));
     }
     let candidate = ReleaseId(desired.releases.keys().next_back().map_or(1, |last| last.0 + 1));
@@ -157,9 +161,6 @@ fn deploy(desired: &Desired, spec: Arc<Spec>, hash: String, now: Timestamp) -> R
 fn rollback(desired: &Desired, to: Option<ReleaseId>, now: Timestamp) -> Result<Admission, Denied> {
     no_gate_runs(desired)?;
     let live = desired.live.ok_or(Denied::NoLiveRelease)?;
-    let can_serve = |release: &Release| {
-        release.proven && matches!(release.state, ReleaseState::Warm { .. } | ReleaseState::Retired)
-    };
     let candidate = match to {
         Some(id) if id == live => {
             return Ok(Admission::AlreadySo(format!("release {id} is live already")));
@@ -170,16 +171,9 @@ fn rollback(desired: &Desired, to: Option<ReleaseId>, now: Timestamp) -> Result<
             let text = format!("there is no release {id}; known are {}", known.join(", "));
             return Err(Denied::NoRollbackTarget(text));
         }
-        None => *desired
-            .releases
-            .iter()
-            .rev()
-            .find(|(id, release)| **id < live && can_serve(release))
-            .or_else(|| desired.releases.iter().rev().find(|(_, release)| can_serve(release)))
-            .map(|(id, _)| id)
-            .ok_or_else(|| {
-                Denied::NoRollbackTarget("there is no earlier release that was live".to_owned())
-            })?,
+        None => desired.rollback_target().ok_or_else(|| {
+            Denied::NoRollbackTarget("there is no earlier release that was live".to_owned())
+        })?,
     };
     Ok(begin(desired, Kind::Rollback, candidate, None, now))
 }
@@ -218,8 +212,8 @@ fn begin(
         changes.push(Change::Finish { outcome, reason, at: now });
     }
     let id = desired.deployment.as_ref().map_or(1, |last| last.id + 1);
-    let deployment =
-        Deployment { id, kind, candidate, previous: desired.live, started: now, phase: Phase::Gate };
+    let previous = desired.live.filter(|live| *live != candidate);
+    let deployment = Deployment { id, kind, candidate, previous, started: now, phase: Phase::Gate };
     changes.push(Change::Begin { deployment, release });
     Admission::Accepted { changes, deployment: Some(id) }
 }

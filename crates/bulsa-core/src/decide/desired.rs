@@ -299,6 +299,20 @@ impl Desired {
         Some((id, self.releases.get(&id)?))
     }
 
+    /// The release that a rollback without a number goes back to: the newest that was live before the live one, or else
+    /// the newest other one that was.
+    #[must_use]
+    pub fn rollback_target(&self) -> Option<ReleaseId> {
+        let live = self.live?;
+        let can_serve = |release: &Release| {
+            release.proven && matches!(release.state, ReleaseState::Warm { .. } | ReleaseState::Retired)
+        };
+        let mut known =
+            self.releases.iter().rev().filter(|(_, release)| can_serve(release)).map(|(id, _)| *id);
+        let newest = known.clone().next();
+        known.find(|id| *id < live).or(newest)
+    }
+
     /// What a human asked of `service`.
     #[must_use]
     pub fn wish(&self, service: &str) -> Wish {

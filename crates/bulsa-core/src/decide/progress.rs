@@ -9,7 +9,7 @@ use super::{
     Decision, ExitStatus, Load, PROXY_SILENCE_MAX, RESEND,
     desired::{Change, Deployment, Desired, Kind, Outcome, Phase, Release, ReleaseState, bake_time},
     humans::is_away,
-    observed::{Observed, Replica},
+    observed::{Observed, Replica, SlotHistory},
     table::TUNNEL_CLOSE_MARGIN,
     wanted::{Want, awaiting_takeover},
 };
@@ -84,7 +84,8 @@ fn gate(
         }
     }
     if !all_passed {
-        let deadline = deployment.started + longest_gate(desired, candidate);
+        let Some(since) = gated_since(observed, deployment, candidate) else { return None };
+        let deadline = since + longest_gate(desired, candidate);
         if deadline <= now {
             let reason = "its services were not all healthy within the sum of their gates".to_owned();
             return Some(give_up(deployment, reason, now));
@@ -133,6 +134,20 @@ fn seen_badness(
     desired.roll_step(&service.name).filter(|step| step.done > 0)?;
     let releases = (deployment.candidate, deployment.previous);
     badness(desired, observed, releases, service, "while it was rolled out")
+}
+
+/// Since when the gate is waited for: its begin, or the end of its last job. None while a job runs: a migration takes as
+/// long as it takes, and one that is cut off in the middle is worse than one that is slow.
+fn gated_since(observed: &Observed, deployment: &Deployment, candidate: &Release) -> Option<Timestamp> {
+    let mut since = deployment.started;
+    for job in candidate.spec.services.values().filter(|service| service.role == Role::Job) {
+        let slot = Slot { release: deployment.candidate, service: job.name.clone(), ordinal: 1 };
+        if observed.in_slot(&slot).next().is_some() {
+            return None;
+        }
+        since = since.max(observed.slot(&slot).map(SlotHistory::died_at).unwrap_or_default());
+    }
+    Some(since)
 }
 
 /// The longest that a whole gate may take: services may wait for one another, so it is the sum; and the candidate may

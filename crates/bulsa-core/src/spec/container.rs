@@ -118,6 +118,16 @@ pub struct Container {
     pub notes: Vec<String>,
 }
 
+impl Container {
+    /// The keys of the volumes that it mounts.
+    pub fn named_volumes(&self) -> impl Iterator<Item = &str> {
+        self.mounts.iter().filter_map(|mount| match &mount.source {
+            MountSource::Volume { name: Some(name), .. } => Some(name.as_str()),
+            _ => None,
+        })
+    }
+}
+
 /// `pull_policy`
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -13,19 +13,36 @@ pub(crate) const ROLE_SAID: &str = "the file says so";
 
 /// Why the old replicas must stop before new ones start; empty where they can run side by side.
 pub(crate) fn stop_first_reasons(service: &Service) -> Vec<String> {
-    let Some(container) = &service.container else { return Vec::new() };
-    if !matches!(service.role, Role::App | Role::Worker) {
+    let mut why = written_volumes(service);
+    why.extend(had_once(service));
+    why
+}
+
+/// The data that two releases would write at once. Whether the program minds its author knows best.
+fn written_volumes(service: &Service) -> Vec<String> {
+    let Some(container) = service.container.as_ref().filter(|_| is_replaced(service)) else {
         return Vec::new();
-    }
+    };
+    let written = container.mounts.iter().filter(|mount| !mount.read_only);
+    let named = written.filter_map(|mount| match &mount.source {
+        MountSource::Volume { name: Some(name), .. } => Some((name, &mount.target)),
+        _ => None,
+    });
+    let why =
+        |(name, target)| format!("the volume `{name}` at {target} would be written by two releases at once");
+    named.map(why).collect()
+}
+
+fn is_replaced(service: &Service) -> bool {
+    matches!(service.role, Role::App | Role::Worker)
+}
+
+/// What the Engine gives to one container at a time: nobody's word makes two of it.
+fn had_once(service: &Service) -> Vec<String> {
+    let Some(container) = service.container.as_ref().filter(|_| is_replaced(service)) else {
+        return Vec::new();
+    };
     let mut why = Vec::new();
-    for mount in container.mounts.iter().filter(|mount| !mount.read_only) {
-        if let MountSource::Volume { name: Some(name), .. } = &mount.source {
-            why.push(format!(
-                "the volume `{name}` at {} would be written by two releases at once",
-                mount.target
-            ));
-        }
-    }
     for (network, attachment) in &container.networks {
         if has_fixed_address(attachment) {
             why.push(format!("its fixed address on the network `{network}` can be had once"));
@@ -72,8 +89,18 @@ pub(crate) fn note(container: &mut Container, text: String) {
 
 /// Sets the handover where something makes it necessary, with a note for each reason.
 pub(crate) fn settle_handover(service: &mut Service) {
-    note_anonymous(service);
     let reasons = stop_first_reasons(service);
+    stop_first(service, reasons);
+}
+
+/// The same where the file says that the new replicas start first: only what can be had once stands against it.
+pub(crate) fn settle_start_first(service: &mut Service) {
+    let reasons = had_once(service);
+    stop_first(service, reasons);
+}
+
+fn stop_first(service: &mut Service, reasons: Vec<String>) {
+    note_anonymous(service);
     if reasons.is_empty() {
         return;
     }

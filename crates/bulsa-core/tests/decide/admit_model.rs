@@ -79,7 +79,7 @@ impl Model {
             _ if self.down => Denied,
             Op::Down => Accepted,
             Op::Deploy { .. } | Op::Rollback { .. } if gate => Denied,
-            Op::Deploy { hash } if self.live.map(|id| self.hash(id)) == Some(hash) => AlreadySo,
+            Op::Deploy { hash } if self.is_live(hash) && !self.is_tried_again() => AlreadySo,
             Op::Deploy { .. } => Accepted,
             _ if self.live.is_none() => Denied,
             Op::Rollback { to: Some(id) } if self.live == Some(id) => AlreadySo,
@@ -95,6 +95,15 @@ impl Model {
         }
     }
 
+    fn is_live(&self, hash: u32) -> bool {
+        self.live.map(|id| self.hash(id)) == Some(hash)
+    }
+
+    /// Whether the live release never passed its gate, and nobody is at it.
+    fn is_tried_again(&self) -> bool {
+        self.at == At::Rest && self.live.is_some_and(|live| !self.proven.contains(&live))
+    }
+
     fn hash(&self, id: u32) -> u32 {
         self.hashes[id as usize - 1]
     }
@@ -106,6 +115,10 @@ impl Model {
 
     fn accepted(&mut self, op: &Op) {
         match *op {
+            Op::Deploy { hash } if self.is_live(hash) => {
+                (self.deployments, self.at) = (self.deployments + 1, At::FirstGate);
+                (self.candidate, self.previous) = (self.live.unwrap(), None);
+            }
             Op::Deploy { hash } => {
                 self.hashes.push(hash);
                 self.begin(self.hashes.len() as u32);

@@ -133,3 +133,19 @@ fn an_optional_dependency_that_is_not_there_or_stopped_is_not_waited_for() {
     w.deploy(&spec(2));
     assert!(w.is_baking());
 }
+
+#[test]
+fn a_job_may_take_longer_than_all_gates_and_what_waits_for_it_has_its_own() {
+    let spec = |version| v(version, [job("migrate"), app("web").needs("migrate", Completed)]);
+    let mut w = World::up(&spec(1));
+    w.slow = vec!["migrate-r2", "web-r2"];
+    w.deploy(&spec(2));
+    w.pass(AGES);
+    assert_eq!(w.outcome(), None, "{}", w.reason());
+    w.dies("migrate-r2-1.1", EXIT_0);
+    w.starts("web-r2-1.1");
+    w.pass(GATE - secs(1));
+    assert_eq!(w.outcome(), None, "{}", w.reason());
+    w.gets_ready("web-r2-1.1");
+    assert!(w.is_baking(), "{}", w.reason());
+}

@@ -2,16 +2,16 @@
 
 use bulsa_core::{
     decide::{
-        Denied, Request,
+        Denied, Outcome, Request,
         admit::{Admission, REPLICAS_MAX},
     },
     ids::ReleaseId,
-    spec::AppPort,
+    spec::{AppPort, Condition, Restart},
 };
 
 use crate::{
     build::{AGES, app, job, secs, shared, v},
-    world::{BEGINNING, World},
+    world::{BEGINNING, EXIT_0, EXIT_1, World},
 };
 
 fn is_already_so(answer: Result<Admission, Denied>) -> bool {
@@ -137,4 +137,21 @@ fn humans_may_act_during_a_gate() {
     w.deploy(&v(2, [app("web")]));
     w.scale("web", 2);
     assert_eq!(w.running(), "web-r1-1.1 web-r1-2.1 web-r2-1.1 web-r2-2.1");
+}
+
+#[test]
+fn a_first_release_that_failed_is_tried_again_with_its_job() {
+    let spec = v(1, [job("migrate").restart(Restart::No), app("web").needs("migrate", Condition::Completed)]);
+    let mut w = World::empty();
+    w.slow = vec!["migrate"];
+    w.deploy(&spec);
+    w.dies("migrate-r1-1.1", EXIT_1);
+    assert_eq!(w.outcome(), Some(Outcome::Failed));
+    w.deploy(&spec);
+    assert!(w.runs("migrate-r1-1.2"), "{:?}", w.log());
+    w.dies("migrate-r1-1.2", EXIT_0);
+    w.pass(secs(2));
+    assert_eq!(w.outcome(), Some(Outcome::Deployed), "{}", w.reason());
+    assert_eq!(w.routed(), "web-r1-1.1");
+    assert!(is_already_so(w.try_deploy(&spec)), "what has passed is live already");
 }

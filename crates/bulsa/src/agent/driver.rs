@@ -20,6 +20,7 @@ mod docker;
 mod engine;
 mod incidents;
 mod inputs;
+mod jobs;
 mod narrate;
 mod persist;
 mod probes;
@@ -358,11 +359,13 @@ impl Driver {
             }
         }
         self.set_probes();
+        self.end_deployments();
         let retry = self.projects.values().filter(|p| p.committing.is_none()).map(|p| p.commit_again);
         let now = self.clock.now();
         let retry = retry.filter(|at| *at > now).min();
         let wakes = self.projects.values().filter_map(|project| project.decision.wake_at);
-        wakes.chain(look).chain(retry).chain(self.shutdown_deadline()).min()
+        let ends = self.projects.values().filter_map(|project| Some(project.ending.as_ref()?.until));
+        wakes.chain(look).chain(retry).chain(ends).chain(self.shutdown_deadline()).min()
     }
 
     /// Starts the commits that decide asks for. A decision's further changes wait until these are applied.

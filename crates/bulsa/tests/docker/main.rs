@@ -17,6 +17,7 @@ mod builds;
 mod compose_commands;
 mod deploys;
 mod examples;
+mod exchanges;
 mod humans;
 mod inside;
 mod parts_run;

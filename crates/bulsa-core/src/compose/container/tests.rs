@@ -187,6 +187,8 @@ fn an_update_config_makes_it_rolling_unless_it_cannot_run_twice() {
         ("{parallelism: 4}", "", Handover::Overlap),
         ("{parallelism: 0, order: stop-first}", "", Handover::StopFirst),
         ("{parallelism: 2}", "volumes: [{type: volume, source: v, target: /d}]", Handover::StopFirst),
+        ("{order: start-first}", "volumes: [{type: volume, source: v, target: /d}]", rolling(1, false, 0)),
+        ("{order: start-first}", "mac_address: 02:42:ac:11:00:02", Handover::StopFirst),
         ("{parallelism: 2}", "x-bulsa: {handover: overlap}", Handover::Overlap),
         ("{parallelism: 2}", "x-bulsa: {handover: rolling}", rolling(1, false, 0)),
     ] {

@@ -78,7 +78,9 @@ pub(super) fn service(
 fn settle_handover(it: &mut spec::Service, update: Option<Update>) {
     let update = update.filter(|_| matches!(it.role, Role::App | Role::Worker));
     let stop_first = update.and_then(|update| update.stop_first);
-    if stop_first != Some(false) {
+    if stop_first == Some(false) {
+        rules::settle_start_first(it);
+    } else {
         rules::settle_handover(it);
     }
     let Some(update) = update.filter(|_| it.handover == Handover::Overlap) else { return };

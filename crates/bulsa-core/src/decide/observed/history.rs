@@ -37,6 +37,11 @@ pub struct SlotHistory {
 }
 
 impl SlotHistory {
+    /// When its last replica ended; the beginning of time where none did.
+    pub(in crate::decide) const fn died_at(&self) -> Timestamp {
+        self.died_at
+    }
+
     pub(super) fn give_another_chance(&mut self) {
         (self.score, self.early_deaths, self.restarts) = (Score::default(), 0, 0);
         (self.start_error, self.excused, self.taken_away) = (None, true, false);

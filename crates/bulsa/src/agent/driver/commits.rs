@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use super::{
     Driver, Input,
     persist::{self, About},
-    project::Committing,
+    project::{Committing, Ending, Project},
 };
 
 /// After a commit that failed, the next one is tried this much later.
@@ -128,7 +128,7 @@ impl Driver {
                     decide::Outcome::Failed
                 };
                 self.explain(name, before);
-                self.finished(name, outcome, reason);
+                self.finish_when_served(name, before, outcome, reason);
             }
             Change::Retire { release } => {
                 self.tell(name, "release.retired", None, format!("release {release} is retired"));
@@ -208,16 +208,15 @@ impl Driver {
     fn narrate_job(&mut self, name: &str, service: &str, release: ReleaseId, success: bool) {
         let how = if success { "is done" } else { "failed" };
         let text = format!("the job `{service}` {how}");
+        if success {
+            self.tell_output(name, service, release, true);
+        }
         self.tell(name, "job.done", None, text.clone());
         self.progress(name, ProgressKind::Line, text);
-        if success {
-            for line in self.output_of(name, service, release) {
-                self.progress(name, ProgressKind::Line, line);
-            }
-        }
     }
 
     fn narrate_begin(&mut self, name: &str, deployment: &Deployment) {
+        self.end_now(name);
         self.add_deployment(name, deployment);
         let what = match deployment.kind {
             Kind::First => format!("starting {}, the first release", deployment.candidate),
@@ -244,12 +243,49 @@ impl Driver {
             }
         }
         lines.extend(self.last_output(name, deployment.candidate));
-        if let Some(previous) = before.running().and_then(|d| d.previous) {
-            lines.push(format!("release {previous} serves all traffic"));
-        }
         for line in lines {
             self.progress(name, ProgressKind::Line, line);
         }
+    }
+
+    /// A release was given up. Whether users are served then is known at once where the one before it never stopped; what
+    /// was exchanged has to come back first.
+    fn finish_when_served(&mut self, name: &str, before: &Desired, outcome: decide::Outcome, reason: &str) {
+        let now = self.clock.now();
+        let Some(project) = self.projects.get_mut(name) else { return };
+        let previous = before.running().and_then(|deployment| deployment.previous);
+        let services = previous.and_then(|id| before.releases.get(&id)).map(|release| &release.spec.services);
+        let gates = services.into_iter().flat_map(|services| services.values());
+        let gate = gates.map(|service| service.gate_timeout).max().unwrap_or_default();
+        project.ending = Some(Ending { outcome, reason: reason.to_owned(), previous, until: now + gate });
+        self.end_deployments();
+    }
+
+    /// Tells how undone deployments ended, as soon as it is known who serves.
+    pub(super) fn end_deployments(&mut self) {
+        let now = self.clock.now();
+        let is_known = |project: &Project| {
+            let ending = project.ending.as_ref();
+            ending.is_some_and(|ending| now >= ending.until || super::view::is_serving(project))
+        };
+        let known = self.projects.values().filter(|project| is_known(project));
+        let names: Vec<String> = known.map(|project| project.name.clone()).collect();
+        names.iter().for_each(|name| self.end_now(name));
+    }
+
+    fn end_now(&mut self, name: &str) {
+        let Some(project) = self.projects.get_mut(name) else { return };
+        let Some(Ending { outcome, reason, previous, .. }) = project.ending.take() else { return };
+        let serves = super::view::is_serving(project);
+        if let Some(previous) = previous {
+            let text = if serves {
+                format!("release {previous} serves all traffic")
+            } else {
+                format!("release {previous} does not serve yet; it is being started again")
+            };
+            self.progress(name, ProgressKind::Line, text);
+        }
+        self.finished(name, outcome, &reason);
     }
 
     fn finished(&mut self, name: &str, outcome: decide::Outcome, reason: &str) {

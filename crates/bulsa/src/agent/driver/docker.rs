@@ -13,6 +13,7 @@ mod ends;
 mod lists;
 mod logs;
 mod prepare;
+mod rollback;
 mod room;
 mod speech;
 mod subnets;
@@ -116,6 +117,8 @@ pub(in crate::agent) enum DockerInput {
     Judged(Judged),
     /// A deploy's images, networks and volumes are there, or can't be.
     Prepared(Box<Prepared>),
+    /// A release that is to be gone back to was looked at.
+    RollbackChecked(rollback::Checked),
     /// What is spoken on a port.
     Spoken(Spoken),
     /// The address blocks of networks, by name.
@@ -194,6 +197,7 @@ impl Driver {
             DockerInput::News(news) => self.news(news).await,
             DockerInput::Started { project, id, result } => self.container_started(&project, &id, result),
             DockerInput::Judged(judged) => self.judged(judged),
+            DockerInput::RollbackChecked(checked) => self.rollback_checked(checked).await,
             DockerInput::Prepared(prepared) => self.prepared(*prepared).await,
             DockerInput::Spoken(spoken) => self.spoken(&spoken),
             DockerInput::Anchored(anchored) => self.anchored(anchored).await,

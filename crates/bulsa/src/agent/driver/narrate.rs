@@ -2,7 +2,7 @@
 //!
 //! Owns: the shapes and bounds of what is told. Never: decides anything; waits for a reader.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, path::PathBuf};
 
 use bulsa_core::{
     decide::{Deployment, Kind},
@@ -121,13 +121,6 @@ impl Driver {
         lines
     }
 
-    /// The last lines of a service's newest replica, for people.
-    pub(super) fn output_of(&self, name: &str, service: &str, release: ReleaseId) -> Vec<String> {
-        let newest = self.newest_output(name, service, release);
-        let lines = newest.into_iter().flat_map(|(_, lines)| lines);
-        lines.map(|line| format!("  {service}: {line}")).collect()
-    }
-
     /// The last lines of the newest replica of a service in a release that wrote any, read from its log file: one that
     /// was started a moment ago tells nothing, while the one before it may have said why it ended.
     fn newest_output(
@@ -136,17 +129,30 @@ impl Driver {
         service: &str,
         release: ReleaseId,
     ) -> Option<(ReplicaId, Vec<String>)> {
-        let directory = self.logs.directory(name, service).ok()?;
-        let files: BTreeSet<(u32, ReplicaId)> = std::fs::read_dir(directory)
-            .ok()?
-            .filter_map(|entry| logs::replica_of(&entry.ok()?.path()))
-            .filter(|id| id.release == release)
-            .map(|id| (id.attempt, id))
-            .collect();
-        files.into_iter().rev().find_map(|(_, id)| {
-            let path = self.logs.path(name, &id).ok()?;
+        let logs = self.logs_of(name, service, release);
+        logs.into_iter().find_map(|(id, path)| {
             let lines = logs::tail(&path, OUTPUT_LINES).ok()?;
             (!lines.is_empty()).then_some((id, lines))
         })
+    }
+
+    /// The log of the newest replica of a service in a release.
+    pub(super) fn newest_log(
+        &self,
+        name: &str,
+        service: &str,
+        release: ReleaseId,
+    ) -> Option<(ReplicaId, PathBuf)> {
+        self.logs_of(name, service, release).into_iter().next()
+    }
+
+    /// The logs of a service's replicas in a release, newest first.
+    fn logs_of(&self, name: &str, service: &str, release: ReleaseId) -> Vec<(ReplicaId, PathBuf)> {
+        let directory = self.logs.directory(name, service).and_then(std::fs::read_dir);
+        let ids = directory.into_iter().flatten().filter_map(|entry| logs::replica_of(&entry.ok()?.path()));
+        let files: BTreeSet<(u32, ReplicaId)> =
+            ids.filter(|id| id.release == release).map(|id| (id.attempt, id)).collect();
+        let paths = files.into_iter().rev().filter_map(|(_, id)| Some((self.logs.path(name, &id).ok()?, id)));
+        paths.map(|(path, id)| (id, path)).collect()
     }
 }

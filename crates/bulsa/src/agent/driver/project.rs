@@ -60,6 +60,23 @@ pub(super) struct Project {
     pub(super) dormant: bool,
     /// Deaths by service, for people.
     pub(super) restarts: BTreeMap<String, u64>,
+    /// A deployment that was undone: how it ended is told once the release before it serves again, or doesn't in time.
+    pub(super) ending: Option<Ending>,
+    /// How far the output of its jobs was told, by service.
+    pub(super) told: BTreeMap<String, super::jobs::Told>,
+}
+
+/// How a deployment ended, while it isn't known yet whether the release before it serves.
+#[derive(Clone, Debug)]
+pub(super) struct Ending {
+    /// How.
+    pub(super) outcome: decide::Outcome,
+    /// Why.
+    pub(super) reason: String,
+    /// The release that should serve again.
+    pub(super) previous: Option<ReleaseId>,
+    /// When that is waited for no longer.
+    pub(super) until: Timestamp,
 }
 
 /// A commit on its way to the disk.
@@ -143,6 +160,8 @@ impl Project {
             torn_down: false,
             dormant: false,
             restarts: BTreeMap::new(),
+            ending: None,
+            told: BTreeMap::new(),
         }
     }
 

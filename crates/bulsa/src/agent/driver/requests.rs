@@ -59,8 +59,20 @@ impl Driver {
                 self.begin_shutdown();
                 answer.send(Answer::Accepted { deploy: None, text: "stopping everything".to_owned() }).ok();
             }
+            Request::Rollback { project, release } => {
+                if let Some(answer) = self.check_rollback(&project, release, answer) {
+                    self.change(Request::Rollback { project, release }, answer);
+                }
+            }
             other => self.change(other, answer),
         }
+    }
+
+    /// A rollback whose release can be started.
+    pub(super) fn roll_back(&mut self, project: String, release: ReleaseId, answer: oneshot::Sender<Answer>) {
+        let is_busy = self.projects.get(&project).is_some_and(|project| project.committing.is_some());
+        let request = Request::Rollback { project, release: Some(release.0) };
+        if is_busy { self.waiting.push_back((request, answer)) } else { self.change(request, answer) }
     }
 
     /// Whether a request wants what somebody is just taking away: a moment later it is known for a person's wish, and
@@ -194,13 +206,29 @@ impl Driver {
         }
         let live = self.projects.get(&spec.project).and_then(|project| project.desired.live());
         let live = live.map(|(_, release)| release.spec.as_ref());
+        let file: BTreeSet<String> = spec.services.keys().cloned().collect();
         let spec = plan::restrict(spec, &request.services, live).map_err(|unknown| {
-            unknown.iter().map(|name| format!("there is no service `{name}` in the file")).collect::<Vec<_>>()
+            let told = |name: &String| {
+                if file.contains(name) {
+                    format!("`{name}` is needed by what is to be deployed, and doesn't run yet: name it, too")
+                } else {
+                    format!("there is no service `{name}` in the file")
+                }
+            };
+            unknown.iter().map(told).collect::<Vec<_>>()
         })?;
         let hash = content_hash(&spec);
         let spec = plan::without_port_clashes(spec, &self.on_fixed_ports(&request.project));
-        let spec = match self.docker.rooms.get(&request.project) {
-            Some(room) => bulsa_core::room::fit(spec, room),
+        // Before it is prepared, what is known of the room is of an earlier deploy; and what is prepared is asked again.
+        let room =
+            self.docker.rooms.get(&request.project).filter(|_| !super::docker::needs_preparation(&spec));
+        let spec = match room {
+            Some(room) => {
+                let desired = self.projects.get(&request.project).map(|project| &project.desired);
+                bulsa_core::room::fit(spec, room, |service| {
+                    desired.map_or(service.replicas, |desired| desired.replicas(service))
+                })
+            }
             None => spec,
         };
         Ok((Arc::new(spec), hash))
@@ -221,7 +249,7 @@ impl Driver {
 
     /// Everything that can be found out before anything is started: programs, users, ports. What is wrong is told all
     /// at once, and nothing was done. Ports that are free are open from here on.
-    async fn preflight(&mut self, spec: &Spec) -> Result<(), Vec<String>> {
+    pub(super) async fn preflight(&mut self, spec: &Spec) -> Result<(), Vec<String>> {
         let mut errors: Vec<String> = spec
             .services
             .values()

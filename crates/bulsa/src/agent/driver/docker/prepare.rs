@@ -98,8 +98,9 @@ impl Driver {
             }
         });
         let (inbox, samples) = (self.inbox.clone(), self.samples(&request.project));
+        let leaving = self.making_room(&spec);
         self.tasks.spawn(async move {
-            let room = measure(&engine, samples).await;
+            let room = measure(&engine, samples, leaving).await;
             let result = prepare(&engine, &request, spec, &out).await;
             let compose_made = compose_made(&engine, &request.project).await;
             let prepared = Box::new(Prepared { request, answer, room, compose_made, result });

@@ -6,7 +6,11 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use bollard::{models::ContainerStatsResponse, query_parameters::StatsOptionsBuilder};
-use bulsa_core::{room::Room, spec::Role};
+use bulsa_core::{
+    decide::ReleaseState,
+    room::Room,
+    spec::{Role, Spec},
+};
 use futures_util::StreamExt;
 use tokio::time::timeout;
 
@@ -17,22 +21,47 @@ use crate::agent::docker::Docker;
 const STATS_WAIT: Duration = Duration::from_secs(2);
 
 impl Driver {
-    /// One running container of each app of a project: what its services use is measured on them.
+    /// The replicas of warm releases that a deploy of `spec` ends before it starts its own, by service.
+    pub(super) fn making_room(&self, spec: &Spec) -> BTreeMap<String, u32> {
+        let mut leaving = BTreeMap::new();
+        let Some(project) = self.projects.get(&spec.project) else { return leaving };
+        // Beside the live release and the candidate so many may stay, the newest ones.
+        let stay = spec.keep.releases.saturating_sub(2) as usize;
+        let warm = project
+            .desired
+            .releases
+            .iter()
+            .rev()
+            .filter(|(_, release)| matches!(release.state, ReleaseState::Warm { .. }));
+        for (warm, _) in warm.skip(stay) {
+            for (id, _) in project.observed.replicas().filter(|(id, _)| id.release == *warm) {
+                *leaving.entry(id.service.clone()).or_default() += 1;
+            }
+        }
+        leaving
+    }
+
+    /// One running container of each app and worker of a project: what its services use is measured on them.
     pub(super) fn samples(&self, name: &str) -> BTreeMap<String, String> {
         let Some(project) = self.projects.get(name) else { return BTreeMap::new() };
         let live = project.desired.live;
         project
             .observed
             .replicas()
-            .filter(|(id, _)| Some(id.release) == live && self.role_of(name, id) == Role::App)
+            .filter(|(id, _)| Some(id.release) == live)
+            .filter(|(id, _)| matches!(self.role_of(name, id), Role::App | Role::Worker))
             .filter_map(|(id, _)| Some((id.service.clone(), container_of(project, id)?.to_owned())))
             .collect()
     }
 }
 
 /// What is free, and what each sample uses.
-pub(super) async fn measure(engine: &Docker, samples: BTreeMap<String, String>) -> Room {
-    let mut room = Room { available: available(), ..Room::default() };
+pub(super) async fn measure(
+    engine: &Docker,
+    samples: BTreeMap<String, String>,
+    leaving: BTreeMap<String, u32>,
+) -> Room {
+    let mut room = Room { available: available(), leaving, ..Room::default() };
     for (service, container) in samples {
         let options = StatsOptionsBuilder::new().stream(false).one_shot(true).build();
         let mut stats = std::pin::pin!(engine.client().stats(&container, Some(options)));
