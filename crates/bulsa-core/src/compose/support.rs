@@ -67,8 +67,8 @@ fn below(node: &Node, shape: &Shape, path: &str, engine: Engine, diags: &mut Dia
 fn refusal(field: &Field, engine: Engine) -> Option<Later> {
     match field.support {
         Support::Refused(why) => Some(why),
-        Support::Docker if engine == Engine::Process => Some(Later::ProcessEngine),
-        Support::Docker | Support::Both => None,
+        Support::Docker | Support::Noted if engine == Engine::Process => Some(Later::ProcessEngine),
+        Support::Docker | Support::Noted | Support::Both => None,
     }
 }
 

@@ -5,7 +5,7 @@ use super::{
     shape::{
         Field, Identity, LABELS, Object, Shape,
         Show::{Given, OrEmpty},
-        TEXTS, both, docker, refused,
+        TEXTS, both, docker, noted, refused,
     },
 };
 
@@ -18,14 +18,14 @@ pub(super) const DEPLOY: Object = object(
     "Deploy",
     "services.*.deploy",
     &[
-        docker("endpoint_mode", Shape::Text),
-        docker("labels", LABELS),
+        noted("endpoint_mode", Shape::Text),
+        noted("labels", LABELS),
         docker("mode", Shape::Text),
-        docker("placement", Shape::Object(&PLACEMENT)).show(OrEmpty),
+        noted("placement", Shape::Object(&PLACEMENT)).show(OrEmpty),
         both("replicas", Shape::Int).show(Given),
         docker("resources", Shape::Object(&RESOURCES)).show(OrEmpty),
         docker("restart_policy", Shape::Object(&RESTART_POLICY)).show(Given),
-        docker("rollback_config", Shape::Object(&UPDATE)).show(Given),
+        noted("rollback_config", Shape::Object(&UPDATE)).show(Given),
         docker("update_config", Shape::Object(&UPDATE)).show(Given),
     ],
 );
@@ -101,9 +101,9 @@ pub(super) const RESTART_POLICY: Object = object(
     "services.*.deploy.restart_policy",
     &[
         docker("condition", Shape::Text),
-        docker("delay", Shape::Duration).show(Given),
+        noted("delay", Shape::Duration).show(Given),
         docker("max_attempts", Shape::Int).show(Given),
-        docker("window", Shape::Duration).show(Given),
+        noted("window", Shape::Duration).show(Given),
     ],
 );
 /// `services.*.deploy.update_config` and `services.*.deploy.rollback_config`
@@ -112,9 +112,9 @@ pub(super) const UPDATE: Object = object(
     "services.*.deploy.update_config",
     &[
         docker("delay", Shape::Duration),
-        docker("failure_action", Shape::Text),
-        docker("max_failure_ratio", Shape::Float),
-        docker("monitor", Shape::Duration),
+        noted("failure_action", Shape::Text),
+        noted("max_failure_ratio", Shape::Float),
+        noted("monitor", Shape::Duration),
         docker("order", Shape::Choice(&["start-first", "stop-first"])),
         docker("parallelism", Shape::Int).show(Given),
     ],

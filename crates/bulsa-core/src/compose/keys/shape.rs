@@ -41,6 +41,8 @@ pub enum Support {
     Both,
     /// In a service with `image` or `build`.
     Docker,
+    /// It is taken in a service with containers, and has no effect there; the plan says what is done instead.
+    Noted,
     /// Nowhere yet, and why.
     Refused(Later),
 }
@@ -205,6 +207,11 @@ pub(super) const fn both(key: &'static str, shape: Shape) -> Field {
 /// A key that needs containers.
 pub(super) const fn docker(key: &'static str, shape: Shape) -> Field {
     Field { key, shape, show: Show::Filled, support: Support::Docker }
+}
+
+/// A key of containers that is taken and has no effect, which the plan says.
+pub(super) const fn noted(key: &'static str, shape: Shape) -> Field {
+    Field { key, shape, show: Show::Filled, support: Support::Noted }
 }
 
 /// A key that works nowhere yet.
