@@ -2,7 +2,7 @@
 //!
 //! Owns: the comparison of a new spec with what is live, and its words. Never: does any of it, or looks at a machine.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     decide::Desired,
@@ -32,6 +32,40 @@ pub struct Step {
     pub service: Option<String>,
     /// In words.
     pub text: String,
+}
+
+/// How the `shared` services that run differ from what is deployed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Drift {
+    /// In which parts, in words, by service.
+    pub differs: BTreeMap<String, Vec<&'static str>>,
+    /// Those of them that are named, and so recreated.
+    pub recreate: BTreeSet<String>,
+}
+
+impl Drift {
+    /// A sentence for each that is left as it is.
+    pub fn left_alone(&self) -> impl Iterator<Item = String> {
+        let left = self.differs.iter().filter(|(name, _)| !self.recreate.contains(*name));
+        left.map(|(name, parts)| {
+            format!(
+                "`{name}` differs from what runs ({}) and is left as it is; `bulsa deploy {name}` recreates it, with its \
+                 volumes",
+                parts.join(", ")
+            )
+        })
+    }
+
+    fn recreated(&self, service: &Service) -> Option<String> {
+        let parts = self.differs.get(&service.name).filter(|_| self.recreate.contains(&service.name))?;
+        Some(format!(
+            "it differs ({}): stop the one that runs and start a new one with its volumes, once everything else is \
+             healthy; `{}` is away for its stop and start; if the new one isn't healthy within {:?} the old one comes back",
+            parts.join(", "),
+            service.name,
+            service.gate_timeout
+        ))
+    }
 }
 
 /// Only the named services of `new`, with the networks and volumes that they use, the others as `live` has them. No
@@ -83,13 +117,14 @@ pub fn without_port_clashes(mut spec: Spec, fixed: &BTreeSet<String>) -> Spec {
     spec
 }
 
-/// What deploying `spec` (with this content hash) would do.
+/// What deploying `spec` (with this content hash) would do, where the `shared` services have this drift.
 #[must_use]
-pub fn plan(desired: &Desired, spec: &Spec, hash: &str) -> Plan {
+pub fn plan(desired: &Desired, spec: &Spec, hash: &str, drift: &Drift) -> Plan {
     let next = ReleaseId(desired.releases.keys().next_back().map_or(1, |last| last.0 + 1));
     let live = desired.live();
     let mut plan = Plan { release: next, live: live.map(|(id, _)| id), ..Plan::default() };
-    if live.is_some_and(|(_, live)| live.hash == hash) {
+    if live.is_some_and(|(_, live)| live.hash == hash) && drift.recreate.is_empty() {
+        plan.notes.extend(drift.left_alone());
         return plan;
     }
     let live = live.map(|(_, release)| release.spec.as_ref());
@@ -97,7 +132,10 @@ pub fn plan(desired: &Desired, spec: &Spec, hash: &str) -> Plan {
         plan.steps.push(Step { action, service: service.map(str::to_owned), text });
     };
     for service in spec.services.values() {
-        let (action, text) = start_step(desired, service, live, next);
+        let (action, text) = match drift.recreated(service) {
+            Some(text) => ("recreate", text),
+            None => start_step(desired, service, live, next),
+        };
         say(action, Some(&service.name), text);
     }
     for service in spec.services.values().filter(|s| matches!(s.role, Role::App | Role::Worker)) {
@@ -131,6 +169,7 @@ pub fn plan(desired: &Desired, spec: &Spec, hash: &str) -> Plan {
         say(action, Some(&service.name), text.to_owned());
     }
     plan.notes = spec.services.values().flat_map(|service| notes(desired, service, live)).collect();
+    plan.notes.extend(drift.left_alone());
     plan
 }
 
@@ -220,6 +259,7 @@ fn notes(desired: &Desired, service: &Service, live: Option<&Spec>) -> Vec<Strin
         ));
     }
     if service.role == Role::Shared
+        && !service.is_container()
         && live.and_then(|live| live.services.get(name)).is_some_and(|old| differs(old, service))
     {
         notes.push(format!(
@@ -232,22 +272,10 @@ fn notes(desired: &Desired, service: &Service, live: Option<&Spec>) -> Vec<Strin
     notes
 }
 
-/// Whether two forms of a service say something else to run; where they stand and what is noted of them doesn't count.
+/// Whether two forms of a process say something else to run; where they stand doesn't count.
 fn differs(old: &Service, new: &Service) -> bool {
-    let bare = |service: &Service, pinned: bool| {
-        let mut it = Service { position: String::new(), role_reason: String::new(), ..service.clone() };
-        if let Some(container) = &mut it.container {
-            container.notes.clear();
-            if !pinned {
-                container.image_id = None;
-            }
-        }
-        it
-    };
-    let id = |service: &Service| service.container.as_ref().and_then(|container| container.image_id.clone());
-    // An image that wasn't looked at yet is no other one.
-    let pinned = id(old).is_some() && id(new).is_some();
-    bare(old, pinned) != bare(new, pinned)
+    let bare = |it: &Service| Service { position: String::new(), role_reason: String::new(), ..it.clone() };
+    bare(old) != bare(new)
 }
 
 /// The digits of an image's id that people are shown, as `docker images` shows them.

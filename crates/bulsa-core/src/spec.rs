@@ -5,6 +5,7 @@
 //! a socket as it is (that is [`crate::wire::spec`], which is versioned).
 
 pub mod container;
+pub mod drift;
 pub mod pin;
 pub(crate) mod probe;
 pub(crate) mod rules;

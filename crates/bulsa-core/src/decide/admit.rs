@@ -3,7 +3,7 @@
 //! Owns: the answer to every request for a project: accepted with the changes to commit, already so, or denied with
 //! a typed reason. Never: commits anything; waits for anything.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::desired::{Change, Deployment, Desired, Kind, Outcome, Phase, Wish};
 use crate::{
@@ -24,6 +24,8 @@ pub enum Request {
         spec: Arc<Spec>,
         /// Its content hash.
         hash: String,
+        /// The `shared` services that are named and differ from what runs.
+        recreate: BTreeSet<String>,
     },
     /// Make an earlier release the live one: the given one, or the last that was live before.
     Rollback {
@@ -126,7 +128,7 @@ pub fn admit(desired: &Desired, request: Request, now: Timestamp) -> Result<Admi
         };
     }
     match request {
-        Request::Deploy { spec, hash } => deploy(desired, spec, hash, now),
+        Request::Deploy { spec, hash, recreate } => deploy(desired, spec, hash, &recreate, now),
         Request::Rollback { to } => rollback(desired, to, now),
         Request::Stop { service } => stopped(desired, service, true),
         Request::Start { service } => stopped(desired, service, false),
@@ -142,20 +144,41 @@ pub fn admit(desired: &Desired, request: Request, now: Timestamp) -> Result<Admi
     }
 }
 
-fn deploy(desired: &Desired, spec: Arc<Spec>, hash: String, now: Timestamp) -> Result<Admission, Denied> {
+fn deploy(
+    desired: &Desired,
+    spec: Arc<Spec>,
+    hash: String,
+    recreate: &BTreeSet<String>,
+    now: Timestamp,
+) -> Result<Admission, Denied> {
     no_gate_runs(desired)?;
+    let recreates = recreated(desired, &spec, recreate);
     if let Some((id, live)) = desired.live()
         && live.hash == hash
+        && recreates.is_empty()
     {
         // A first release that never passed its gate is tried again, its failed jobs included.
         if !live.proven && desired.running().is_none() {
-            return Ok(begin(desired, Kind::First, id, None, now));
+            return Ok(begin(desired, Kind::First, id, None, BTreeSet::new(), now));
         }
         return Ok(Admission::AlreadySo(format!("release {id} is live already and nothing has changed")));
     }
     let candidate = ReleaseId(desired.releases.keys().next_back().map_or(1, |last| last.0 + 1));
     let kind = if desired.live.is_none() { Kind::First } else { Kind::Deploy };
-    Ok(begin(desired, kind, candidate, Some((spec, hash)), now))
+    Ok(begin(desired, kind, candidate, Some((spec, hash)), recreates, now))
+}
+
+/// Those of `named` that a deploy of `spec` may recreate: containers that Docker keeps before and after it. One that a
+/// human stopped stays as it is.
+#[must_use]
+pub fn recreated(desired: &Desired, spec: &Spec, named: &BTreeSet<String>) -> BTreeSet<String> {
+    let Some((_, live)) = desired.live() else { return BTreeSet::new() };
+    let is_kept = |of: &Spec, name: &str| {
+        of.services
+            .get(name)
+            .is_some_and(|service| service.is_kept_by_docker() && desired.replicas(service) > 0)
+    };
+    named.iter().filter(|name| is_kept(&live.spec, name) && is_kept(spec, name)).cloned().collect()
 }
 
 fn rollback(desired: &Desired, to: Option<ReleaseId>, now: Timestamp) -> Result<Admission, Denied> {
@@ -175,7 +198,7 @@ fn rollback(desired: &Desired, to: Option<ReleaseId>, now: Timestamp) -> Result<
             Denied::NoRollbackTarget("there is no earlier release that was live".to_owned())
         })?,
     };
-    Ok(begin(desired, Kind::Rollback, candidate, None, now))
+    Ok(begin(desired, Kind::Rollback, candidate, None, BTreeSet::new(), now))
 }
 
 fn no_gate_runs(desired: &Desired) -> Result<(), Denied> {
@@ -200,6 +223,7 @@ fn begin(
     kind: Kind,
     candidate: ReleaseId,
     release: Option<(Arc<Spec>, String)>,
+    recreates: BTreeSet<String>,
     now: Timestamp,
 ) -> Admission {
     let mut changes = Vec::new();
@@ -212,8 +236,8 @@ fn begin(
         changes.push(Change::Finish { outcome, reason, at: now });
     }
     let id = desired.deployment.as_ref().map_or(1, |last| last.id + 1);
-    let previous = desired.live.filter(|live| *live != candidate);
-    let deployment = Deployment { id, kind, candidate, previous, started: now, phase: Phase::Gate };
+    let (previous, phase) = (desired.live.filter(|live| *live != candidate), Phase::Gate);
+    let deployment = Deployment { id, kind, candidate, previous, recreates, started: now, phase };
     changes.push(Change::Begin { deployment, release });
     Admission::Accepted { changes, deployment: Some(id) }
 }

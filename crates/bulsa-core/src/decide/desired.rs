@@ -3,6 +3,8 @@
 //! Owns: the committed state of one project and the only way to change it, [`Desired::apply`]. Never: holds anything
 //! that can be observed again.
 
+mod shared;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -28,6 +30,9 @@ pub struct Desired {
     pub wishes: BTreeMap<String, Wish>,
     /// Slots whose replica a human took away through the Engine: they stay empty until a human wants them filled.
     pub withheld: BTreeSet<Slot>,
+    /// Of each `shared` service that was recreated by name, the release that did it: its slots are in that one, and in
+    /// release 0 before.
+    pub made_for: BTreeMap<String, ReleaseId>,
     /// Finished jobs and whether they succeeded.
     pub jobs: BTreeMap<(ReleaseId, String), bool>,
     /// Whether a human took the project down.
@@ -78,6 +83,8 @@ pub struct Deployment {
     pub candidate: ReleaseId,
     /// The release that was live when it began.
     pub previous: Option<ReleaseId>,
+    /// The `shared` services that it recreates: those that were asked for by name, and differ from what runs.
+    pub recreates: BTreeSet<String>,
     /// When it began.
     pub started: Timestamp,
     /// How far it is.
@@ -94,7 +101,7 @@ impl Deployment {
     /// Whether it runs and users have not been switched to its candidate yet.
     #[must_use]
     pub const fn is_before_switch(&self) -> bool {
-        matches!(self.phase, Phase::Gate | Phase::Exchange { .. })
+        matches!(self.phase, Phase::Gate | Phase::Exchange { .. } | Phase::Revert { .. })
     }
 
     /// Whether some users have met its candidate already: before the switch only rolling services show it.
@@ -104,6 +111,7 @@ impl Deployment {
             Phase::Gate => false,
             // What was ready in a step that isn't done has had requests, too; nobody can say so after a crash.
             Phase::Exchange { moved, .. } => !moved.is_empty(),
+            Phase::Revert { seen, .. } => *seen,
             Phase::Bake { .. } | Phase::Done { .. } => true,
         }
     }
@@ -133,6 +141,15 @@ pub enum Phase {
         /// How far the rolling services are: so many of each one's replicas are the candidate's for good, from the
         /// first on.
         moved: BTreeMap<String, u32>,
+    },
+    /// The candidate is given up, and what it had recreated is being put back.
+    Revert {
+        /// Since when.
+        since: Timestamp,
+        /// Why.
+        reason: String,
+        /// Whether users had met the candidate.
+        seen: bool,
     },
     /// The candidate is live and watched.
     Bake {
@@ -221,6 +238,13 @@ pub enum Change {
     Finish {
         /// How it ended: [`Outcome::Deployed`], or [`Outcome::Failed`] for a first release.
         outcome: Outcome,
+        /// Why.
+        reason: String,
+        /// When.
+        at: Timestamp,
+    },
+    /// The candidate is given up before the switch; the `shared` services that it recreated come back first.
+    Revert {
         /// Why.
         reason: String,
         /// When.
@@ -332,29 +356,14 @@ impl Desired {
         self.spec_of(release, service)?.services.get(service)
     }
 
-    /// The Spec that a replica of `release` (0: a `shared` one) is made from: its release's; for a `shared` one the
-    /// live release's, or else that of the candidate that brings it, or of the newest that had it.
-    #[must_use]
-    pub fn spec_of(&self, release: ReleaseId, service: &str) -> Option<&Arc<Spec>> {
-        let find = |id: ReleaseId| {
-            self.releases.get(&id).map(|of| &of.spec).filter(|spec| spec.services.contains_key(service))
-        };
-        if release.0 != 0 {
-            return find(release);
-        }
-        self.live
-            .and_then(find)
-            .or_else(|| self.candidate().and_then(|(id, _)| find(id)))
-            .or_else(|| self.releases.keys().rev().find_map(|id| find(*id)))
-    }
-
-    /// The slots that `service` has in `release` (of a `shared` one: in release 0), by the file and human wishes.
+    /// The slots that `service` has in `release` (a `shared` one: [`Desired::slot_release`]), by the file and human
+    /// wishes.
     pub fn slots<'a>(
         &self,
         release: ReleaseId,
         service: &'a Service,
     ) -> impl Iterator<Item = Slot> + use<'a> {
-        let release = if service.role == Role::Shared { ReleaseId(0) } else { release };
+        let release = self.slot_release(release, service);
         (1..=self.replicas(service)).map(move |ordinal| Slot {
             release,
             service: service.name.clone(),
@@ -365,7 +374,8 @@ impl Desired {
     /// Those slots of `service` in the live release that a human emptied.
     pub fn withheld_of<'a>(&'a self, service: &'a str) -> impl Iterator<Item = &'a Slot> {
         self.withheld.iter().filter(move |slot| {
-            slot.service == service && (slot.release.0 == 0 || Some(slot.release) == self.live)
+            slot.service == service
+                && (slot.release == self.shared_release(service) || Some(slot.release) == self.live)
         })
     }
 
@@ -412,12 +422,13 @@ impl Desired {
                 }
                 self.set_phase(Phase::Done { outcome: *outcome, reason: reason.clone(), at: *at });
             }
+            Change::Revert { reason, at } => self.revert(reason, *at),
             Change::Undo { reason, at } => self.undo(reason, *at),
             Change::Retire { release } => self.set_state(*release, ReleaseState::Retired),
             Change::Forget { release } => {
                 self.releases.remove(release);
                 self.jobs.retain(|(of, _), _| of != release);
-                self.withheld.retain(|slot| slot.release != *release);
+                self.empty_of(*release);
             }
             Change::Proven { release } => self.prove(*release),
             Change::Withhold { slot } => {
@@ -447,7 +458,10 @@ impl Desired {
             self.releases.insert(id, Release { spec, hash, state, proven: false });
         }
         // It needs all of its own, and the shared ones: whoever deploys wants what was taken away to be there again.
-        self.withheld.retain(|slot| slot.release != id && slot.release.0 != 0);
+        let made_for = &self.made_for;
+        let is_shared =
+            |slot: &Slot| slot.release == made_for.get(&slot.service).copied().unwrap_or_default();
+        self.withheld.retain(|slot| slot.release != id && !is_shared(slot));
         self.set_state(id, state);
         if deployment.kind == Kind::First {
             self.live = Some(id);
@@ -476,6 +490,7 @@ impl Desired {
         self.prove(deployment.candidate);
         self.set_state(deployment.candidate, ReleaseState::Live);
         self.live = Some(deployment.candidate);
+        self.made_for.extend(deployment.recreates.into_iter().map(|service| (service, deployment.candidate)));
         self.set_phase(Phase::Bake { switched: at });
     }
 
@@ -509,7 +524,7 @@ impl Desired {
             release.state = state;
         }
         if matches!(state, ReleaseState::Retired | ReleaseState::Failed) {
-            self.withheld.retain(|slot| slot.release != id);
+            self.empty_of(id);
         }
     }
 

@@ -3,6 +3,8 @@
 //! Owns: when a deployment takes its next step, and when it is given up. Never: starts or stops a replica; that
 //! follows from the step, in `wanted` and `slots`.
 
+mod recreate;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
@@ -51,6 +53,9 @@ pub(super) fn deployment(
     }
     let step = match deployment.phase {
         Phase::Gate | Phase::Exchange { .. } => gate(desired, observed, wanted, deployment, now, decision),
+        Phase::Revert { since, ref reason, .. } => {
+            recreate::come_back(desired, observed, deployment, (since, reason), now, decision)
+        }
         Phase::Bake { switched } => bake(desired, observed, deployment, switched, now, decision),
         Phase::Done { .. } => None,
     };
@@ -172,6 +177,7 @@ fn give_up(deployment: &Deployment, reason: String, at: Timestamp) -> Change {
     match deployment.kind {
         // There is nothing to go back to: it stays, and healing goes on.
         Kind::First => Change::Finish { outcome: Outcome::Failed, reason, at },
+        Kind::Deploy | Kind::Rollback if recreate::has_begun(deployment) => Change::Revert { reason, at },
         Kind::Deploy | Kind::Rollback => Change::Undo { reason, at },
     }
 }
@@ -199,7 +205,7 @@ fn stand(
             None => start_trouble(observed, deployment.candidate, name).unwrap_or(Standing::Waiting),
         };
     }
-    let release = if service.role == Role::Shared { ReleaseId(0) } else { deployment.candidate };
+    let release = desired.slot_release(deployment.candidate, service);
     let slots: Vec<&Slot> =
         wanted.keys().filter(|slot| slot.release == release && slot.service == *name).collect();
     let is_ready = |slot: &Slot| observed.in_slot(slot).any(|(_, replica)| replica.serves(service));
@@ -276,7 +282,7 @@ fn overdue(
     if service.role == Role::Job {
         return None; // a job may take as long as it takes, within the sum of the gates
     }
-    let release = if service.role == Role::Shared { ReleaseId(0) } else { deployment.candidate };
+    let release = desired.slot_release(deployment.candidate, service);
     // One that was ready and fails its probes now has passed its gate; it is replaced as any other.
     let unready = observed.replicas().filter(|(id, replica)| {
         id.release == release
@@ -432,6 +438,7 @@ fn forget(desired: &Desired, observed: &Observed, decision: &mut Decision) {
     let deployment = desired.deployment.as_ref();
     let is_in_use = |id: ReleaseId| {
         desired.live == Some(id)
+            || desired.made_for.values().any(|of| *of == id)
             || deployment.is_some_and(|one| one.candidate == id || one.previous == Some(id))
             || observed.replicas().any(|(replica, _)| replica.release == id)
     };

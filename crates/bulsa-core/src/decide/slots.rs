@@ -87,7 +87,12 @@ pub(super) fn classify(
 /// Whether a container that nobody wants any more runs on all the same: a `shared` one, until the project goes down. A
 /// deploy never stops it, also when the new file doesn't have it; only what a failed deploy brought is taken back.
 fn is_left_alone(desired: &Desired, slot: &Slot) -> bool {
-    if slot.release.0 != 0 || desired.down || desired.wish(&slot.service).stopped {
+    let is_current = slot.release == desired.shared_release(&slot.service);
+    if !is_current
+        || desired.is_recreated(&slot.service)
+        || desired.down
+        || desired.wish(&slot.service).stopped
+    {
         return false;
     }
     // One that is so old that no release tells of it any more is Docker's too: the others have long been stopped.
@@ -360,7 +365,7 @@ fn has_failed(desired: &Desired, slot: &Slot, name: &str, observed: &Observed) -
         desired.replicas(service) == 0 || is_all_away(desired, observed, slot.release, service)
     });
     let job_failed = desired.jobs.get(&(slot.release, name.to_owned())) == Some(&false);
-    let has_died = [slot.release, ReleaseId(0)].into_iter().any(|release| {
+    let has_died = [slot.release, desired.shared_release(name)].into_iter().any(|release| {
         observed
             .histories(release, name)
             .any(|(_, history)| history.start_error.is_some() || history.deaths > 0)
@@ -369,9 +374,11 @@ fn has_failed(desired: &Desired, slot: &Slot, name: &str, observed: &Observed) -
 }
 
 fn holds(desired: &Desired, slot: &Slot, name: &str, condition: Condition, observed: &Observed) -> bool {
-    let is_dependency = |id: &ReplicaId| {
-        id.service == name && (id.release == slot.release || id.release.0 == 0 || slot.release.0 == 0)
-    };
+    let is_shared = desired.is_shared(slot.release, &slot.service);
+    // A candidate that recreates a `shared` service waits for the new one.
+    let of = desired.service(slot.release, name);
+    let release = of.map_or(slot.release, |service| desired.slot_release(slot.release, service));
+    let is_dependency = |id: &ReplicaId| id.service == name && (id.release == release || is_shared);
     let mut replicas = observed.replicas().filter(|(id, _)| is_dependency(id));
     match condition {
         Condition::Started => replicas.any(|(_, r)| r.phase == ReplicaPhase::Running),
@@ -379,7 +386,7 @@ fn holds(desired: &Desired, slot: &Slot, name: &str, condition: Condition, obser
             replicas.any(|(_, r)| r.health.is_ready() && r.phase == ReplicaPhase::Running && !r.paused)
         }
         Condition::Completed => {
-            let is_ours = |of: ReleaseId| of == slot.release || slot.release.0 == 0;
+            let is_ours = |of: ReleaseId| of == slot.release || is_shared;
             desired.jobs.iter().any(|((of, job), success)| job == name && is_ours(*of) && *success)
         }
     }

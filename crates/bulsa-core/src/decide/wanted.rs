@@ -75,16 +75,17 @@ fn runs(
     match state {
         ReleaseState::Live => match service.role {
             Role::Job => !desired.jobs.contains_key(&(id, service.name.clone())),
-            Role::Shared => true,
+            Role::Shared => !desired.is_recreated(name),
             Role::App | Role::Worker => !desired.is_taken_over(&service.name),
         },
+        ReleaseState::Candidate if desired.is_given_up(id) => false,
         ReleaseState::Candidate => {
             let taking_over = desired.is_taken_over(&service.name);
             has_room(desired, observed, id)
                 && match service.role {
                     Role::Job => !desired.jobs.contains_key(&(id, service.name.clone())),
-                    // A `shared` service that the live release doesn't have yet.
-                    Role::Shared => true,
+                    // One that the live release doesn't have yet, or that is recreated once all else has passed.
+                    Role::Shared => !desired.recreates(id, name) || desired.is_recreated(name),
                     Role::App | Role::Worker => {
                         let is_rolled = || desired.roll_step(name).is_some();
                         overlaps || taking_over || is_new(desired, name) || is_rolled()
@@ -97,7 +98,11 @@ fn runs(
             // Nor is there room for it where its successor had none beside it.
             let successor = desired.live().and_then(|(_, live)| live.spec.services.get(name));
             let is_beside = successor.is_none_or(|successor| successor.handover == Handover::Overlap);
-            service.role == Role::Shared || service.role == Role::App && overlaps && is_beside
+            match service.role {
+                Role::Shared => !desired.is_recreated(name),
+                Role::App => overlaps && is_beside,
+                Role::Worker | Role::Job => false,
+            }
         }
         ReleaseState::Retired | ReleaseState::Failed => false,
     }
@@ -115,8 +120,8 @@ fn has_room(desired: &Desired, observed: &Observed, candidate: ReleaseId) -> boo
     }
     let others: BTreeSet<ReleaseId> = observed
         .replicas()
+        .filter(|(id, _)| id.release != candidate && !desired.is_shared(id.release, &id.service))
         .map(|(id, _)| id.release)
-        .filter(|release| *release != candidate && release.0 != 0)
         .collect();
     let keep = desired.releases.get(&candidate).map_or(2, |release| release.spec.keep.releases.max(2));
     others.len() < keep as usize
@@ -158,9 +163,7 @@ fn apart(desired: &Desired, observed: &Observed, service: &Service) -> Apart {
         Handover::Rolling(how) if how.stop_first => Apart::FromSameNumber,
         Handover::Rolling(_) | Handover::Overlap => Apart::FromNone,
     };
-    let is_given_up = |id: &ReleaseId| {
-        desired.releases.get(id).is_some_and(|release| release.state == ReleaseState::Failed)
-    };
+    let is_given_up = |id: &ReleaseId| desired.is_given_up(*id);
     let running = observed.replicas().filter(|(id, _)| id.service == service.name).map(|(id, _)| id.release);
     let given_up = running.filter(is_given_up).filter_map(|id| desired.service(id, &service.name));
     given_up.map(says).fold(says(service), Apart::max)
@@ -177,8 +180,9 @@ pub(super) fn awaiting_takeover(desired: &Desired) -> BTreeSet<&str> {
     let Some(candidate) = desired.releases.get(&deployment.candidate) else { return awaiting };
     let services = &candidate.spec.services;
     let is_exchanged = |service: &&Service| {
-        service.handover != Handover::Overlap
-            && matches!(service.role, Role::App | Role::Worker)
+        let is_replaced =
+            service.handover != Handover::Overlap && matches!(service.role, Role::App | Role::Worker);
+        (is_replaced || deployment.recreates.contains(&service.name))
             && !is_new(desired, &service.name)
             && desired.replicas(service) > 0
     };

@@ -180,7 +180,7 @@ fn request(op: &Op) -> Option<Request> {
     Some(match *op {
         Op::Deploy { hash } => {
             let spec = v(hash, [app("web").replicas(WEB), shared("cache")]);
-            Request::Deploy { spec, hash: hash.to_string() }
+            Request::Deploy { spec, hash: hash.to_string(), recreate: BTreeSet::default() }
         }
         Op::Rollback { to } => Request::Rollback { to: to.map(ReleaseId) },
         Op::Stop(s) => Request::Stop { service: service(s) },
@@ -231,7 +231,7 @@ fn check_structure(desired: &Desired, model: &Model) {
     let at = match desired.running().map(|d| (&d.phase, d.kind)) {
         None => At::Rest,
         Some((Phase::Gate, Kind::First)) => At::FirstGate,
-        Some((Phase::Gate | Phase::Exchange { .. }, _)) => At::Gate,
+        Some((Phase::Gate | Phase::Exchange { .. } | Phase::Revert { .. }, _)) => At::Gate,
         Some((Phase::Bake { .. }, _)) => At::Bake,
         Some((Phase::Done { .. }, _)) => panic!("a running deployment is done"),
     };

@@ -191,7 +191,11 @@ impl Run {
             4 => Request::Restart { service },
             5 | 6 => Request::Scale { service, replicas: 1 + n / 64 % 3 },
             7 if n.is_multiple_of(5) => Request::Down,
-            _ => Request::Deploy { spec: spec(n / 64), hash: (n / 64).to_string() },
+            _ => {
+                let named: &[&str] = if n.is_multiple_of(3) { &["cache"] } else { &[] };
+                let recreate = named.iter().map(|name| (*name).to_owned()).collect();
+                Request::Deploy { spec: spec(n / 64), hash: (n / 64).to_string(), recreate }
+            }
         };
         if let Ok(Admission::Accepted { changes, .. }) = admit(&self.desired, request, self.now) {
             self.commit(&changes);

@@ -7,7 +7,7 @@ use bulsa_core::{
     decide::{Event, Outcome, ReleaseState, ReplicaPhase, Request, observed::FORGET_AFTER},
     health::{ProbeResult, Verdict},
     ids::ReleaseId,
-    plan::plan,
+    plan::{Drift, plan},
     spec::Condition::Healthy,
 };
 
@@ -123,7 +123,7 @@ fn one_that_is_really_gone_is_started_and_a_restart_goes_without_overlap() {
 #[test]
 fn the_plan_says_that_it_is_kept() {
     let w = shop();
-    let plan = plan(&w.desired, &without_cache(2), "new");
+    let plan = plan(&w.desired, &without_cache(2), "new", &Drift::default());
     let step = plan.steps.iter().find(|step| step.service.as_deref() == Some("cache")).unwrap();
     assert_eq!(
         (step.action, step.text.as_str()),

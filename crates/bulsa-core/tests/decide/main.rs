@@ -25,6 +25,7 @@ mod events;
 mod heal;
 mod humans;
 mod proxies;
+mod recreate;
 mod requests;
 mod restart_policy;
 mod rollback;

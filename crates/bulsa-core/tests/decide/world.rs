@@ -112,7 +112,17 @@ impl World {
     }
 
     pub(crate) fn try_deploy(&mut self, spec: &Arc<Spec>) -> Result<Admission, Denied> {
-        self.ask(Request::Deploy { spec: Arc::clone(spec), hash: format!("{spec:?}") })
+        self.ask(Request::Deploy {
+            spec: Arc::clone(spec),
+            hash: format!("{spec:?}"),
+            recreate: BTreeSet::new(),
+        })
+    }
+
+    /// A deploy that names this `shared` service, which differs.
+    pub(crate) fn recreate(&mut self, service: &str, spec: &Arc<Spec>) -> Admission {
+        let (spec, hash) = (Arc::clone(spec), "the same".to_owned());
+        self.ask(Request::Deploy { spec, hash, recreate: [service.to_owned()].into() }).expect("admitted")
     }
 
     pub(crate) fn deploy(&mut self, spec: &Arc<Spec>) {
@@ -464,6 +474,7 @@ fn describe(change: &Change) -> String {
         Change::Move { service, replicas } => format!("move {service} {replicas}"),
         Change::Switch { .. } => "switch".to_owned(),
         Change::Finish { outcome, .. } => format!("finish {outcome:?}"),
+        Change::Revert { reason, .. } => format!("revert: {reason}"),
         Change::Undo { reason, .. } => format!("undo: {reason}"),
         Change::Retire { release } => format!("retire {release}"),
         Change::Forget { release } => format!("forget {release}"),

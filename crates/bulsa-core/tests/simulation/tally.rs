@@ -87,7 +87,11 @@ impl Tally {
             Change::Wish { .. } => What::Wish,
             Change::Withhold { .. } => What::Withhold,
             Change::Reinstate { .. } => What::Reinstate,
-            Change::Proven { .. } | Change::Forget { .. } | Change::Finish { .. } | Change::Down => return,
+            Change::Proven { .. }
+            | Change::Forget { .. }
+            | Change::Finish { .. }
+            | Change::Revert { .. }
+            | Change::Down => return,
         };
         self.count(what);
     }

@@ -655,7 +655,11 @@ impl World {
                 }
             }
         }
-        Request::Deploy { spec: Arc::new(spec), hash: format!("hash-{}", self.begun) }
+        Request::Deploy {
+            spec: Arc::new(spec),
+            hash: format!("hash-{}", self.begun),
+            recreate: BTreeSet::new(),
+        }
     }
 }
 

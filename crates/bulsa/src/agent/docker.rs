@@ -16,6 +16,7 @@ mod exec;
 pub mod found;
 pub mod logs;
 mod networks;
+mod recreate;
 mod start;
 pub mod subnets;
 mod upload;
@@ -64,6 +65,8 @@ pub mod label {
     pub const RELEASE: &str = "bulsa.release";
     /// `app`, `shared`, `worker` or `job`.
     pub const ROLE: &str = "bulsa.role";
+    /// [`bulsa_core::spec::drift::form`]: what a `shared` service's container was made from.
+    pub const FORM: &str = "bulsa.form";
 }
 
 /// What is known of the Engine.

@@ -119,6 +119,7 @@ impl World {
         let id = ReplicaId { release: ReleaseId(1), service: name.to_owned(), ordinal: 1, attempt };
         let env = BTreeMap::new();
         let start = StartReplica {
+            recreates: false,
             project: &self.name,
             id: &id,
             service: &service,

@@ -21,7 +21,7 @@ impl Observed {
     /// Takes in that `change` was committed; `desired` has it already. The shell calls it for every change.
     pub fn committed(&mut self, desired: &Desired, change: &Change) {
         match change {
-            Change::Begin { deployment, .. } => self.begin_gate(deployment.candidate),
+            Change::Begin { deployment, .. } => self.begin_gate(desired, deployment.candidate),
             Change::Switch { .. } => {
                 if let Some(live) = desired.live {
                     self.begin_bake(live);
@@ -76,12 +76,12 @@ impl Observed {
     }
 
     /// A release begins its gate: what its slots went through before doesn't count, and the shared ones are wanted.
-    pub fn begin_gate(&mut self, release: ReleaseId) {
+    pub fn begin_gate(&mut self, desired: &Desired, release: ReleaseId) {
         for (slot, history) in &mut self.slots {
             if slot.release == release {
                 history.give_another_chance();
                 history.last_exit = None;
-            } else if slot.release.0 == 0 {
+            } else if slot.release == desired.shared_release(&slot.service) {
                 history.taken_away = false;
             }
         }
@@ -122,15 +122,17 @@ impl Observed {
 
     /// Forgets slots of releases that run no more. Their names stay used: the highest attempt is kept by release.
     fn forget(&mut self, desired: &Desired, now: Timestamp) {
-        let is_over = |release: ReleaseId| {
-            let state = desired.releases.get(&release).map(|release| release.state);
-            release.0 != 0 && matches!(state, None | Some(ReleaseState::Retired | ReleaseState::Failed))
+        let is_over = |slot: &Slot| {
+            let state = desired.releases.get(&slot.release).map(|release| release.state);
+            slot.release != desired.shared_release(&slot.service)
+                && slot.release.0 != 0
+                && matches!(state, None | Some(ReleaseState::Retired | ReleaseState::Failed))
         };
         let old: Vec<Slot> = self
             .slots
             .iter()
             .filter(|(slot, history)| {
-                is_over(slot.release)
+                is_over(slot)
                     && now.since(history.died_at) >= FORGET_AFTER
                     && self.in_slot(slot).next().is_none()
             })

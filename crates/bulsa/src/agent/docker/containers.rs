@@ -4,13 +4,23 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use bollard::query_parameters::{
-    KillContainerOptionsBuilder, ListContainersOptionsBuilder, RemoveContainerOptionsBuilder,
-    RenameContainerOptionsBuilder, StopContainerOptionsBuilder,
+use bollard::{
+    models::ContainerUpdateBody,
+    query_parameters::{
+        KillContainerOptionsBuilder, ListContainersOptionsBuilder, RemoveContainerOptionsBuilder,
+        RenameContainerOptionsBuilder, StopContainerOptionsBuilder,
+    },
 };
-use bulsa_core::spec::container::Hook;
+use bulsa_core::spec::{
+    Role,
+    container::{Container, Hook},
+};
 
-use super::{ANSWER_MAX, Docker, DockerError, Found, WORK_MAX, create::labels, label};
+use super::{
+    ANSWER_MAX, Docker, DockerError, Found, WORK_MAX,
+    create::{host, labels},
+    label,
+};
 
 /// The longest grace that is passed on: the Engine takes whole seconds, and nobody means more.
 const GRACE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -115,6 +125,17 @@ impl Docker {
             self.call(&format!("asked to remove container {container}"), WORK_MAX, work).await,
             &[404, 409],
         )
+    }
+
+    /// Says how Docker itself starts a container again from now on; `None`: not at all.
+    ///
+    /// # Errors
+    /// If the Engine can't.
+    pub async fn set_restart(&self, container: &str, of: Option<&Container>) -> Result<(), DockerError> {
+        let policy = of.map_or_else(host::no_restart, |of| host::restart_policy(Role::Shared, of));
+        let body = ContainerUpdateBody { restart_policy: Some(policy), ..ContainerUpdateBody::default() };
+        let work = self.client().update_container(container, body);
+        self.call(&format!("asked to change the restart policy of {container}"), ANSWER_MAX, work).await
     }
 
     /// Gives it another name.

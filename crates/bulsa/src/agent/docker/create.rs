@@ -3,7 +3,7 @@
 //! Owns: the mapping of every field of [`Container`], as pure functions; names, environment and aliases. Never: asks
 //! the Engine; ids of other containers are passed in as [`Others`].
 
-mod host;
+pub(super) mod host;
 pub mod labels;
 pub(super) mod mounts;
 mod networks;
@@ -40,6 +40,8 @@ pub struct StartReplica<'a> {
     pub env: &'a BTreeMap<String, String>,
     /// Whether it carries the service's name on its networks itself, or an anchor does.
     pub names: bool,
+    /// Whether it is to take the place of a `shared` service's container, which is kept until it has proven itself.
+    pub recreates: bool,
 }
 
 /// The ids of other services' containers, by service: what `service:NAME` means.
@@ -142,7 +144,7 @@ pub(super) fn plan(
 }
 
 /// The names that the container may have. A file's own name is kept where no two copies of the service ever are.
-fn names(start: &StartReplica<'_>, container: &Container) -> Vec<String> {
+pub(super) fn names(start: &StartReplica<'_>, container: &Container) -> Vec<String> {
     let (project, id) = (start.project, start.id);
     let placed = format!("{project}-{}", id.name());
     let attempt = format!("{project}-{id}");

@@ -2,12 +2,20 @@
 //!
 //! Owns: what is read of the Engine's answers, in the shapes of API 1.41 up to the newest. Never: asks.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
-use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum, EndpointSettings, PortMap};
+use bollard::models::{
+    ContainerInspectResponse, ContainerStateStatusEnum, EndpointSettings, MountPoint, PortMap,
+};
 use bulsa_core::{
     ids::{ReleaseId, ReplicaId},
-    spec::container::PortNumber,
+    spec::{
+        container::PortNumber,
+        drift::{Made, MadeMount},
+    },
 };
 
 use super::label;
@@ -57,6 +65,10 @@ pub struct Found {
     pub published: Vec<(PortNumber, IpAddr, u16)>,
     /// Whether it has a terminal, so that its output is one stream.
     pub tty: bool,
+    /// Whether Docker starts it again by itself.
+    pub restarts: bool,
+    /// What it was made from, for the comparison with its file.
+    pub made: Made,
     /// Every label.
     pub labels: BTreeMap<String, String>,
     /// What the Engine says was wrong with its last start; empty for nothing.
@@ -85,11 +97,21 @@ pub enum State {
 impl Found {
     /// What an inspection says; `None` without an id.
     pub(super) fn read(answer: ContainerInspectResponse, owner: &str) -> Option<Self> {
+        let host = answer.host_config.unwrap_or_default();
+        let mut made = Made { mounts: mounts(answer.mounts.unwrap_or_default()), ..Made::default() };
+        made.published = asked(host.port_bindings.unwrap_or_default());
         let config = answer.config.unwrap_or_default();
+        made.image = config.image.clone().unwrap_or_default();
+        made.image_id = answer.image.clone().unwrap_or_default();
+        made.entrypoint = config.entrypoint.clone().unwrap_or_default();
+        made.command = config.cmd.clone().unwrap_or_default();
+        made.env = config.env.clone().unwrap_or_default().into_iter().collect();
         let state = answer.state.unwrap_or_default();
         let network = answer.network_settings.unwrap_or_default();
         let labels: BTreeMap<String, String> = config.labels.unwrap_or_default().into_iter().collect();
         let get = |name: &str| labels.get(name).cloned();
+        made.form = get(label::FORM);
+        let policy = host.restart_policy.and_then(|policy| policy.name);
         let is_up = state.running.unwrap_or_default();
         Some(Self {
             id: answer.id?,
@@ -125,6 +147,8 @@ impl Found {
                 .collect(),
             published: published(network.ports.unwrap_or_default()),
             tty: config.tty.unwrap_or_default(),
+            restarts: policy.is_some_and(|policy| !matches!(policy.to_string().as_str(), "" | "no")),
+            made,
             labels,
             error: state.error.unwrap_or_default(),
         })
@@ -171,6 +195,28 @@ fn published(ports: PortMap) -> Vec<(PortNumber, IpAddr, u16)> {
         .collect();
     all.sort();
     all
+}
+
+fn mounts(mounts: Vec<MountPoint>) -> Vec<MadeMount> {
+    let read = |mount: MountPoint| MadeMount {
+        kind: mount.typ.map(|kind| kind.to_string()).unwrap_or_default(),
+        source: mount.name.filter(|name| !name.is_empty()).or(mount.source).unwrap_or_default(),
+        target: mount.destination.unwrap_or_default(),
+        writable: mount.rw.unwrap_or(true),
+    };
+    mounts.into_iter().map(read).collect()
+}
+
+/// The published ports as they were asked for.
+fn asked(ports: PortMap) -> BTreeSet<(String, Option<IpAddr>, String)> {
+    let all = ports.into_iter().flat_map(|(port, bindings)| {
+        bindings.unwrap_or_default().into_iter().map(move |binding| {
+            let host = binding.host_ip.and_then(|ip| ip.parse().ok());
+            let host = host.filter(|ip: &IpAddr| !ip.is_unspecified());
+            (port.clone(), host, binding.host_port.unwrap_or_default())
+        })
+    });
+    all.collect()
 }
 
 /// `80/tcp`

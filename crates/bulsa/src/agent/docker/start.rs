@@ -16,8 +16,8 @@ use bulsa_core::spec::{
 
 use super::{
     Docker, DockerError, ExecOutcome, Found, StartProblem, State, WORK_MAX,
-    create::{self, Others, Plan, StartReplica, labels},
-    label,
+    create::{self, Others, Plan, StartReplica, labels, mounts},
+    label, recreate,
 };
 
 /// The longest that one `post_start` hook may take.
@@ -39,24 +39,30 @@ impl Docker {
     ///
     /// One that has the replica's label already is returned as it is, whatever became of it, and none is made beside
     /// it; but one of ours that was never started is half-made, and is made anew. A backing service has one container
-    /// for all its lives, Compose's included: its data may be in it. On a failure what was made is removed.
+    /// for all its lives, Compose's included: its data may be in it. Only where it [is recreated](StartReplica::recreates)
+    /// the one that it had is set aside, and a new one gets its volumes. On a failure what was made is removed.
     ///
     /// # Errors
     /// Why it doesn't run, in plain words.
     pub async fn start(&self, start: &StartReplica<'_>) -> Result<Running, StartProblem> {
         let container = create::container_of(start.service)?;
-        if let Some(found) = self.existing(start).await? {
+        let (existing, before) = self.existing(start).await?;
+        if let Some(found) = existing {
             if found.state != State::Created || !found.ours {
+                let found = self.take_up(start, container, found).await?;
                 return Ok(Running { found, made: false, notes: Vec::new() });
             }
             self.remove(&found.id, true).await.map_err(StartProblem::from)?;
         }
+        let carried = self.set_aside(start, container, &before).await?;
         let others = self.others(start, container).await?;
         let mut plan = create::plan(start, &self.engine(), self.owner(), &others)?;
+        mounts::carry(container, &carried, plan.body.host_config.get_or_insert_default())?;
         let id = self.create(&mut plan, container).await?;
         match self.bring_up(&id, container, plan.later).await {
             Ok(found) => Ok(Running { found, made: true, notes: plan.notes }),
             Err(problem) => {
+                // Volumes that were carried over have names now, and so are never removed with it.
                 if let Err(error) = self.remove(&id, true).await {
                     tracing::warn!(container = id, %error, "what a failed start left can't be removed");
                 }
@@ -65,9 +71,10 @@ impl Docker {
         }
     }
 
-    /// The container that the replica has already.
-    async fn existing(&self, start: &StartReplica<'_>) -> Result<Option<Found>, StartProblem> {
-        let filters = if start.service.role == Role::Shared {
+    /// The container that the replica has already, and those of its `shared` service that it takes the place of.
+    async fn existing(&self, start: &StartReplica<'_>) -> Result<(Option<Found>, Vec<Found>), StartProblem> {
+        let is_shared = start.service.role == Role::Shared;
+        let filters = if is_shared {
             vec![
                 format!("{}={}", labels::PROJECT, start.project),
                 format!("{}={}", labels::SERVICE, start.service.name),
@@ -86,10 +93,12 @@ impl Docker {
             for id in self.ids(&filters).await? {
                 all.extend(self.inspect(&id).await?);
             }
-            all.sort_by_key(|found| !found.is_up());
-            Ok::<_, DockerError>(all.into_iter().next())
+            Ok::<_, DockerError>(all)
         };
-        look.await.map_err(StartProblem::from)
+        let all = look.await.map_err(StartProblem::from)?;
+        let (mut own, before) = if is_shared { recreate::split(start, all) } else { (all, Vec::new()) };
+        own.sort_by_key(|found| !found.is_up());
+        Ok((own.into_iter().next(), before))
     }
 
     /// The containers that `service:NAME` means: of the same release first, one that runs first, the lowest number

@@ -121,15 +121,8 @@ impl Driver {
                 self.progress(name, ProgressKind::Line, text.to_owned());
                 self.finished(name, *outcome, reason);
             }
-            Change::Undo { reason, .. } => {
-                let outcome = if before.running().is_some_and(Deployment::was_seen) {
-                    decide::Outcome::RolledBack
-                } else {
-                    decide::Outcome::Failed
-                };
-                self.explain(name, before);
-                self.finish_when_served(name, before, outcome, reason);
-            }
+            Change::Revert { reason, .. } => self.narrate_revert(name, before, reason),
+            Change::Undo { reason, .. } => self.narrate_undo(name, before, reason),
             Change::Retire { release } => {
                 self.tell(name, "release.retired", None, format!("release {release} is retired"));
             }
@@ -194,6 +187,10 @@ impl Driver {
             }
         }
         let mut texts = Vec::new();
+        let running = self.projects.get(name).and_then(|project| project.desired.running());
+        for service in running.into_iter().flat_map(|running| &running.recreates) {
+            texts.push(format!("recreating `{service}`: it is away for its stop and start"));
+        }
         if !rolling.is_empty() {
             texts.push(format!("replacing {} step by step; both releases answer", rolling.join(", ")));
         }
@@ -203,6 +200,25 @@ impl Driver {
         for text in texts {
             self.progress(name, ProgressKind::Step, text);
         }
+    }
+
+    fn narrate_undo(&mut self, name: &str, before: &Desired, reason: &str) {
+        let was_seen = before.running().is_some_and(Deployment::was_seen);
+        let outcome = if was_seen { decide::Outcome::RolledBack } else { decide::Outcome::Failed };
+        // What was to be said of one that went back first was said then.
+        if !before.running().is_some_and(|running| matches!(running.phase, Phase::Revert { .. })) {
+            self.explain(name, before);
+        }
+        self.finish_when_served(name, before, outcome, reason);
+    }
+
+    fn narrate_revert(&mut self, name: &str, before: &Desired, reason: &str) {
+        self.explain(name, before);
+        let recreated = before.running().into_iter().flat_map(|running| &running.recreates);
+        let names = recreated.map(|service| format!("`{service}`")).collect::<Vec<_>>().join(", ");
+        let text = format!("given up: {reason}; what {names} was before comes back");
+        self.tell(name, "deploy.reverting", None, text.clone());
+        self.progress(name, ProgressKind::Step, text);
     }
 
     fn narrate_job(&mut self, name: &str, service: &str, release: ReleaseId, success: bool) {
@@ -266,7 +282,7 @@ impl Driver {
         let now = self.clock.now();
         let is_known = |project: &Project| {
             let ending = project.ending.as_ref();
-            ending.is_some_and(|ending| now >= ending.until || super::view::is_serving(project))
+            ending.is_some_and(|ending| now >= ending.until || super::view::is_back(project))
         };
         let known = self.projects.values().filter(|project| is_known(project));
         let names: Vec<String> = known.map(|project| project.name.clone()).collect();
@@ -276,7 +292,7 @@ impl Driver {
     fn end_now(&mut self, name: &str) {
         let Some(project) = self.projects.get_mut(name) else { return };
         let Some(Ending { outcome, reason, previous, .. }) = project.ending.take() else { return };
-        let serves = super::view::is_serving(project);
+        let serves = super::view::is_back(project);
         if let Some(previous) = previous {
             let text = if serves {
                 format!("release {previous} serves all traffic")
@@ -290,7 +306,7 @@ impl Driver {
 
     fn finished(&mut self, name: &str, outcome: decide::Outcome, reason: &str) {
         let outcome = persist::wire_outcome(outcome);
-        let serving = self.projects.get(name).is_some_and(super::view::is_serving);
+        let serving = self.projects.get(name).is_some_and(super::view::is_back);
         let exit_code = outcome.exit_code(serving);
         let text = if reason.is_empty() { outcome.to_string() } else { format!("{outcome}: {reason}") };
         self.tell(name, "deploy.finished", None, text.clone());
@@ -307,6 +323,7 @@ pub(super) const fn phase_text(phase: &Phase) -> &'static str {
     match phase {
         Phase::Gate => "gate",
         Phase::Exchange { .. } => "exchange",
+        Phase::Revert { .. } => "going back",
         Phase::Bake { .. } => "bake",
         Phase::Done { .. } => "done",
     }

@@ -9,6 +9,7 @@
 
 mod anchors;
 mod containers;
+mod drift;
 mod ends;
 mod lists;
 mod logs;
@@ -90,6 +91,8 @@ pub(super) struct DockerSide {
     preparing: BTreeSet<String>,
     /// What Compose had made for a project when its deploy was prepared.
     pub(super) compose_made: BTreeMap<String, Vec<Found>>,
+    /// What the containers of `shared` services were made from.
+    made: drift::MadeFrom,
     /// What was measured for the last deploy of each project.
     pub(super) rooms: BTreeMap<String, Room>,
     /// What images were pruned for last, and when.

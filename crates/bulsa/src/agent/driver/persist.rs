@@ -3,7 +3,7 @@
 //! Owns: what a committed change means on the disk. A change is written as the difference between the state before
 //! and after it, so that no change can be forgotten here. Never: writes.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use bulsa_core::{
     decide::{Deployment, Desired, ExitStatus, Kind, Outcome, Phase, Release, ReleaseState, Wish},
@@ -72,6 +72,16 @@ pub(super) fn difference(
             .difference(&after.withheld)
             .map(|slot| Change::Reinstate { project: project.to_owned(), slot: slot_row(slot) }),
     );
+    if before.deployment.as_ref().map(recreates_text) != after.deployment.as_ref().map(recreates_text) {
+        let text = after.deployment.as_ref().and_then(recreates_text);
+        changes.push(value(project, RECREATES, text));
+    }
+    for (service, release) in &after.made_for {
+        if before.made_for.get(service) != Some(release) {
+            let key = format!("{MADE_FOR}{service}");
+            changes.push(value(project, &key, Some(release.0.to_string())));
+        }
+    }
     for ((release, service), success) in &after.jobs {
         if before.jobs.get(&(*release, service.clone())) != Some(success) {
             changes.push(value(project, &job_key(*release, service), Some(success.to_string())));
@@ -86,6 +96,18 @@ pub(super) fn difference(
         changes.push(value(project, DOWN, after.down.then(|| "true".to_owned())));
     }
     Ok(changes)
+}
+
+/// The key under which it is kept which `shared` services the last deployment recreates.
+const RECREATES: &str = "recreates";
+
+/// Before the name of a `shared` service that was recreated: the release that did it.
+const MADE_FOR: &str = "made_for:";
+
+/// `DEPLOYMENT SERVICE …`: no service's name has a space in it.
+fn recreates_text(deployment: &Deployment) -> Option<String> {
+    let names: Vec<&str> = deployment.recreates.iter().map(String::as_str).collect();
+    (!names.is_empty()).then(|| format!("{} {}", deployment.id, names.join(" ")))
 }
 
 /// The key under which it is kept that a project goes down.
@@ -229,6 +251,10 @@ fn deployment_row(project: &str, deployment: &Deployment) -> DeploymentRow {
                 row.phase.push_str(&format!(" {service}={replicas}"));
             }
         }
+        Phase::Revert { since, reason, seen } => {
+            row.phase = format!("revert {} {seen}", since.0);
+            row.reason = Some(reason.clone());
+        }
         Phase::Bake { switched } => {
             "bake".clone_into(&mut row.phase);
             row.switched_at_ms = Some(switched.0);
@@ -271,11 +297,19 @@ fn exchange_from(text: &str) -> Option<Phase> {
     Some(Phase::Exchange { since, moved: moved.collect::<Option<_>>()? })
 }
 
+/// `revert SINCE SEEN`
+fn revert_from(text: &str, reason: String) -> Option<Phase> {
+    let mut words = text.split(' ').skip(1);
+    let since = Timestamp(words.next()?.parse().ok()?);
+    Some(Phase::Revert { since, reason, seen: words.next()? == "true" })
+}
+
 fn deployment_from(row: &DeploymentRow) -> Option<Deployment> {
     let at = |ms: Option<u64>| ms.map(Timestamp);
     let phase = match row.phase.split(' ').next()? {
         "gate" => Phase::Gate,
         "stop_first" => exchange_from(&row.phase)?,
+        "revert" => revert_from(&row.phase, row.reason.clone().unwrap_or_default())?,
         "bake" => Phase::Bake { switched: at(row.switched_at_ms)? },
         "done" => Phase::Done {
             outcome: match bulsa_core::wire::api::Outcome::from_text(row.outcome.as_deref()?)? {
@@ -297,6 +331,8 @@ fn deployment_from(row: &DeploymentRow) -> Option<Deployment> {
         },
         candidate: ReleaseId(row.candidate),
         previous: row.previous.map(ReleaseId),
+        // They are among the project's values.
+        recreates: BTreeSet::new(),
         started: Timestamp(row.started_at_ms),
         phase,
     })
@@ -344,6 +380,15 @@ fn restore_values(values: &[(String, String)], desired: &mut Desired) {
     for (key, value) in values {
         if key == DOWN {
             desired.down = value == "true";
+        } else if key == RECREATES {
+            let (id, names) = value.split_once(' ').unwrap_or_default();
+            if let Some(deployment) = desired.deployment.as_mut().filter(|one| one.id.to_string() == id) {
+                deployment.recreates = names.split(' ').map(str::to_owned).collect();
+            }
+        } else if let Some(service) = key.strip_prefix(MADE_FOR)
+            && let Ok(release) = value.parse()
+        {
+            desired.made_for.insert(service.to_owned(), ReleaseId(release));
         } else if let Some((release, service)) =
             key.strip_prefix("job:").and_then(|rest| rest.split_once(':'))
             && let Ok(release) = release.parse()

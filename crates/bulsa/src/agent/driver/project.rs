@@ -212,7 +212,8 @@ impl Project {
 
     /// Whether nothing of it runs any more that ends with the daemon: Docker keeps its backing services.
     pub(super) fn has_ended(&self) -> bool {
-        let is_kept = |id: &ReplicaId| id.release.0 == 0 && self.is_container(id);
+        let is_shared = |id: &ReplicaId| id.release.0 == 0 || self.desired.is_shared(id.release, &id.service);
+        let is_kept = |id: &ReplicaId| is_shared(id) && self.is_container(id);
         self.observed.replicas().all(|(id, _)| is_kept(id))
     }
 

@@ -12,7 +12,7 @@ use std::{
 use bulsa_core::{
     decide::{Admission, Change, Denied, Request as CoreRequest, Wish, admit::admit},
     ids::{ReleaseId, ReplicaId},
-    plan::{self, Plan},
+    plan::{self, Drift, Plan},
     spec::Spec,
     wire::{
         api::{Answer, DeployRequest, Plan as PlanView, PlanStep, Request},
@@ -127,7 +127,7 @@ impl Driver {
         }
         let name = request.project.clone();
         if request.plan {
-            return self.show_plan(&spec, &hash, answer);
+            return self.show_plan(&spec, &hash, &request.services, answer);
         }
         if self.shutdown.is_some()
             || self.projects.len() >= PROJECTS_MAX && !self.projects.contains_key(&name)
@@ -139,9 +139,12 @@ impl Driver {
         let observed = self.new_observed();
         let project =
             self.projects.entry(name.clone()).or_insert_with(|| Project::new(name.clone(), observed));
-        let core = CoreRequest::Deploy { spec: Arc::clone(&spec), hash };
-        let admission = admit(&project.desired, core, self.clock.now());
         let restart = if request.up { unstop(project) } else { Vec::new() };
+        let drift = self.drift(&spec, &request.services);
+        self.remember_file(&spec, &request.services);
+        let Some(project) = self.projects.get(&name) else { return };
+        let core = CoreRequest::Deploy { spec: Arc::clone(&spec), hash, recreate: drift.recreate.clone() };
+        let admission = admit(&project.desired, core, self.clock.now());
         match admission {
             Ok(Admission::Accepted { mut changes, deployment }) => {
                 if let Err(errors) = self.preflight(&spec).await {
@@ -153,18 +156,19 @@ impl Driver {
                 let release = deploy_release(&changes).unwrap_or_default();
                 let sources = serde_json::to_string(&request.sources).unwrap_or_default();
                 let about = About { sources, created_at_ms: self.clock.now().0 };
-                let accepted =
-                    Answer::Accepted { deploy: deployment, text: format!("release {release} is on its way") };
+                let text = with_drift(format!("release {release} is on its way"), &drift);
+                let accepted = Answer::Accepted { deploy: deployment, text };
                 self.commit(&name, changes, about, Some((answer, accepted)));
             }
             Ok(Admission::AlreadySo(_)) if !restart.is_empty() => {
                 let text = "nothing has changed; the stopped services start again".to_owned();
+                let text = with_drift(text, &drift);
                 let accepted = Answer::Accepted { deploy: None, text };
                 self.commit(&name, restart, About::default(), Some((answer, accepted)));
             }
             Ok(Admission::AlreadySo(text)) => {
                 self.forgive_sick(&name);
-                self.already_so(&request, text, answer);
+                self.already_so(&request, with_drift(text, &drift), &drift, answer);
             }
             Err(denied) => {
                 answer.send(denial(&denied)).ok();
@@ -173,19 +177,32 @@ impl Driver {
     }
 
     /// Says what deploying this would do. An image that isn't pinned isn't here.
-    pub(super) fn show_plan(&self, spec: &Spec, hash: &str, answer: oneshot::Sender<Answer>) {
+    pub(super) fn show_plan(
+        &self,
+        spec: &Spec,
+        hash: &str,
+        named: &[String],
+        answer: oneshot::Sender<Answer>,
+    ) {
         let empty = bulsa_core::decide::Desired::default();
         let desired = self.projects.get(&spec.project).map_or(&empty, |project| &project.desired);
-        let plan = plan::plan(desired, spec, hash);
+        let plan = plan::plan(desired, spec, hash, &self.drift(spec, named));
         answer.send(Answer::Plan(plan_view(&spec.project, &plan))).ok();
     }
 
     /// Nothing has to be done. Files that were touched and mean the same are no drift from here on.
-    fn already_so(&mut self, request: &DeployRequest, text: String, answer: oneshot::Sender<Answer>) {
+    fn already_so(
+        &mut self,
+        request: &DeployRequest,
+        text: String,
+        drift: &Drift,
+        answer: oneshot::Sender<Answer>,
+    ) {
         let live = self.projects.get(&request.project).and_then(|project| project.desired.live);
         let sources = serde_json::to_string(&request.sources);
-        // With names, the rest of the files may well mean something else.
-        let (Some(live), Ok(sources), true) = (live, sources, request.services.is_empty()) else {
+        // With names, the rest of the files may well mean something else; and what differs goes on to do so.
+        let is_all = request.services.is_empty() && drift.differs.is_empty();
+        let (Some(live), Ok(sources), true) = (live, sources, is_all) else {
             answer.send(Answer::AlreadySo { text }).ok();
             return;
         };
@@ -327,6 +344,11 @@ fn unstop(project: &Project) -> Vec<Change> {
             wish: Wish { stopped: false, ..*wish },
         }))
         .collect()
+}
+
+/// An answer, and what differs and stays as it is.
+fn with_drift(text: String, drift: &Drift) -> String {
+    drift.left_alone().fold(text, |text, more| format!("{text}; {more}"))
 }
 
 fn deploy_release(changes: &[Change]) -> Option<ReleaseId> {

@@ -158,7 +158,7 @@ impl Driver {
             let is_switched = match deployment.phase {
                 Phase::Bake { .. } => true,
                 Phase::Done { outcome, .. } => outcome == decide::Outcome::RolledBack,
-                Phase::Gate | Phase::Exchange { .. } => false,
+                Phase::Gate | Phase::Exchange { .. } | Phase::Revert { .. } => false,
             };
             (is_switched && desired.live == Some(id.release)).then(|| (name.to_owned(), id.service.clone()))
         };

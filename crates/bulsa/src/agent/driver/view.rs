@@ -103,7 +103,8 @@ impl Driver {
             ready,
             withheld,
             state,
-            reason: reason(project, release, service, state),
+            reason: reason(project, release, service, state)
+                .or_else(|| self.drift_text(project, &service.name)),
             urls,
             restarts: project.restarts.get(&service.name).copied().unwrap_or_default(),
             next_retry_at_ms: waiting.map(|at| at.0),
@@ -114,7 +115,7 @@ impl Driver {
 
 fn release_of(desired: &Desired, service: &Service) -> ReleaseId {
     let live = desired.live.or_else(|| desired.candidate().map(|(id, _)| id));
-    if service.role == Role::Shared { ReleaseId(0) } else { live.unwrap_or_default() }
+    desired.slot_release(live.unwrap_or_default(), service)
 }
 
 fn ready(project: &Project, release: ReleaseId, service: &Service) -> u32 {
@@ -146,6 +147,20 @@ pub(super) fn is_serving(project: &Project) -> bool {
             service.role == Role::App && project.desired.replicas(service) > withheld(project, live, service)
         })
         .all(|service| ready(project, live, service) > 0)
+}
+
+/// Whether users are served, and the `shared` services that the last deployment was to recreate are there, be it as
+/// before.
+pub(super) fn is_back(project: &Project) -> bool {
+    if !is_serving(project) {
+        return false;
+    }
+    let Some(deployment) = &project.desired.deployment else { return true };
+    deployment.recreates.iter().all(|name| {
+        let release = project.desired.shared_release(name);
+        let service = project.desired.service(release, name);
+        service.is_none_or(|service| ready(project, release, service) >= project.desired.replicas(service))
+    })
 }
 
 fn state(project: &Project, release: ReleaseId, service: &Service, wanted: u32, ready: u32) -> ServiceState {

@@ -39,7 +39,12 @@ pub(super) fn config(
         volumes_from: some(volumes_from(container, others)?),
         network_mode: Some(network_mode(container, joined, others)?),
         port_bindings: (start.service.role != Role::App).then(|| ports(container)).flatten(),
-        restart_policy: Some(restart_policy(start.service.role, container)),
+        // Until it has proven itself its deaths are ours to see.
+        restart_policy: Some(if start.recreates {
+            no_restart()
+        } else {
+            restart_policy(start.service.role, container)
+        }),
         extra_hosts: some(container.extra_hosts.iter().map(|(name, to)| format!("{name}:{to}")).collect()),
         dns: some(container.dns.clone()),
         dns_search: some(container.dns_search.clone()),
@@ -139,7 +144,7 @@ fn ports(container: &Container) -> Option<PortMap> {
 
 /// What Bulsa restarts, Docker must not; what it leaves to Docker is as the file says, and comes back where the file
 /// says nothing.
-fn restart_policy(role: Role, container: &Container) -> RestartPolicy {
+pub(in super::super) fn restart_policy(role: Role, container: &Container) -> RestartPolicy {
     let word = match role {
         Role::Shared => container.docker_restart.as_deref().unwrap_or("unless-stopped"),
         Role::App | Role::Worker | Role::Job => "no",
@@ -152,6 +157,11 @@ fn restart_policy(role: Role, container: &Container) -> RestartPolicy {
         _ => RestartPolicyNameEnum::NO,
     };
     RestartPolicy { name: Some(name), maximum_retry_count: count }
+}
+
+/// Docker leaves it down.
+pub(in super::super) fn no_restart() -> RestartPolicy {
+    RestartPolicy { name: Some(RestartPolicyNameEnum::NO), maximum_retry_count: None }
 }
 
 fn limits(host: &mut HostConfig, resources: &Resources) {

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use bulsa_core::spec::{Condition, Role, Service, container::Container};
+use bulsa_core::spec::{Condition, Role, Service, container::Container, drift};
 use sha2::{Digest as _, Sha256};
 
 use super::{super::label, StartReplica};
@@ -45,6 +45,9 @@ pub(super) fn of(start: &StartReplica<'_>, container: &Container, owner: &str) -
     set(label::REPLICA, start.id.to_string());
     set(label::RELEASE, start.id.release.to_string());
     set(label::ROLE, role(start.service.role).to_owned());
+    if start.service.role == Role::Shared {
+        set(label::FORM, drift::form(start.service, start.spec));
+    }
     labels
 }
 

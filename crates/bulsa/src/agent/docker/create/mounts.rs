@@ -6,12 +6,13 @@
 use std::{collections::BTreeSet, str::FromStr as _};
 
 use bollard::models::{
-    Mount as EngineMount, MountBindOptions, MountBindOptionsPropagationEnum, MountImageOptions,
+    HostConfig, Mount as EngineMount, MountBindOptions, MountBindOptionsPropagationEnum, MountImageOptions,
     MountTmpfsOptions, MountType, MountVolumeOptions,
 };
 use bulsa_core::spec::{
     Spec,
     container::{Container, Mount, MountSource},
+    drift::MadeMount,
 };
 
 use super::super::{EngineInfo, StartProblem};
@@ -159,6 +160,40 @@ fn other(
         }
     }
     Ok(made)
+}
+
+/// Mounts volumes of the container before it again, each at its place: where the file has an anonymous one, and where it
+/// has nothing and the image may.
+pub(in super::super) fn carry(
+    container: &Container,
+    carried: &[MadeMount],
+    host: &mut HostConfig,
+) -> Result<(), StartProblem> {
+    let own = file_directories(container)?;
+    for old in carried.iter().filter(|old| !own.contains(&old.target)) {
+        let is_there = |mount: &&Mount| mount.target == old.target;
+        let is_anonymous = match container.mounts.iter().find(is_there).map(|mount| &mount.source) {
+            Some(MountSource::Volume { name, .. }) => name.is_none(),
+            Some(_) => false,
+            None => !container.tmpfs.contains_key(&old.target),
+        };
+        if !is_anonymous {
+            continue;
+        }
+        let mounts = host.mounts.get_or_insert_default();
+        if let Some(mount) = mounts.iter_mut().find(|mount| mount.target.as_ref() == Some(&old.target)) {
+            mount.source = Some(old.source.clone());
+            continue;
+        }
+        mounts.push(EngineMount {
+            target: Some(old.target.clone()),
+            source: Some(old.source.clone()),
+            typ: Some(MountType::VOLUME),
+            read_only: Some(!old.writable),
+            ..EngineMount::default()
+        });
+    }
+    Ok(())
 }
 
 /// The directories of secrets and configs that need a volume of their own: the Engine writes no file into a read-only

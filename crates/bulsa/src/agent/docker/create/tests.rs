@@ -79,6 +79,7 @@ fn planned(role: Role, container: Container, minor: u32, others: &Others) -> Res
     let id = ReplicaId { release, service: "web".to_owned(), ordinal: 2, attempt: 7 };
     let env = BTreeMap::from([("EXTRA".to_owned(), "1".to_owned())]);
     let start = StartReplica {
+        recreates: false,
         project: "shop",
         id: &id,
         service: &service,

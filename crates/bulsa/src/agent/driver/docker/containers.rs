@@ -34,6 +34,7 @@ struct Start {
     id: ReplicaId,
     spec: Arc<Spec>,
     instance: String,
+    recreates: bool,
 }
 
 impl Driver {
@@ -48,7 +49,8 @@ impl Driver {
         };
         self.docker.starting.insert((name.to_owned(), id.clone()));
         let instance = self.identity.instance(name, &id);
-        let start = Start { engine, project: name.to_owned(), id: id.clone(), spec, instance };
+        let recreates = self.projects.get(name).is_some_and(|p| p.desired.recreates(id.release, &id.service));
+        let start = Start { engine, project: name.to_owned(), id: id.clone(), spec, instance, recreates };
         let (inbox, project) = (self.inbox.clone(), name.to_owned());
         self.tasks.spawn(async move {
             let result = start.run().await;
@@ -104,6 +106,7 @@ impl Driver {
         let Some(project) = self.projects.get_mut(name) else { return };
         let service = project.desired.service(id.release, &id.service);
         let grace = service.map_or(Duration::from_secs(10), |service| service.stop_grace);
+        let is_set_aside = project.desired.is_recreated(&id.service);
         let hooks = service.and_then(|s| s.container.as_ref()).map(|one| one.pre_stop.clone());
         let container = container_of(project, id).map(str::to_owned);
         project.apply(Event::StopSent { id: id.clone(), kill }, now);
@@ -113,6 +116,10 @@ impl Driver {
         self.docker.asked.insert(container.clone());
         let (inbox, project) = (self.inbox.clone(), name.to_owned());
         self.tasks.spawn(async move {
+            // An Engine that restarts would start it again beside the one that takes its place.
+            if is_set_aside && let Err(error) = engine.set_restart(&container, None).await {
+                tracing::warn!(container, %error, "Docker may start a container again that is set aside");
+            }
             let done = if kill {
                 engine.kill(&container).await
             } else {
@@ -157,6 +164,7 @@ impl Start {
             instance: &self.instance,
             env: &BTreeMap::new(),
             names,
+            recreates: self.recreates,
         };
         let deadline = tokio::time::Instant::now() + ENGINE_WAIT;
         loop {
@@ -201,7 +209,9 @@ pub(super) fn address(
     let ip = match &container.network_mode {
         Some(NetworkMode::Host) => IpAddr::V4(Ipv4Addr::LOCALHOST),
         Some(NetworkMode::Service(other)) => {
-            let host = |other: &ReplicaId| other.release == id.release || other.release.0 == 0;
+            let host = |other: &ReplicaId| {
+                other.release == id.release || project.desired.is_shared(other.release, &other.service)
+            };
             let mut replicas = project.observed.replicas().filter(|(id, _)| id.service == *other && host(id));
             replicas.find_map(|(_, replica)| replica.addr)?.ip()
         }

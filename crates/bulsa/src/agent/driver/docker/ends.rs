@@ -253,6 +253,9 @@ impl Driver {
         let is_known = project.observed.replica(id).is_some();
         let is_shared = self.role_of(name, id) == Role::Shared;
         if !is_known && is_shared {
+            if self.is_superseded(name, id) {
+                self.remove_container(&found.id);
+            }
             return; // decide finds that it is missing, and starts it as it is
         }
         let status = status_of(found.exit_code, found.oom_killed);

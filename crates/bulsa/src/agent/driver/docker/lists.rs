@@ -36,6 +36,7 @@ impl Driver {
     pub(super) async fn listed(&mut self, containers: Vec<Found>, as_of: Timestamp) {
         self.adopt_projects();
         self.see_anchors(&containers).await;
+        self.learn_made(&containers);
         self.know_proven(&containers);
         let now = self.clock.now();
         let mut alive: BTreeMap<String, BTreeMap<ReplicaId, Timestamp>> = BTreeMap::new();
@@ -96,8 +97,9 @@ impl Driver {
         let project = self.projects.get(&found.project)?;
         let service = project.desired.service(ReleaseId(0), &found.service)?;
         let is_shared = service.role == Role::Shared && service.container.is_some() && !found.ours;
+        let release = self.release_of_compose_made(&project.desired, found);
         let ordinal = found.number.unwrap_or(1);
-        let id = ReplicaId { release: ReleaseId(0), service: service.name.clone(), ordinal, attempt: 1 };
+        let id = ReplicaId { release, service: service.name.clone(), ordinal, attempt: 1 };
         is_shared.then(|| (found.project.clone(), id))
     }
 
@@ -145,6 +147,7 @@ impl Driver {
             self.docker.followers.remove(&found.id);
         }
         self.follow_output(name, id, &found.id);
+        self.keep_recreated(name, id, found);
         let Some(project) = self.projects.get_mut(name) else { return };
         let paused = found.state == State::Paused;
         if project.observed.replica(id).is_some_and(|replica| replica.paused != paused)

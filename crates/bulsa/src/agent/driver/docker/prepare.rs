@@ -13,7 +13,7 @@ use bulsa_core::{
     image::{Reference, is_image_id},
     room::{DISK_MIN_BYTES, Room},
     spec::{
-        Spec,
+        Role, Spec,
         container::{Container, ImageFacts, PullPolicy},
         pin::pin,
     },
@@ -102,7 +102,7 @@ impl Driver {
         self.tasks.spawn(async move {
             let room = measure(&engine, samples, leaving).await;
             let result = prepare(&engine, &request, spec, &out).await;
-            let compose_made = compose_made(&engine, &request.project).await;
+            let compose_made = existing(&engine, &request.project).await;
             let prepared = Box::new(Prepared { request, answer, room, compose_made, result });
             inbox.send(DockerInput::Prepared(prepared).into()).await.ok();
         });
@@ -131,6 +131,7 @@ impl Driver {
 
     pub(super) async fn prepared(&mut self, prepared: Prepared) {
         let Prepared { mut request, answer, room, compose_made, result } = prepared;
+        let compose_made = self.learn_made_of(&request.project, compose_made);
         if !request.plan && result.is_ok() {
             self.docker.compose_made.insert(request.project.clone(), compose_made);
         }
@@ -146,7 +147,7 @@ impl Driver {
             Ok(spec) if request.plan => {
                 request.spec = SpecV1::from(&spec);
                 match self.read_spec(&request) {
-                    Ok((spec, hash)) => self.show_plan(&spec, &hash, answer),
+                    Ok((spec, hash)) => self.show_plan(&spec, &hash, &request.services, answer),
                     Err(errors) => drop(answer.send(Answer::Refused { errors })),
                 }
             }
@@ -190,10 +191,10 @@ async fn prepare(
     if errors.is_empty() { Ok(spec) } else { Err(errors) }
 }
 
-/// What Compose made for a project: its backing services are taken as they are.
-async fn compose_made(engine: &Docker, project: &str) -> Vec<Found> {
+/// What a project has, what Compose made for it included: its backing services are taken as they are.
+async fn existing(engine: &Docker, project: &str) -> Vec<Found> {
     let all = engine.list().await.unwrap_or_default();
-    all.into_iter().filter(|found| !found.ours && found.project == project).collect()
+    all.into_iter().filter(|found| found.project == project).collect()
 }
 
 /// A disk that is about to be full: an image or a log more, and everything on it stops.
@@ -238,7 +239,8 @@ async fn resolve_all(
             Some(Wanted {
                 service: &service.name,
                 container,
-                role: service.role,
+                // One that is named is got as any other: its tag may have moved.
+                role: if request.services.contains(&service.name) { Role::App } else { service.role },
                 no_pull: request.no_pull || request.plan,
                 credentials: registry.and_then(|registry| request.credentials.get(&registry).cloned()),
             })

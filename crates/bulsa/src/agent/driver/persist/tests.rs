@@ -9,12 +9,17 @@ use crate::agent::store::{Store, Stored};
 fn spec(version: u32) -> Spec {
     let text = format!(
         "name: shop\nservices:\n  web:\n    command: [\"true\"]\n    environment: {{ V: \"{version}\" }}\n    ports: [\"8080:3000\"]\n  \
-         job:\n    command: [\"true\"]\n  cache:\n    command: [\"true\"]\n    x-bulsa: {{ role: shared }}\n"
+         job:\n    command: [\"true\"]\n  cache:\n    image: redis\n"
     );
     let files = vec![bulsa_core::compose::SourceFile { path: "compose.yaml".to_owned(), text }];
     let mut read = |_: &str| Err(bulsa_core::compose::ReadError::NotFound);
     let loaded = bulsa_core::compose::load(bulsa_core::compose::LoadInput::new(files, "/srv", &mut read));
     loaded.spec.unwrap_or_else(|| panic!("{}", loaded.diagnostics))
+}
+
+/// Some deploys name the cache.
+fn named(version: u32) -> BTreeSet<String> {
+    if version.is_multiple_of(2) { BTreeSet::from(["cache".to_owned()]) } else { BTreeSet::new() }
 }
 
 /// What may happen to a project, in any order; what makes no sense is left out by the core.
@@ -27,7 +32,11 @@ enum Op {
 fn any_op() -> impl Strategy<Value = Op> {
     let web = || "web".to_owned();
     prop_oneof![
-        (1_u32..6).prop_map(|v| Op::Ask(Request::Deploy { spec: Arc::new(spec(v)), hash: format!("h{v}") })),
+        (1_u32..6).prop_map(|v| Op::Ask(Request::Deploy {
+            spec: Arc::new(spec(v)),
+            hash: format!("h{}", v / 2),
+            recreate: named(v)
+        })),
         Just(Op::Ask(Request::Rollback { to: None })),
         Just(Op::Ask(Request::Stop { service: web() })),
         Just(Op::Ask(Request::Start { service: web() })),
@@ -47,6 +56,7 @@ fn changes(desired: &Desired, op: &Op, now: Timestamp) -> Vec<CoreChange> {
             Ok(Admission::AlreadySo(_)) | Err(_) => Vec::new(),
         },
         Op::Step(_) if desired.running().is_none() => Vec::new(),
+        Op::Step(6) => vec![CoreChange::Revert { reason, at: now }],
         Op::Step(0 | 1) => vec![CoreChange::Switch { at: now }],
         Op::Step(2) => vec![CoreChange::Exchange { at: now }],
         Op::Step(5) => {
@@ -95,7 +105,7 @@ proptest! {
         runtime.block_on(async {
             let (store, _) = Store::open(directory.path()).unwrap();
             // The driver knows no project before its first deploy.
-            let first = Op::Ask(Request::Deploy { spec: Arc::new(spec(0)), hash: "h0".to_owned() });
+            let first = Op::Ask(Request::Deploy { spec: Arc::new(spec(0)), hash: "h0".to_owned(), recreate: [].into() });
             for (i, op) in [first].iter().chain(&ops).enumerate() {
                 let mut after = desired.clone();
                 let now = Timestamp(1_000 + i as u64);
