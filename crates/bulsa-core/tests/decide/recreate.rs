@@ -184,6 +184,17 @@ fn another_agent_goes_on_wherever_the_one_before_it_was_killed() {
 }
 
 #[test]
+fn an_end_that_was_taken_for_a_humans_doing_is_no_reason_to_stay_away() {
+    let mut w = shop();
+    w.stubborn = vec!["cache-r0"];
+    w.slow = vec!["cache-r2"];
+    w.recreate("cache", &spec(2));
+    w.taken_away("cache-r0-1.1");
+    w.start_fails("cache-r2-1.1", true);
+    assert_eq!((w.outcome(), w.running().as_str()), (Some(Outcome::Failed), "cache-r0-1.2 web-r1-1.1"));
+}
+
+#[test]
 fn it_outlives_later_deploys_rollbacks_and_the_release_that_made_it() {
     let mut w = shop();
     w.recreate("cache", &spec(2));

@@ -9,7 +9,7 @@
 //!  up                     new or missing  always  if missing   never
 //!  up --build             always          always  always       always
 //! ```
-//! A `shared` service is left alone by every deploy, so its image is built where there is none.
+//! A `shared` service is left alone by a deploy that doesn't name it, so its image is built where there is none.
 
 #[cfg(test)]
 mod tests;
@@ -119,7 +119,7 @@ pub(super) async fn supply(
     let services: Vec<(&Service, &Container)> = deployed(&wanted.spec, &wanted.services, project)
         .filter_map(|service| Some((service, service.container.as_deref()?)))
         .collect();
-    let built = build_all(&services, building, project, context).await?;
+    let built = build_all(&services, &wanted.services, building, project, context).await?;
     let pulled = services.iter().filter(|(service, _)| !built.contains(service.name.as_str()));
     let images: Vec<&str> = pulled.map(|(_, container)| container.image.as_str()).collect();
     if !wanted.no_pull && !images.is_empty() {
@@ -135,6 +135,7 @@ pub(super) async fn supply(
 /// Builds the images of these services that are due, one after the other; gives their names.
 async fn build_all<'a>(
     services: &[(&'a Service, &'a Container)],
+    named: &[String],
     building: Building,
     project: Option<&ProjectView>,
     context: &mut Context<'_>,
@@ -155,7 +156,8 @@ async fn build_all<'a>(
     let mut done: Vec<(&str, &Build)> = Vec::new();
     for (service, container, how) in candidates {
         let is_here = engine.client().inspect_image(&container.image).await.is_ok();
-        if !is_due(building, service.role, container.pull_policy, is_here, is_new) {
+        let role = if named.contains(&service.name) { Role::App } else { service.role };
+        if !is_due(building, role, container.pull_policy, is_here, is_new) {
             continue;
         }
         // Services may share an image.

@@ -35,6 +35,12 @@ impl Observed {
                 });
                 moved.for_each(|(_, history)| (history.own_deaths, history.deaths) = (0, 0));
             }
+            Change::Revert { .. } => {
+                // What comes back was stopped for the candidate, whoever a later agent took for the one who did it.
+                for service in desired.running().into_iter().flat_map(|running| &running.recreates) {
+                    self.forgive(service);
+                }
+            }
             Change::Wish { service, .. } => self.forgive(service),
             Change::Reinstate { slot } => {
                 if let Some(history) = self.slots.get_mut(slot) {
