@@ -38,7 +38,7 @@ use tokio::sync::mpsc;
 pub use self::{
     disk::{Space, disk_free},
     progress::Progress,
-    prune::prune,
+    prune::{Candidate, Fate, prune},
 };
 use self::{
     facts::Local,

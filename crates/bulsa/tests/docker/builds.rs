@@ -12,6 +12,7 @@ use crate::{
         parts,
         project::Project,
         ran::Ran,
+        until,
     },
 };
 
@@ -49,7 +50,9 @@ async fn built(engine: &Engine) -> (Project<'_>, String) {
 /// Changes the source.
 fn source(project: &Project<'_>, app: &str, version: &str) {
     project.write("source.txt", version);
-    let text = format!("FROM {app}\nCOPY source.txt /source.txt\nENV DEMO_VERSION={version}\n");
+    // Two tests with the same images would remove each other's.
+    let label = format!("LABEL bulsa-test={}", project.name());
+    let text = format!("FROM {app}\n{label}\nCOPY source.txt /source.txt\nENV DEMO_VERSION={version}\n");
     project.write("Dockerfile", &text);
 }
 
@@ -88,6 +91,38 @@ async fn a_changed_source_is_built_and_switched_to_without_a_lost_request() {
     project.write("compose.override.yaml", "services: { more: { build: ., command: [x] } }\n");
     project.run(&["deploy", "--plan"]).exits(0).says(&["`more`: its image", "a deploy builds it first"]);
     project.run(&["deploy", "--no-build"]).exits(3).says(&["`more`"]);
+}
+
+#[tokio::test]
+async fn a_built_image_goes_once_with_its_release_and_down_removes_none() {
+    let Some(engine) = Engine::of(Generation::Installed) else { return };
+    let (project, app) = built(&engine).await;
+    let name = format!("{}-web", project.name());
+    let mut ids = vec![engine.inspect(&name, "{{.Id}}")];
+    let deploy = |version: &str| {
+        source(&project, &app, version);
+        project.run(&["deploy"]).exits(0);
+        engine.inspect(&name, "{{.Id}}")
+    };
+    let is_there = |id: &String| engine.try_docker(&["image", "inspect", id]).is_ok();
+    ids.push(deploy("v2"));
+    let saved = project.directory().join("first.tar");
+    let saved = saved.to_string_lossy();
+    engine.docker(&["save", "--output", &saved, &ids[0]]);
+    ids.push(deploy("v3"));
+    until("the first image is gone", || (!is_there(&ids[0])).then_some(()));
+    assert!(is_there(&ids[1]), "a rollback needs it");
+
+    // What a person brings back is theirs.
+    engine.docker(&["load", "--input", &saved]);
+    ids.push(deploy("v4"));
+    until("the second image is gone", || (!is_there(&ids[1])).then_some(()));
+    assert!(is_there(&ids[0]) && is_there(&ids[2]));
+    project.run(&["down"]).exits(0);
+    assert!(is_there(&ids[2]) && is_there(&ids[3]));
+    for id in [&ids[0], &ids[2]] {
+        engine.docker(&["rmi", id]);
+    }
 }
 
 /// Removes an image when the project that ran it is gone.

@@ -9,11 +9,11 @@ use std::{
 
 use bollard::{
     Docker, body_full,
-    models::ContainerCreateBody,
+    models::{ContainerConfig, ContainerCreateBody},
     query_parameters::{
-        CreateContainerOptionsBuilder, CreateImageOptionsBuilder, ListContainersOptionsBuilder,
-        ListImagesOptionsBuilder, PushImageOptionsBuilder, RemoveContainerOptionsBuilder,
-        RemoveImageOptionsBuilder, TagImageOptionsBuilder,
+        CommitContainerOptionsBuilder, CreateContainerOptionsBuilder, CreateImageOptionsBuilder,
+        ListContainersOptionsBuilder, ListImagesOptionsBuilder, PushImageOptionsBuilder,
+        RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder, TagImageOptionsBuilder,
     },
 };
 use bulsa::agent::images::{ImageProblem, Progress, Resolved, Wanted, resolve};
@@ -117,6 +117,17 @@ impl World {
             ..ContainerCreateBody::default()
         };
         self.docker.create_container(Some(options), body).await.unwrap().id
+    }
+
+    /// An image that is built on another one, as the Engine's own builder does it. Gives its id.
+    pub(crate) async fn commit(&self, base: &str, name: &str) -> String {
+        let container = self.container(base).await;
+        let (repo, tag) = name.rsplit_once(':').unwrap();
+        let options =
+            CommitContainerOptionsBuilder::default().container(&container).repo(repo).tag(tag).build();
+        self.docker.commit_container(options, ContainerConfig::default()).await.unwrap();
+        self.remove_container(&container).await;
+        self.id(name).await.unwrap()
     }
 
     pub(crate) async fn remove_container(&self, id: &str) {

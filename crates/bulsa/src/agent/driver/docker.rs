@@ -44,12 +44,16 @@ pub(super) use self::{
     ends::Judged,
     prepare::{Prepared, needs_preparation},
     speech::{Spoken, known},
+    upkeep::dealt_with,
 };
 use super::{
     Driver, Input,
     project::{Meta, Project},
 };
-use crate::agent::docker::{Docker, Found, Happened, News, Running, StartProblem, State};
+use crate::agent::{
+    docker::{Docker, Found, Happened, News, Running, StartProblem, State},
+    images::Fate,
+};
 
 /// How long after a failed attempt the Engine is tried again.
 const CONNECT_AGAIN: Duration = Duration::from_secs(1);
@@ -95,8 +99,8 @@ pub(super) struct DockerSide {
     made: drift::MadeFrom,
     /// What was measured for the last deploy of each project.
     pub(super) rooms: BTreeMap<String, Room>,
-    /// What images were pruned for last, and when.
-    pruned: Option<(BTreeSet<String>, Timestamp)>,
+    /// The images of old releases.
+    pruning: upkeep::Pruning,
     /// The tasks that the last table of the agent before this one routes to.
     routed_before: BTreeSet<String>,
 }
@@ -126,6 +130,8 @@ pub(in crate::agent) enum DockerInput {
     Spoken(Spoken),
     /// The address blocks of networks, by name.
     Subnets(BTreeMap<String, BTreeSet<ipnet::IpNet>>),
+    /// What became of images of old releases.
+    Pruned(BTreeMap<String, Fate>),
     /// Nothing of a project that is down is left.
     TornDown(String),
     /// What came of an anchor.
@@ -205,6 +211,7 @@ impl Driver {
             DockerInput::Spoken(spoken) => self.spoken(&spoken),
             DockerInput::Anchored(anchored) => self.anchored(anchored).await,
             DockerInput::Subnets(subnets) => self.subnets(&subnets),
+            DockerInput::Pruned(fates) => self.pruned(fates),
             DockerInput::TornDown(project) => self.torn_down(&project),
             DockerInput::Ended { container, status } => self.output_copied(&container, status),
             DockerInput::Leftover(container) => self.remove_container(&container),

@@ -52,6 +52,8 @@ pub(super) struct Project {
     pub(super) spoken: BTreeMap<(String, u16), BTreeMap<ReleaseId, Protocol>>,
     /// The address blocks of its networks.
     pub(super) subnets: BTreeSet<ipnet::IpNet>,
+    /// The images of its old releases that were removed, or left to whoever they are.
+    pub(super) dealt_with: BTreeSet<String>,
     /// It is down, and what it left at the Engine is being removed.
     pub(super) tearing_down: bool,
     /// That is done.
@@ -156,6 +158,7 @@ impl Project {
             incidents: super::incidents::Open::default(),
             spoken: BTreeMap::new(),
             subnets: BTreeSet::new(),
+            dealt_with: BTreeSet::new(),
             tearing_down: false,
             torn_down: false,
             dormant: false,

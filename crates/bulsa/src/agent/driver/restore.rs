@@ -71,6 +71,7 @@ impl Driver {
         for row in &stored.projects {
             let mut project = Project::new(row.name.clone(), self.new_observed());
             project.desired = persist::restore(row, &mut problems);
+            project.dealt_with = super::docker::dealt_with(&row.values);
             project.created = row
                 .releases
                 .iter()

@@ -22,10 +22,13 @@ pub(super) struct Local {
     pub(super) facts: ImageFacts,
     /// `name:tag`, each.
     pub(super) tags: Vec<String>,
+    /// `name@sha256:…`, each: under these a registry has it.
+    pub(super) digests: Vec<String>,
+    /// When it got its last name.
+    pub(super) tagged: Option<jiff::Timestamp>,
     os: String,
     architecture: String,
     variant: String,
-    tagged: Option<jiff::Timestamp>,
 }
 
 impl Local {
@@ -71,10 +74,11 @@ fn read(answer: ImageInspect) -> Option<Local> {
     Some(Local {
         facts: facts(answer.id.filter(|id| !id.is_empty())?, config),
         tags: answer.repo_tags.unwrap_or_default(),
+        digests: answer.repo_digests.unwrap_or_default(),
+        tagged,
         os: answer.os.unwrap_or_default(),
         architecture: answer.architecture.unwrap_or_default(),
         variant: answer.variant.unwrap_or_default(),
-        tagged,
     })
 }
 

@@ -1,7 +1,7 @@
 //! Removing the images of releases that are gone.
 //!
-//! Owns: when an image of ours may go. Never: forces, removes an image that no release used, that a container uses or
-//! that has a name besides the one a release used, or the parents of one.
+//! Owns: when an image of ours may go. Never: forces, removes an image that no release used, that a container uses,
+//! that has a name besides the one a release used, or one that is only here and under a name that a user gave it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,30 +9,48 @@ use bollard::{
     Docker,
     query_parameters::{ListContainersOptionsBuilder, RemoveImageOptionsBuilder},
 };
-use bulsa_core::image::Reference;
+use bulsa_core::image::{Reference, Surplus};
 
-use super::facts;
+use super::facts::{self, Local};
 
-/// Removes the images that releases used and that none needs any more: `used` has what releases used, by id, with the
-/// names under which they did; `keep` the ids that stay. Gives the ids that went. What can't be removed now stays, is
-/// logged, and goes at a later call.
+/// An image that is to go.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Candidate {
+    /// Who used it, and how.
+    pub image: Surplus,
+    /// Since when nobody needs it, in milliseconds since 1970. One that was named later is somebody else's.
+    pub since_ms: u64,
+}
+
+/// What became of an image that was to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It is removed.
+    Gone,
+    /// It is not ours to remove, or isn't there any more. It isn't asked about again.
+    Left,
+    /// It can't be removed yet.
+    Later,
+}
+
+/// Removes the images that releases used and that none needs any more, by id; `keep` has the ids that stay. Says what
+/// became of each. What can't be removed now stays, is logged, and goes at a later call.
 pub async fn prune(
     docker: &Docker,
     keep: &BTreeSet<String>,
-    used: &BTreeMap<String, BTreeSet<String>>,
-) -> Vec<String> {
-    let mut gone = Vec::new();
-    let candidates: Vec<_> = used.iter().filter(|(id, _)| !keep.contains(*id)).collect();
+    surplus: &BTreeMap<String, Candidate>,
+) -> BTreeMap<String, Fate> {
+    let mut fates = BTreeMap::new();
+    let candidates: Vec<_> = surplus.iter().filter(|(id, _)| !keep.contains(*id)).collect();
     if candidates.is_empty() {
-        return gone;
+        return fates;
     }
-    let Some(busy) = images_of_containers(docker).await else { return gone };
-    for (id, names) in candidates {
-        if !busy.contains(id) && may_go(docker, id, names).await && remove(docker, id).await {
-            gone.push(id.clone());
-        }
+    let Some(busy) = images_of_containers(docker).await else { return fates };
+    for (id, candidate) in candidates {
+        let fate = if busy.contains(id) { Fate::Later } else { decide(docker, keep, id, candidate).await };
+        fates.insert(id.clone(), fate);
     }
-    gone
+    fates
 }
 
 /// The images of all containers, those that don't run included; `None` where the Engine doesn't say.
@@ -47,30 +65,55 @@ async fn images_of_containers(docker: &Docker) -> Option<BTreeSet<String>> {
     }
 }
 
-/// Whether nobody else has given it a name.
-async fn may_go(docker: &Docker, id: &str, names: &BTreeSet<String>) -> bool {
-    let local = match facts::inspect(docker, id).await {
-        Ok(Some(local)) => local,
-        Ok(None) => return false,
+async fn decide(docker: &Docker, keep: &BTreeSet<String>, id: &str, candidate: &Candidate) -> Fate {
+    match facts::inspect(docker, id).await {
+        Ok(Some(local)) if is_ours(&local, candidate) => {
+            let spare_parents = has_kept_parent(docker, keep, id).await;
+            remove(docker, id, spare_parents).await
+        }
+        Ok(_) => Fate::Left,
         Err(error) => {
             tracing::warn!(%error, id, "an image of an old release is kept for now");
-            return false;
+            Fate::Later
         }
-    };
-    let ours: BTreeSet<Reference> = names.iter().filter_map(|name| Reference::parse(name).ok()).collect();
-    // By id the Engine removes an image that has one name at most.
-    local.tags.len() <= 1
-        && local.tags.iter().all(|tag| Reference::parse(tag).is_ok_and(|tag| ours.contains(&tag)))
+    }
 }
 
-async fn remove(docker: &Docker, id: &str) -> bool {
-    let options = RemoveImageOptionsBuilder::default().force(false).noprune(true).build();
+/// Whether nobody else has given it a name, and it can be had again: from a registry, or from the file's `build`. One
+/// without any name is of no use to anybody.
+fn is_ours(local: &Local, candidate: &Candidate) -> bool {
+    let names = &candidate.image.names;
+    let ours: BTreeSet<Reference> = names.iter().filter_map(|name| Reference::parse(name).ok()).collect();
+    let can_be_had = candidate.image.built || !local.digests.is_empty() || local.tags.is_empty();
+    let since = i64::try_from(candidate.since_ms).unwrap_or(i64::MAX);
+    // By id the Engine removes an image that has one name at most.
+    can_be_had
+        && local.tags.len() <= 1
+        && local.tags.iter().all(|tag| Reference::parse(tag).is_ok_and(|tag| ours.contains(&tag)))
+        && (local.tags.is_empty() || local.tagged.is_none_or(|tagged| tagged.as_millisecond() <= since))
+}
+
+/// Whether an image that stays is below this one: it may be without a name, and would go with it.
+async fn has_kept_parent(docker: &Docker, keep: &BTreeSet<String>, id: &str) -> bool {
+    match docker.image_history(id).await {
+        Ok(parents) => parents.iter().any(|parent| keep.contains(&parent.id)),
+        Err(error) => {
+            tracing::info!(%error, id, "what an image of an old release was built on isn't known: that stays");
+            true
+        }
+    }
+}
+
+/// With its nameless parents, which the Engine's own builder leaves one of for each line of a Dockerfile: the Engine
+/// keeps those that have a name, another child or a container.
+async fn remove(docker: &Docker, id: &str, spare_parents: bool) -> Fate {
+    let options = RemoveImageOptionsBuilder::default().force(false).noprune(spare_parents).build();
     match docker.remove_image(id, Some(options), None).await {
-        Ok(_) => true,
+        Ok(_) => Fate::Gone,
         // A container came meanwhile, or another image is built on it.
         Err(error) => {
             tracing::info!(%error, id, "an image of an old release stays");
-            false
+            Fate::Later
         }
     }
 }

@@ -24,7 +24,7 @@ use bulsa_core::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-use super::{DockerInput, Driver, room::measure};
+use super::{DockerInput, Driver, room::measure, upkeep::ImagesStay};
 use crate::agent::driver::{requests::WAITING_MAX, view::is_serving};
 use crate::agent::{
     docker::{Docker, Found},
@@ -43,6 +43,8 @@ pub(in crate::agent) struct Prepared {
     room: Room,
     compose_made: Vec<Found>,
     result: Result<Spec, Vec<String>>,
+    /// Until its images are known to be needed.
+    images_stay: ImagesStay,
 }
 
 /// Whether a spec has containers whose image isn't pinned yet.
@@ -98,12 +100,13 @@ impl Driver {
             }
         });
         let (inbox, samples) = (self.inbox.clone(), self.samples(&request.project));
-        let leaving = self.making_room(&spec);
+        let (leaving, images_stay) = (self.making_room(&spec), self.docker.pruning.hold_off());
         self.tasks.spawn(async move {
+            let images_stay = images_stay.await;
             let room = measure(&engine, samples, leaving).await;
             let result = prepare(&engine, &request, spec, &out).await;
             let compose_made = existing(&engine, &request.project).await;
-            let prepared = Box::new(Prepared { request, answer, room, compose_made, result });
+            let prepared = Box::new(Prepared { request, answer, room, compose_made, result, images_stay });
             inbox.send(DockerInput::Prepared(prepared).into()).await.ok();
         });
     }
@@ -130,7 +133,13 @@ impl Driver {
     }
 
     pub(super) async fn prepared(&mut self, prepared: Prepared) {
-        let Prepared { mut request, answer, room, compose_made, result } = prepared;
+        let Prepared { mut request, answer, room, compose_made, result, images_stay } = prepared;
+        if let Ok(spec) = &result
+            && !request.plan
+        {
+            self.docker.pruning.pin(spec);
+        }
+        drop(images_stay);
         let compose_made = self.learn_made_of(&request.project, compose_made);
         if !request.plan && result.is_ok() {
             self.docker.compose_made.insert(request.project.clone(), compose_made);

@@ -1,23 +1,29 @@
 //! Leaving nothing behind: images of releases that nobody goes back to, and what a project that is down leaves.
 //!
-//! Owns: what is kept and what goes. Kept are the images of every release that runs or may be gone back to, every
-//! volume, and everything that isn't ours. Never: forces the Engine; what is in use stays.
+//! Owns: when images are removed, and that a removal and a deploy's preparation don't meet; which ones go is
+//! [`bulsa_core::image::inventory`]'s to say. Never: forces the Engine; what is in use stays, every volume, and
+//! everything that isn't ours.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    future::Future,
+    sync::Arc,
     time::Duration,
 };
 
 use bulsa_core::{
-    decide::{Desired, ReleaseState},
-    ids::ReleaseId,
+    image::{self, Inventory},
+    spec::Spec,
+    time::Timestamp,
 };
+use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 
 use super::{DockerInput, Driver, Input};
 use crate::agent::{
     anchor,
     docker::{Docker, Found, label},
-    images,
+    images::{self, Candidate, Fate},
+    store::Change,
 };
 
 /// An image that was still in use is tried again after this long.
@@ -28,57 +34,137 @@ const REMOVALS_TRIED: u32 = 100;
 /// How long from one of these to the next.
 const REMOVAL_EVERY: Duration = Duration::from_millis(50);
 
-/// The images of some releases: their ids, and the names under which they were used.
-fn images_of(
-    desired: &Desired,
-    releases: impl Iterator<Item = ReleaseId>,
-) -> impl Iterator<Item = (String, String)> {
-    let specs = releases.filter_map(|id| desired.releases.get(&id)).map(|release| release.spec.as_ref());
-    let containers = specs.flat_map(|spec| spec.services.values()).filter_map(|s| s.container.as_ref());
-    containers.filter_map(|container| Some((container.image_id.clone()?, container.image.clone())))
+/// The key under which a project's images are kept that were dealt with.
+const DEALT_WITH: &str = "images.dealt_with";
+
+/// What is known of the images of old releases.
+#[derive(Default)]
+pub(super) struct Pruning {
+    /// Those that nobody needs any more, and that weren't dealt with yet. They stay in it when their release is
+    /// forgotten.
+    waiting: BTreeMap<String, Candidate>,
+    /// When which were tried last.
+    tried: Option<(BTreeSet<String>, Timestamp)>,
+    /// The images that each project's last preparation pinned: no release may have them yet.
+    pinned: BTreeMap<String, BTreeSet<String>>,
+    /// Held for reading by a preparation, for writing while images are removed.
+    lock: Arc<RwLock<()>>,
 }
 
-/// The releases whose images stay: those that run, and the one that a rollback goes to.
-fn kept(desired: &Desired) -> BTreeSet<ReleaseId> {
-    let is_running =
-        |state| matches!(state, ReleaseState::Live | ReleaseState::Candidate | ReleaseState::Warm { .. });
-    let mut kept: BTreeSet<ReleaseId> =
-        desired.releases.iter().filter(|(_, release)| is_running(release.state)).map(|(id, _)| *id).collect();
-    kept.extend(desired.running().iter().flat_map(|d| [Some(d.candidate), d.previous]).flatten());
-    let live = desired.live;
-    let was_live = |state| matches!(state, ReleaseState::Warm { .. } | ReleaseState::Retired);
-    let before = desired.releases.iter().rev().find(|(id, r)| Some(**id) != live && was_live(r.state));
-    kept.extend(before.map(|(id, _)| *id));
-    kept
+/// Images aren't removed while somebody has it.
+pub(super) type ImagesStay = OwnedRwLockReadGuard<()>;
+
+/// Which images of a project's old releases were dealt with, by its stored values.
+pub(in crate::agent::driver) fn dealt_with(values: &[(String, String)]) -> BTreeSet<String> {
+    let images = values.iter().filter(|(key, _)| key == DEALT_WITH).flat_map(|(_, value)| value.split(' '));
+    images.map(str::to_owned).collect()
+}
+
+impl Pruning {
+    /// Waits until no image is being removed.
+    pub(super) fn hold_off(&self) -> impl Future<Output = ImagesStay> + use<> {
+        Arc::clone(&self.lock).read_owned()
+    }
+
+    /// A preparation found these images: they stay.
+    pub(super) fn pin(&mut self, spec: &Spec) {
+        let containers = spec.services.values().filter_map(|service| service.container.as_ref());
+        let images = containers.filter_map(|container| container.image_id.clone()).collect();
+        self.pinned.insert(spec.project.clone(), images);
+    }
+
+    fn forget(&mut self, project: &str) {
+        self.pinned.remove(project);
+        self.waiting.retain(|_, candidate| !candidate.image.projects.contains(project));
+    }
 }
 
 impl Driver {
-    /// Removes the images of releases that are gone for good.
+    /// Removes the images of releases that are gone for good, each once: what is there again later is somebody's wish.
     pub(in crate::agent::driver) fn prune_images(&mut self) {
-        let (mut keep, mut used) = (BTreeSet::new(), BTreeMap::<String, BTreeSet<String>>::new());
-        for project in self.projects.values() {
-            let desired = &project.desired;
-            keep.extend(images_of(desired, kept(desired).into_iter()).map(|(id, _)| id));
-            for (id, name) in images_of(desired, desired.releases.keys().copied()) {
-                used.entry(id).or_default().insert(name);
+        let projects = self.projects.values().map(|project| (project.name.as_str(), &project.desired));
+        let mut inventory = image::inventory(projects);
+        inventory.keep.extend(self.docker.pruning.pinned.values().flatten().cloned());
+        self.forget_dealt_with(&inventory);
+        let is_down = |name: &String| self.projects.get(name).is_none_or(|project| project.desired.down);
+        let now = self.clock.now();
+        let dealt_with =
+            |image: &String| self.projects.values().any(|project| project.dealt_with.contains(image));
+        let waiting = &mut self.docker.pruning.waiting;
+        for (id, image) in inventory.surplus {
+            if !dealt_with(&id) {
+                waiting.entry(id).or_insert(Candidate { image, since_ms: now.0 });
             }
         }
-        let surplus: BTreeSet<String> = used.keys().filter(|id| !keep.contains(*id)).cloned().collect();
+        waiting.retain(|id, candidate| {
+            !inventory.keep.contains(id) && !candidate.image.projects.iter().any(is_down)
+        });
+        let ids: BTreeSet<String> = waiting.keys().cloned().collect();
         let Ok(engine) = self.engine() else { return };
-        // What a deploy has just pulled isn't in any release yet.
-        if surplus.is_empty() || !self.docker.preparing.is_empty() {
+        let pruning = &mut self.docker.pruning;
+        let is_done = |(of, at): &(BTreeSet<String>, _)| *of == ids && now.since(*at) < PRUNE_AGAIN;
+        if ids.is_empty() || pruning.tried.as_ref().is_some_and(is_done) {
             return;
         }
-        let now = self.clock.now();
-        let is_done = |(of, at): &(BTreeSet<String>, _)| *of == surplus && now.since(*at) < PRUNE_AGAIN;
-        if self.docker.pruned.as_ref().is_some_and(is_done) {
-            return;
-        }
-        self.docker.pruned = Some((surplus, now));
+        // A deploy that gets its images may want one of them. It waits for this, or this is done later.
+        let Ok(alone) = Arc::clone(&pruning.lock).try_write_owned() else { return };
+        pruning.tried = Some((ids, now));
+        let (inbox, waiting) = (self.inbox.clone(), pruning.waiting.clone());
         self.tasks.spawn(async move {
-            let removed = images::prune(engine.client(), &keep, &used).await;
-            for image in removed {
-                tracing::info!(image, "removed the image of a release that is gone");
+            let fates = images::prune(engine.client(), &inventory.keep, &waiting).await;
+            drop(alone);
+            inbox.send(DockerInput::Pruned(fates).into()).await.ok();
+        });
+    }
+
+    /// What became of the images that were to go.
+    pub(super) fn pruned(&mut self, fates: BTreeMap<String, Fate>) {
+        let mut changed = BTreeSet::new();
+        for (id, fate) in fates {
+            if fate == Fate::Later {
+                continue;
+            }
+            if fate == Fate::Gone {
+                tracing::info!(image = id, "removed the image of a release that is gone");
+            }
+            let Some(candidate) = self.docker.pruning.waiting.remove(&id) else { continue };
+            for name in candidate.image.projects {
+                if let Some(project) = self.projects.get_mut(&name) {
+                    project.dealt_with.insert(id.clone());
+                    changed.insert(name);
+                }
+            }
+        }
+        self.keep_dealt_with(changed);
+    }
+
+    /// An image that is needed again, or of which no release tells any more, is dealt with anew.
+    fn forget_dealt_with(&mut self, inventory: &Inventory) {
+        let mut changed = BTreeSet::new();
+        for project in self.projects.values_mut() {
+            let before = project.dealt_with.len();
+            project.dealt_with.retain(|image| inventory.surplus.contains_key(image));
+            if project.dealt_with.len() != before {
+                changed.insert(project.name.clone());
+            }
+        }
+        self.keep_dealt_with(changed);
+    }
+
+    fn keep_dealt_with(&mut self, names: BTreeSet<String>) {
+        let values = names.into_iter().filter_map(|name| {
+            let images: Vec<&str> = self.projects.get(&name)?.dealt_with.iter().map(String::as_str).collect();
+            let value = (!images.is_empty()).then(|| images.join(" "));
+            Some(Change::SetValue { project: name, key: DEALT_WITH.to_owned(), value })
+        });
+        let (changes, store) = (values.collect::<Vec<_>>(), self.store.clone());
+        if changes.is_empty() {
+            return;
+        }
+        self.tasks.spawn(async move {
+            if let Err(error) = store.commit_all(changes).await {
+                let text = "images of old releases may be removed a second time after a restart";
+                tracing::warn!(%error, "{text}: which ones were removed can't be stored");
             }
         });
     }
@@ -106,6 +192,7 @@ impl Driver {
         self.docker.containers.retain(|_, (project, _)| project != name);
         self.docker.rooms.remove(name);
         self.docker.compose_made.remove(name);
+        self.docker.pruning.forget(name);
         if let Some(project) = self.projects.get_mut(name) {
             project.torn_down = true;
         }
