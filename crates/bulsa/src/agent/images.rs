@@ -36,7 +36,7 @@ use futures_util::{StreamExt, stream};
 use tokio::sync::mpsc;
 
 pub use self::{
-    disk::{Space, disk_free},
+    disk::{Space, disk_free, disk_problem},
     progress::Progress,
     prune::{Candidate, Fate, prune},
 };

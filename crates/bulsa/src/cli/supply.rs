@@ -39,7 +39,10 @@ use super::{
     images::{ServiceWord, credentials_for},
 };
 use crate::{
-    agent::docker::{Docker, socket_of},
+    agent::{
+        docker::{Docker, socket_of},
+        images::disk_problem,
+    },
     report::{CommandError, ErrorKind},
 };
 
@@ -159,6 +162,9 @@ async fn build_all<'a>(
         let role = if named.contains(&service.name) { Role::App } else { service.role };
         if !is_due(building, role, container.pull_policy, is_here, is_new) {
             continue;
+        }
+        if let Some(full) = disk_problem(engine.client()).await {
+            return Err(failed(project, full));
         }
         // Services may share an image.
         if !done.contains(&(container.image.as_str(), how)) {

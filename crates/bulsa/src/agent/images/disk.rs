@@ -1,8 +1,10 @@
 //! How much room there is for images and containers.
 //!
-//! Owns: finding the Engine's directory and its file system's free space. Never: decides whether it is enough.
+//! Owns: finding the Engine's directory and its file system's free space, and the words for too little of it. Never:
+//! decides how much is enough; that is [`bulsa_core::room`]'s.
 
 use bollard::Docker;
+use bulsa_core::room::DISK_MIN_BYTES;
 
 use super::ImageProblem;
 
@@ -35,5 +37,21 @@ pub async fn disk_free(docker: &Docker) -> Result<Space, ImageProblem> {
         free: space.f_bavail.saturating_mul(space.f_frsize),
         total: space.f_blocks.saturating_mul(space.f_frsize),
         directory,
+    })
+}
+
+/// Why nothing is pulled, built or begun: a disk that is about to be full. An image or a log more, and everything on it
+/// stops.
+pub async fn disk_problem(docker: &Docker) -> Option<String> {
+    // A remote disk that can't be seen from here is nobody's reason to refuse a deploy.
+    let space = disk_free(docker).await.ok()?;
+    (space.free < DISK_MIN_BYTES).then(|| {
+        format!(
+            "the Docker Engine's disk has {} MiB left in {}: no release is begun on less than {} MiB; make room, for \
+             example with `docker system df` and `docker image prune`",
+            space.free >> 20,
+            space.directory,
+            DISK_MIN_BYTES >> 20
+        )
     })
 }

@@ -10,8 +10,10 @@ use std::{
 use bollard::models::CreateImageInfo;
 use tokio::sync::mpsc;
 
-/// Numbers are sent at most this often for one pull.
-const EVERY: Duration = Duration::from_millis(200);
+/// Numbers are sent at most this often for one pull: each is a line on somebody's terminal.
+const EVERY: Duration = Duration::from_secs(1);
+/// Bytes in a megabyte, as Docker counts them.
+const MEGABYTE: u64 = 1_000_000;
 /// So many layers are added up; Docker allows 127 in an image.
 const LAYERS_MAX: usize = 512;
 /// A note waits this long for a listener.
@@ -59,7 +61,7 @@ impl Teller {
 
     /// Numbers: the next ones come soon.
     pub(super) fn count(&self, sum: Sum) {
-        let text = format!("{} {}", if sum.unpacking { "unpacking" } else { "pulling" }, self.image);
+        let text = sum.words(&self.image);
         let progress = Progress { service: self.services.clone(), text, done: sum.done, total: sum.total };
         // A listener that is behind gets the next ones.
         self.to.try_send(progress).ok();
@@ -75,6 +77,18 @@ pub(super) struct Sum {
     pub(super) unpacking: bool,
 }
 
+impl Sum {
+    fn words(&self, image: &str) -> String {
+        match (self.unpacking, self.done, self.total) {
+            (true, ..) => format!("unpacking {image}"),
+            (false, Some(done), Some(total)) => {
+                format!("pulling {image}: {} of {} MB", done / MEGABYTE, total.div_ceil(MEGABYTE))
+            }
+            _ => format!("pulling {image}"),
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default)]
 struct Layer {
     done: u64,
@@ -86,18 +100,24 @@ struct Layer {
 #[derive(Debug, Default)]
 pub(super) struct Meter {
     layers: BTreeMap<String, Layer>,
-    said: Option<Instant>,
+    said: Option<(Instant, String)>,
 }
 
 impl Meter {
-    /// Takes in one line of the Engine's; gives something when it is time to say so.
+    /// Takes in one line of the Engine's; gives something when it is time to say so, and it is something new.
     pub(super) fn take(&mut self, line: &CreateImageInfo, now: Instant) -> Option<Sum> {
         self.note(line);
-        if self.said.is_some_and(|said| now.duration_since(said) < EVERY) {
+        let said = self.said.as_ref();
+        if said.is_some_and(|(at, _)| now.duration_since(*at) < EVERY) {
             return None;
         }
-        self.said = Some(now);
-        Some(self.sum())
+        let sum = self.sum();
+        let words = sum.words("");
+        if said.is_some_and(|(_, before)| *before == words) {
+            return None;
+        }
+        self.said = Some((now, words));
+        Some(sum)
     }
 
     fn note(&mut self, line: &CreateImageInfo) {
@@ -164,13 +184,26 @@ mod tests {
     }
 
     #[test]
-    fn it_is_not_said_more_often_than_the_limit() {
+    fn news_is_said_with_numbers_and_not_more_often_than_the_limit() {
         let mut meter = Meter::default();
         let start = Instant::now();
-        let json = line(r#"{"status":"Downloading","progressDetail":{"current":5,"total":20},"id":"a"}"#);
-        let said =
-            (0..1000).filter(|at| meter.take(&json, start + Duration::from_millis(*at)).is_some()).count();
-        assert_eq!(said, 5);
+        let said: Vec<String> = (0..3500_u64)
+            .filter_map(|at| {
+                let current = at * 10_000;
+                let progress = format!(r#"{{"current":{current},"total":300000000}}"#);
+                let json = format!(r#"{{"status":"Downloading","progressDetail":{progress},"id":"a"}}"#);
+                meter.take(&line(&json), start + Duration::from_millis(at))
+            })
+            .map(|sum| sum.words("shop:1"))
+            .collect();
+        let all = [0, 10, 20, 30].map(|done| format!("pulling shop:1: {done} of 300 MB"));
+        assert_eq!(said, all);
+        let done = line(r#"{"status":"Download complete","progressDetail":{},"id":"a"}"#);
+        let said: Vec<String> = (5..10)
+            .filter_map(|second| meter.take(&done, start + Duration::from_secs(second)))
+            .map(|sum| sum.words("shop:1"))
+            .collect();
+        assert_eq!(said, ["unpacking shop:1"], "the same is said once");
     }
 
     #[test]

@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE};
 use bollard::{Docker, query_parameters::CreateImageOptionsBuilder};
-use bulsa_core::{image::Reference, wire::credentials::Credentials};
+use bulsa_core::{image::Reference, room::DISK_MIN_BYTES, wire::credentials::Credentials};
 use futures_util::StreamExt;
 use http::HeaderValue;
 use tokio::time::timeout;
 
 use super::{
+    disk::{Space, disk_free},
     progress::{Meter, Teller},
     trouble::Trouble,
 };
@@ -44,8 +45,10 @@ pub(super) async fn pull(docker: &Docker, order: &Order<'_>, teller: &Teller) ->
     if let Some(platform) = order.platform {
         options = options.platform(platform);
     }
-    let docker = with_credentials(docker, order.credentials);
-    let mut lines = docker.create_image(Some(options.build()), None, None);
+    // For how many bytes it was looked whether they find room; more of them are known as layers begin.
+    let mut checked = 0;
+    let asked = with_credentials(docker, order.credentials);
+    let mut lines = asked.create_image(Some(options.build()), None, None);
     let mut meter = Meter::default();
     let mut limit = if order.has_fallback { ANSWER_WITH_FALLBACK } else { ANSWER_WITHOUT };
     loop {
@@ -57,8 +60,33 @@ pub(super) async fn pull(docker: &Docker, order: &Order<'_>, teller: &Teller) ->
         limit = SILENCE_MAX;
         if let Some(sum) = meter.take(&line, Instant::now()) {
             teller.count(sum);
+            if let Some(total) = sum.total.filter(|total| *total > checked) {
+                checked = total;
+                has_room(docker, total.saturating_sub(sum.done.unwrap_or(0))).await?;
+            }
         }
     }
+}
+
+/// Whether so many bytes may come and leave the disk what it needs. Unpacked they take more; how much, nobody knows yet.
+async fn has_room(docker: &Docker, bytes: u64) -> Result<(), Trouble> {
+    // A disk that can't be seen from here is nobody's reason to stop a pull.
+    disk_free(docker).await.map_or(Ok(()), |space| fits(&space, bytes))
+}
+
+fn fits(space: &Space, bytes: u64) -> Result<(), Trouble> {
+    let needed = bytes.saturating_add(DISK_MIN_BYTES);
+    if space.free >= needed {
+        return Ok(());
+    }
+    Err(Trouble::Other(format!(
+        "{} MiB are still to come, and the Docker Engine's disk has {} MiB left in {}, of which {} MiB stay free; make \
+         room, for example with `docker system df` and `docker image prune`",
+        bytes >> 20,
+        space.free >> 20,
+        space.directory,
+        DISK_MIN_BYTES >> 20
+    )))
 }
 
 /// The same Engine, with the credentials in the request.
@@ -87,6 +115,17 @@ fn header(credentials: &Credentials) -> Option<HeaderValue> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pull_that_would_fill_the_disk_is_given_up() {
+        let space = Space { directory: "/images".to_owned(), free: DISK_MIN_BYTES + 10, total: u64::MAX };
+        assert_eq!(fits(&space, 10), Ok(()));
+        let Err(Trouble::Other(why)) = fits(&space, 300 << 20) else { panic!("it fits") };
+        assert!(
+            why.contains("300 MiB are still to come") && why.contains("256 MiB left in /images"),
+            "{why}"
+        );
+    }
 
     #[test]
     fn credentials_are_written_as_the_engine_reads_them() {

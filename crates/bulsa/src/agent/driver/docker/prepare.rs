@@ -11,7 +11,7 @@ use std::{
 
 use bulsa_core::{
     image::{Reference, is_image_id},
-    room::{DISK_MIN_BYTES, Room},
+    room::Room,
     spec::{
         Role, Spec,
         container::{Container, ImageFacts, PullPolicy},
@@ -187,38 +187,37 @@ async fn prepare(
     spec: Spec,
     progress: &mpsc::Sender<Progress>,
 ) -> Result<Spec, Vec<String>> {
+    // Before a pull, and again after it: it may have taken what was there.
+    let full = images::disk_problem(engine.client()).await;
+    if let Some(full) = full.as_ref().filter(|_| !request.plan) {
+        return Err(vec![full.clone()]);
+    }
     let (facts, missing) = resolve_all(engine, request, &spec, progress).await?;
     let mut spec = pin(spec, &facts);
     if request.plan {
         note_missing(&mut spec, &missing);
+        note_once(&mut spec, full);
         return Ok(spec);
     }
-    let mut errors: Vec<String> = disk_problem(engine).await.into_iter().collect();
+    let mut errors: Vec<String> = images::disk_problem(engine.client()).await.into_iter().collect();
     for made in [engine.ensure_networks(&spec).await, engine.ensure_volumes(&spec).await] {
         errors.extend(made.err().into_iter().flatten().map(|error| error.to_string()));
     }
     if errors.is_empty() { Ok(spec) } else { Err(errors) }
 }
 
+/// What a plan says of the whole host stands with its first container.
+fn note_once(spec: &mut Spec, text: Option<String>) {
+    let first = spec.services.values_mut().find_map(|service| service.container.as_mut());
+    if let (Some(container), Some(text)) = (first, text) {
+        container.notes.push(text);
+    }
+}
+
 /// What a project has, what Compose made for it included: its backing services are taken as they are.
 async fn existing(engine: &Docker, project: &str) -> Vec<Found> {
     let all = engine.list().await.unwrap_or_default();
     all.into_iter().filter(|found| found.project == project).collect()
-}
-
-/// A disk that is about to be full: an image or a log more, and everything on it stops.
-async fn disk_problem(engine: &Docker) -> Option<String> {
-    // A remote disk that can't be seen from here is nobody's reason to refuse a deploy.
-    let space = images::disk_free(engine.client()).await.ok()?;
-    (space.free < DISK_MIN_BYTES).then(|| {
-        format!(
-            "the Docker Engine's disk has {} MiB left in {}: no release is begun on less than {} MiB; make room, for \
-             example with `docker system df` and `docker image prune`",
-            space.free >> 20,
-            space.directory,
-            DISK_MIN_BYTES >> 20
-        )
-    })
 }
 
 /// A plan says which images it knows nothing of.
