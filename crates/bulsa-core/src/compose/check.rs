@@ -1,5 +1,6 @@
-//! What no single service can see: dependencies that lead nowhere or in a circle, and ports that clash.
+//! What no single service can see: dependencies that lead nowhere or in a circle, ports and addresses that clash.
 
+mod addresses;
 pub(super) mod docker;
 
 use std::{
@@ -21,6 +22,7 @@ pub(super) fn check(project: &mut Project, diags: &mut Diagnostics) {
     undefined(project, diags);
     cycles(project, diags);
     ports(project, diags);
+    addresses::check(project, diags);
     for service in project.services.values() {
         roles(service, project, diags);
         fixed_port(service, diags);
