@@ -32,6 +32,9 @@ pub enum ReadError {
     /// There is none; fine for an `env_file` that isn't required.
     #[error("there is no such file")]
     NotFound,
+    /// It is there and holds no text: fine for a secret or a config, and this is what is in it.
+    #[error("it doesn't hold text (UTF-8)")]
+    NotText(Vec<u8>),
     /// Anything else, as a sentence.
     #[error("{0}")]
     Other(String),

@@ -117,15 +117,19 @@ fn read(args: &FileArgs, services: &[String], context: &Context<'_>) -> Result<R
         seen.note(&found.directory.join(".env").to_string_lossy(), None);
     }
     for file in &dotenvs {
-        seen.note(&absolute(&file.path, here), Some(&file.text));
+        seen.note(&absolute(&file.path, here), Some(file.text.as_bytes()));
     }
     let mut read = |path: &str| {
-        let text = read_text(Path::new(path)).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => ReadError::NotFound,
-            _ => ReadError::Other(error.to_string()),
-        });
-        seen.note(path, text.as_deref().ok());
-        text
+        let bytes = File::open(path).and_then(read_bytes);
+        seen.note(path, bytes.as_deref().ok());
+        bytes
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => ReadError::NotFound,
+                _ => ReadError::Other(error.to_string()),
+            })
+            .and_then(|bytes| {
+                String::from_utf8(bytes).map_err(|error| ReadError::NotText(error.into_bytes()))
+            })
     };
     let loaded = compose::load(LoadInput {
         here: here.to_string_lossy().into_owned(),
@@ -287,12 +291,17 @@ fn read_text(path: &Path) -> io::Result<String> {
 }
 
 fn read_bounded(from: impl io::Read) -> io::Result<String> {
-    let mut text = String::new();
-    from.take(FILE_MAX_BYTES + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > FILE_MAX_BYTES {
+    let not_text = || io::Error::new(io::ErrorKind::InvalidData, "it doesn't hold text (UTF-8)");
+    String::from_utf8(read_bytes(from)?).map_err(|_| not_text())
+}
+
+fn read_bytes(from: impl io::Read) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    from.take(FILE_MAX_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > FILE_MAX_BYTES {
         return Err(io::Error::other(format!("it is longer than {} MiB", FILE_MAX_BYTES >> 20)));
     }
-    Ok(text)
+    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -35,9 +35,9 @@ pub(super) struct Seen(BTreeMap<String, Option<String>>);
 
 impl Seen {
     /// A file was read, or isn't there.
-    pub(super) fn note(&mut self, path: &str, text: Option<&str>) {
+    pub(super) fn note(&mut self, path: &str, content: Option<&[u8]>) {
         if self.0.len() < SOURCES_MAX {
-            self.0.insert(path.to_owned(), text.map(|text| fingerprint(text.as_bytes())));
+            self.0.insert(path.to_owned(), content.map(fingerprint));
         }
     }
 
@@ -193,7 +193,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
         let mut seen = Seen::default();
-        seen.note(&path("secret"), Some("hush"));
+        seen.note(&path("secret"), Some(b"hush"));
         seen.note(&path(".env"), None);
         let file = compose::SourceFile { path: "compose.yaml".to_owned(), text: "services:".to_owned() };
         let sources = seen.with(&[file], dir.path());

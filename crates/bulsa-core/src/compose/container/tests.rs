@@ -1,7 +1,7 @@
 use serde_json::Value;
 
 use crate::{
-    compose::tests::Shop,
+    compose::{self, LoadInput, ReadError, SourceFile, tests::Shop},
     spec::{Handover, Rolling, Spec},
 };
 
@@ -92,6 +92,20 @@ fn mistakes_stand_at_their_place() {
             eprintln!("@@ {lines}\n  WANT {expected}\n  GOT {found:#?}");
         }
     }
+}
+
+#[test]
+fn a_secret_need_not_be_text_and_an_env_file_must() {
+    let load = |text: &str| {
+        let files = vec![SourceFile { path: "compose.yaml".to_owned(), text: text.to_owned() }];
+        let mut read = |_: &str| Err(ReadError::NotText(vec![0, 159, 255]));
+        compose::load(LoadInput::new(files, "/srv/shop", &mut read))
+    };
+    let loaded = load("services:\n  web: {image: shop, secrets: [s]}\nsecrets:\n  s: {file: key.der}\n");
+    let spec = loaded.spec.expect("it is right");
+    assert_eq!(spec.services["web"].container.as_ref().unwrap().files[0].content, [0, 159, 255]);
+    let loaded = load("services:\n  web: {image: shop, env_file: web.env}\n");
+    assert!(loaded.diagnostics.to_string().contains("it doesn't hold text"), "{}", loaded.diagnostics);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::{
         diagnostic::{Diagnostic, Diagnostics, Pos},
         model::{Docker, Grant, GrantKind, Project},
         paths, read,
-        service::Context,
+        service::{Context, ReadError},
         tree::{Entry, Node},
     },
     values::{self, fields},
@@ -193,7 +193,7 @@ fn file(
     Some(FileGrant {
         name: grant.source.clone(),
         target: paths::join(directory, target),
-        content: content.into_bytes(),
+        content,
         uid: grant.uid.clone(),
         gid: grant.gid.clone(),
         mode: grant.mode,
@@ -205,7 +205,7 @@ fn content(
     grant: &Grant,
     context: &mut Context<'_, '_>,
     diags: &mut Diagnostics,
-) -> Option<String> {
+) -> Option<Vec<u8>> {
     let (what, key) = match grant.kind {
         GrantKind::Secret => ("secrets", &grant.source),
         GrantKind::Config => ("configs", &grant.source),
@@ -221,11 +221,12 @@ fn content(
     if let Some((file, pos)) = &source.file {
         let full = paths::join(context.project_dir, file);
         return match (context.read)(&full) {
-            Ok(text) => Some(text),
+            Ok(text) => Some(text.into_bytes()),
+            Err(ReadError::NotText(bytes)) => Some(bytes),
             Err(error) => {
                 diags.push(
                     Diagnostic::error(pos, format!("{what}.{key}: can't read {full}: {error}"))
-                        .hint("the file must be there, and hold text, when the project is read")
+                        .hint("the file must be there when the project is read")
                         .about_this_host(),
                 );
                 None
@@ -241,9 +242,9 @@ fn content(
                     .about_this_host(),
             );
         }
-        return value;
+        return value.map(String::into_bytes);
     }
-    source.content.clone()
+    source.content.clone().map(String::into_bytes)
 }
 
 /// A builder reads the file itself.
