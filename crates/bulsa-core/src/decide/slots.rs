@@ -14,7 +14,7 @@ use super::{
     humans::is_all_away,
     observed::{Observed, Replica, ReplicaPhase, SlotHistory},
     table::TUNNEL_CLOSE_MARGIN,
-    wanted::{Apart, Want},
+    wanted::{WaitsFor, Want},
 };
 use crate::{
     health::Verdict,
@@ -290,7 +290,7 @@ pub(super) fn start(
 ) {
     for (slot, cause) in &verdicts.needs {
         let Some(want) = wanted.get(slot) else { continue };
-        if want.exclusive && has_rival(slot, observed) || has_predecessor(slot, want.apart, observed) {
+        if want.exclusive && has_rival(slot, observed) || has_predecessor(slot, want.waits_for, observed) {
             continue; // the engine's word that it is gone wakes us
         }
         if observed.in_slot(slot).count() >= SLOT_REPLICAS_MAX {
@@ -326,11 +326,11 @@ fn has_rival(slot: &Slot, observed: &Observed) -> bool {
 }
 
 /// Whether another release still has a replica that this slot waits for.
-fn has_predecessor(slot: &Slot, apart: Apart, observed: &Observed) -> bool {
-    let is_waited_for = |id: &ReplicaId| match apart {
-        Apart::FromNone => false,
-        Apart::FromSameNumber => id.ordinal == slot.ordinal,
-        Apart::FromAll => true,
+fn has_predecessor(slot: &Slot, waits_for: WaitsFor, observed: &Observed) -> bool {
+    let is_waited_for = |id: &ReplicaId| match waits_for {
+        WaitsFor::None => false,
+        WaitsFor::SameNumber => id.ordinal == slot.ordinal,
+        WaitsFor::All => true,
     };
     let mut others =
         observed.replicas().filter(|(id, _)| id.service == slot.service && id.release != slot.release);

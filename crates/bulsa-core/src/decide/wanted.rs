@@ -26,18 +26,18 @@ pub(super) struct Want<'a> {
     /// Two replicas of this service must never run side by side, be it in one slot or in two releases.
     pub(super) exclusive: bool,
     /// Which replicas of other releases must be gone first.
-    pub(super) apart: Apart,
+    pub(super) waits_for: WaitsFor,
 }
 
 /// Which replicas of a service's other releases a slot waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Apart {
+pub(super) enum WaitsFor {
     /// None.
-    FromNone,
+    None,
     /// That of the same number, which this one replaces.
-    FromSameNumber,
+    SameNumber,
     /// All.
-    FromAll,
+    All,
 }
 
 /// The slots that should be filled, with what. Those that a human emptied are not among them.
@@ -137,7 +137,7 @@ fn want<'a>(
     let is_warm = matches!(desired.releases.get(&id).map(|r| r.state), Some(ReleaseState::Warm { .. }));
     let exclusive =
         service.handover == Handover::StopFirst || matches!(service.role, Role::Shared | Role::Job);
-    let apart = apart(desired, observed, service);
+    let waits_for = waits_for(desired, observed, service);
     let restart = desired.wish(&service.name).restart.filter(|_| !is_warm && service.role != Role::Job);
     let step = desired.roll_step(&service.name).filter(|_| service.role != Role::Shared);
     let is_candidate = desired.candidate().is_some_and(|(candidate, _)| candidate == id);
@@ -150,23 +150,23 @@ fn want<'a>(
         // The live release's word on a `shared` service goes before the candidate's: a deploy never touches it.
         let is_live = desired.live == Some(id);
         if is_live || !wanted.contains_key(&slot) {
-            wanted.insert(slot, Want { service, restart, exclusive, apart });
+            wanted.insert(slot, Want { service, restart, exclusive, waits_for });
         }
     }
 }
 
 /// What the service says itself, and what that of a release says which was given up: the one before it comes back as it
 /// went.
-fn apart(desired: &Desired, observed: &Observed, service: &Service) -> Apart {
+fn waits_for(desired: &Desired, observed: &Observed, service: &Service) -> WaitsFor {
     let says = |service: &Service| match service.handover {
-        Handover::StopFirst => Apart::FromAll,
-        Handover::Rolling(how) if how.stop_first => Apart::FromSameNumber,
-        Handover::Rolling(_) | Handover::Overlap => Apart::FromNone,
+        Handover::StopFirst => WaitsFor::All,
+        Handover::Rolling(how) if how.stop_first => WaitsFor::SameNumber,
+        Handover::Rolling(_) | Handover::Overlap => WaitsFor::None,
     };
     let is_given_up = |id: &ReleaseId| desired.is_given_up(*id);
     let running = observed.replicas().filter(|(id, _)| id.service == service.name).map(|(id, _)| id.release);
     let given_up = running.filter(is_given_up).filter_map(|id| desired.service(id, &service.name));
-    given_up.map(says).fold(says(service), Apart::max)
+    given_up.map(says).fold(says(service), WaitsFor::max)
 }
 
 /// The candidate's services that can't pass their gate before the exchange of what is `stop_first` or rolling: those

@@ -133,6 +133,32 @@ fn note_anonymous(service: &mut Service) {
     }
 }
 
+impl Service {
+    /// The paths of this host that it mounts, and where in the container, for people.
+    #[must_use]
+    pub fn binds(&self) -> Vec<String> {
+        let mounts = self.container.iter().flat_map(|container| &container.mounts);
+        mounts
+            .filter_map(|mount| match &mount.source {
+                MountSource::Bind { path, .. } => Some(format!("{path} at {}", mount.target)),
+                _ => None,
+            })
+            .collect()
+    }
+}
+
+/// What lies on the host is no part of a release: both releases see it as it is, and no rollback brings it back.
+pub(crate) fn note_binds(service: &mut Service) {
+    let binds = service.binds();
+    if let Some(container) = service.container.as_mut().filter(|_| !binds.is_empty()) {
+        let text = format!(
+            "no part of a release, both of them see it as it is now, and no rollback brings it back: {}",
+            binds.join(", ")
+        );
+        note(container, text);
+    }
+}
+
 /// An app's replicas can't all have one name: it becomes a further name on the networks, where Bulsa answers for it.
 pub(crate) fn settle_container_name(service: &mut Service) {
     let Some(container) = service.container.as_mut().filter(|_| service.role == Role::App) else { return };

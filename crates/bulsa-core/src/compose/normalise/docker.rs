@@ -66,6 +66,7 @@ pub(super) fn service(
     it.probe = probe_of(service, &it);
     it.gate_timeout = service.bulsa.gate_timeout.unwrap_or(GATE_TIMEOUT).max(probe::needed(&it.probe));
     rules::settle_container_name(&mut it);
+    rules::note_binds(&mut it);
     match service.bulsa.handover {
         Some(handover) => it.handover = handover,
         None => settle_handover(&mut it, docker.update),

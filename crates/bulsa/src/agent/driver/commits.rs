@@ -243,6 +243,7 @@ impl Driver {
         };
         self.tell(name, "deploy.started", None, format!("deployment {}: {what}", deployment.id));
         self.progress(name, ProgressKind::Step, what);
+        self.narrate_binds(name, deployment);
     }
 
     /// Why a release was given up: what its replicas' probes and logs said last, and what still serves.

@@ -7,6 +7,7 @@ use std::{collections::BTreeSet, path::PathBuf};
 use bulsa_core::{
     decide::{Deployment, Kind},
     ids::{ReleaseId, ReplicaId},
+    spec::Service,
     wire::api::{
         DEPLOYMENTS_SHOWN_MAX, DeployKind, DeploymentView, Event, Finished, Outcome, PROGRESS_LINES_MAX,
         ProgressKind, ProgressV1,
@@ -102,6 +103,23 @@ impl Driver {
             "done".clone_into(&mut view.phase);
             let reason = (!reason.is_empty()).then(|| reason.to_owned());
             view.finished = Some(Finished { at_ms, outcome, exit_code, reason });
+        }
+    }
+
+    /// A rollback says what it doesn't bring back.
+    pub(super) fn narrate_binds(&mut self, name: &str, deployment: &Deployment) {
+        let release = self.projects.get(name).and_then(|p| p.desired.releases.get(&deployment.candidate));
+        let Some(spec) = release.map(|release| &release.spec).filter(|_| deployment.kind == Kind::Rollback)
+        else {
+            return;
+        };
+        let binds: BTreeSet<String> = spec.services.values().flat_map(Service::binds).collect();
+        if !binds.is_empty() {
+            let binds = binds.into_iter().collect::<Vec<_>>().join(", ");
+            let text = format!(
+                "what is mounted from this host is no part of a release and stays as it is now: {binds}"
+            );
+            self.progress(name, ProgressKind::Line, text);
         }
     }
 
