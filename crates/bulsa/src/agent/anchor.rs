@@ -5,8 +5,12 @@
 //! moved from one container to another. So the name belongs to an anchor, which never changes, and the proxy listens in
 //! the anchor's network namespace.
 //!
-//! Owns: the anchor's image (`image`), making and finding anchors, and opening listening sockets in their namespaces
-//! ([`netns`]). Never: routes anything; puts a name on an address that isn't the anchor's.
+//! An anchor is told by its labels, never by its name: somebody else's container may have that. One that runs isn't
+//! replaced when the names change, but joined to what it lacks: its address, which clients remember, stays.
+//!
+//! Owns: the anchor's image (`image`), making and finding anchors (`found`, `address`), and opening listening sockets in
+//! their namespaces ([`netns`]). Never: routes anything; puts a name on an address that isn't the anchor's; touches a
+//! container that isn't an anchor of this daemon's.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -17,26 +21,30 @@ use bollard::{
     Docker,
     errors::Error,
     models::{
-        ContainerCreateBody, EndpointIpamConfig, EndpointSettings, HostConfig, NetworkConnectRequest,
+        ContainerCreateBody, EndpointSettings, HostConfig, NetworkConnectRequest, NetworkDisconnectRequest,
         NetworkingConfig, RestartPolicy, RestartPolicyNameEnum,
     },
     query_parameters::{CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder},
 };
 use bulsa_core::spec::{Service, Spec};
-use ipnet::Ipv4Net;
-use sha2::{Digest, Sha256};
 
+use self::found::Found;
+use super::docker::label;
+
+mod address;
+mod found;
 mod image;
 pub mod netns;
 
-/// The label that says whose daemon's an anchor is.
-const OWNER: &str = "bulsa.owner";
-/// The label with its project.
-const PROJECT: &str = "bulsa.project";
 /// The label with the service whose name it carries.
 const SERVICE: &str = "bulsa.anchor";
-/// The label with a hash of what it was made from.
-const HASH: &str = "bulsa.anchor.hash";
+
+/// So many names are tried for an anchor: the usual one may be somebody else's.
+const NAMES_MAX: usize = 5;
+
+/// So many addresses are tried for an anchor, before it is made without a fixed one: what has an address and doesn't
+/// run isn't listed by the Engine.
+const ADDRESSES_MAX: usize = 3;
 
 /// Why an anchor can't be had.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +58,17 @@ pub enum AnchorError {
         what: &'static str,
         /// Why not.
         source: Error,
+    },
+    /// Others have the names that its container may have.
+    #[error(
+        "the name `{service}` can't be served inside the project's networks: other containers are named {names}, as \
+         its anchor would be; remove or rename one of them (`docker rename`)"
+    )]
+    NamesTaken {
+        /// The service.
+        service: String,
+        /// The names.
+        names: String,
     },
     /// It was started, and doesn't run.
     #[error(
@@ -76,193 +95,284 @@ pub struct Anchor {
     pub addresses: Vec<Ipv4Addr>,
 }
 
-/// The names that an anchor carries on one network.
+/// What an anchor is to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    project: String,
+    service: String,
+    /// By the Engine's name of the network.
+    networks: BTreeMap<String, Place>,
+}
+
+/// An anchor's place in one network.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Place {
+    /// The names that it carries there.
+    names: BTreeSet<String>,
+    /// Names of other services there: it must not carry them.
+    others: BTreeSet<String>,
+    /// Addresses that the file gives to others.
+    reserved: BTreeSet<Ipv4Addr>,
+}
+
+impl Wanted {
+    /// The anchor of a service that is in several releases at once: it serves what any of them calls it.
+    #[must_use]
+    pub fn of(project: &str, service: &str, specs: &[&Spec]) -> Self {
+        let mut networks: BTreeMap<String, Place> = BTreeMap::new();
+        for spec in specs {
+            let own = spec.services.get(service).and_then(|service| service.container.as_deref());
+            for key in own.into_iter().flat_map(|container| container.networks.keys()) {
+                let Some(network) = spec.networks.get(key) else { continue };
+                let place = networks.entry(network.name.clone()).or_default();
+                for other in spec.services.values() {
+                    let attachment = other.container.as_deref().and_then(|one| one.networks.get(key));
+                    place.reserved.extend(attachment.and_then(|attachment| attachment.ipv4));
+                    let to = if other.name == service { &mut place.names } else { &mut place.others };
+                    to.extend(names(other, key));
+                }
+            }
+        }
+        for place in networks.values_mut() {
+            let names = &place.names;
+            place.others.retain(|name| !names.contains(name));
+        }
+        Self { project: project.to_owned(), service: service.to_owned(), networks }
+    }
+
+    /// The names that its container may have, in order of preference.
+    fn container_names(&self) -> Vec<String> {
+        let first = format!("{}-{}-anchor", self.project, self.service);
+        let further: Vec<_> = (2..=NAMES_MAX).map(|number| format!("{first}-{number}")).collect();
+        std::iter::once(first).chain(further).collect()
+    }
+
+    fn failed(&self, what: &'static str) -> impl FnOnce(Error) -> AnchorError {
+        let service = self.service.clone();
+        move |source| AnchorError::Engine { service, what, source }
+    }
+}
+
+/// The names that a service has on one of its networks.
 fn names(service: &Service, network: &str) -> Vec<String> {
     let Some(container) = service.container.as_deref() else { return Vec::new() };
+    let Some(joined) = container.networks.get(network) else { return Vec::new() };
     let own = [Some(service.name.clone()), container.container_name.clone()];
-    let further = container.networks.get(network).map(|joined| joined.aliases.clone()).unwrap_or_default();
-    let all: BTreeSet<String> = own.into_iter().flatten().chain(further).collect();
-    all.into_iter().collect()
+    own.into_iter().flatten().chain(joined.aliases.iter().cloned()).collect()
 }
 
-/// What an anchor is made from, as a short text; another one means another anchor.
-fn fingerprint(service: &Service, spec: &Spec) -> String {
-    let mut hash = Sha256::new();
-    let networks = service.container.iter().flat_map(|container| container.networks.keys());
-    for network in networks {
-        let name = spec.networks.get(network).map_or(network.as_str(), |known| known.name.as_str());
-        hash.update(name);
-        for alias in names(service, network) {
-            hash.update([0]);
-            hash.update(alias);
+/// What an anchor that is there lacks.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Lacks {
+    /// Networks to join.
+    join: BTreeSet<String>,
+    /// Networks to join again, with other names. Its sockets stay open over that; its name is gone for a moment.
+    again: BTreeSet<String>,
+    /// Networks to leave.
+    leave: BTreeSet<String>,
+}
+
+fn lacks(found: &Found, wanted: &Wanted) -> Lacks {
+    let mut lacks = Lacks::default();
+    for (network, place) in &wanted.networks {
+        match found.networks.get(network) {
+            None => drop(lacks.join.insert(network.clone())),
+            // A name too many still means this service, as long as it isn't another one's.
+            Some(joined)
+                if place.names.is_subset(&joined.names) && place.others.is_disjoint(&joined.names) => {}
+            Some(_) => drop(lacks.again.insert(network.clone())),
         }
-        hash.update([1]);
     }
-    hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    let surplus = found.networks.keys().filter(|network| !wanted.networks.contains_key(*network));
+    lacks.leave.extend(surplus.cloned());
+    lacks
 }
 
-/// Makes sure that a service's anchor runs and is as the spec wants it.
+/// Makes sure that a service's anchor runs and is as it is wanted.
 ///
 /// # Errors
-/// What the Engine refused.
-pub async fn ensure(
-    engine: &Docker,
-    owner: &str,
-    service: &Service,
-    spec: &Spec,
-) -> Result<Anchor, AnchorError> {
-    let failed = |what| move |source| AnchorError::Engine { service: service.name.clone(), what, source };
-    let (name, hash) = (container_name(spec, service), fingerprint(service, spec));
+/// What the Engine refused. One that ran before still does.
+pub async fn ensure(engine: &Docker, owner: &str, wanted: &Wanted) -> Result<Anchor, AnchorError> {
+    let looking = "looking for its anchor";
+    let all =
+        found::all(engine, owner, &wanted.project, &wanted.service).await.map_err(wanted.failed(looking))?;
+    let mut all = all.into_iter();
     let mut former = BTreeMap::new();
-    if let Some(found) = inspect(engine, &name).await.map_err(failed("looking for its anchor"))? {
-        if found.is(owner, &hash) {
-            if found.anchor.is_none() {
-                engine.start_container(&name, None).await.map_err(failed("starting its anchor"))?;
-            }
-            return running(engine, &name, service).await;
+    if let Some(first) = all.next() {
+        for surplus in all {
+            remove_one(engine, &surplus.id).await.map_err(wanted.failed("removing a second anchor of it"))?;
+        }
+        match adapt(engine, &first, wanted).await {
+            Ok(()) => return running(engine, &first.id, wanted).await,
+            Err(error) if first.anchor.is_some() => return Err(wanted.failed("changing its anchor")(error)),
+            // One that can't be started is no loss.
+            Err(error) => tracing::info!(%error, anchor = first.id, "an anchor is made anew"),
         }
         // Clients remember the address for ten minutes: the new anchor gets it again.
-        former = found.addresses;
-        let options = RemoveContainerOptionsBuilder::new().force(true).build();
-        engine.remove_container(&name, Some(options)).await.map_err(failed("replacing its anchor"))?;
+        former = first.networks.into_iter().filter_map(|(name, one)| Some((name, one.address?))).collect();
+        remove_one(engine, &first.id).await.map_err(wanted.failed("replacing its anchor"))?;
     }
-    let image = image::ensure(engine).await.map_err(failed("making the anchors' image"))?;
-    let attachments =
-        attachments(engine, service, spec, &former).await.map_err(failed("reading its networks"))?;
-    let labels = [(OWNER, owner), (PROJECT, &spec.project), (SERVICE, &service.name), (HASH, &hash)];
-    create(engine, &name, image, attachments, labels).await.map_err(failed("making its anchor"))?;
-    running(engine, &name, service).await
+    let image = image::ensure(engine).await.map_err(wanted.failed("making the anchors' image"))?;
+    for attempt in 0..=ADDRESSES_MAX {
+        let places =
+            places(engine, wanted, &former, attempt).await.map_err(wanted.failed("reading its networks"))?;
+        match create(engine, owner, wanted, &image, places).await {
+            Ok(Some(id)) => return running(engine, &id, wanted).await,
+            Ok(None) => break,
+            Err(error) if address::is_taken(&error) && attempt < ADDRESSES_MAX => {}
+            Err(error) => return Err(wanted.failed("making its anchor")(error)),
+        }
+    }
+    Err(AnchorError::NamesTaken {
+        service: wanted.service.clone(),
+        names: wanted.container_names().join(", "),
+    })
 }
 
-fn container_name(spec: &Spec, service: &Service) -> String {
-    format!("{}-{}-anchor", spec.project, service.name)
+/// Gives an anchor what it lacks, and has it run.
+async fn adapt(engine: &Docker, found: &Found, wanted: &Wanted) -> Result<(), Error> {
+    let lacks = lacks(found, wanted);
+    for network in lacks.join.iter().chain(&lacks.again) {
+        let Some(place) = wanted.networks.get(network) else { continue };
+        let former = found.networks.get(network).and_then(|joined| joined.address);
+        let free = address::free(engine, network, former, &place.reserved, Some(&found.id)).await?;
+        if lacks.again.contains(network) {
+            leave(engine, &found.id, network).await?;
+        }
+        for attempt in 0..=ADDRESSES_MAX {
+            let endpoint = endpoint(place, free.get(attempt).copied().filter(|_| attempt < ADDRESSES_MAX));
+            match connect(engine, &found.id, network, endpoint).await {
+                Ok(()) => break,
+                Err(error) if address::is_taken(&error) && attempt < ADDRESSES_MAX => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    for network in &lacks.leave {
+        leave(engine, &found.id, network).await?;
+    }
+    if found.anchor.is_none() {
+        engine.start_container(&found.id, None).await?;
+    }
+    Ok(())
 }
 
+async fn connect(
+    engine: &Docker,
+    container: &str,
+    network: &str,
+    endpoint: EndpointSettings,
+) -> Result<(), Error> {
+    let request = NetworkConnectRequest { container: container.to_owned(), endpoint_config: Some(endpoint) };
+    engine.connect_network(network, request).await
+}
+
+async fn leave(engine: &Docker, container: &str, network: &str) -> Result<(), Error> {
+    let request = NetworkDisconnectRequest { container: container.to_owned(), force: Some(true) };
+    match engine.disconnect_network(network, request).await {
+        // The network is gone, or somebody was faster.
+        Err(Error::DockerResponseServerError { status_code: 404, .. }) => Ok(()),
+        done => done,
+    }
+}
+
+/// Makes and starts an anchor under the first of its names that is free; `None`: none is.
 async fn create(
     engine: &Docker,
-    name: &str,
-    image: String,
-    mut attachments: BTreeMap<String, EndpointSettings>,
-    labels: [(&str, &str); 4],
-) -> Result<(), Error> {
+    owner: &str,
+    wanted: &Wanted,
+    image: &str,
+    mut places: BTreeMap<String, EndpointSettings>,
+) -> Result<Option<String>, Error> {
+    let labels = [(label::OWNER, owner), (label::PROJECT, &wanted.project), (SERVICE, &wanted.service)];
     let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
     // Engines before 25 take one network at creation; the others are joined before the start.
-    let first = attachments.pop_first();
+    let first = places.pop_first();
     let body = ContainerCreateBody {
-        image: Some(image),
+        image: Some(image.to_owned()),
         labels: Some(labels),
         stop_signal: Some("SIGKILL".to_owned()),
-        host_config: Some(HostConfig {
-            network_mode: first.as_ref().map(|(network, _)| network.clone()),
-            restart_policy: Some(RestartPolicy {
-                name: Some(RestartPolicyNameEnum::ALWAYS),
-                maximum_retry_count: None,
-            }),
-            cap_drop: Some(vec!["ALL".to_owned()]),
-            readonly_rootfs: Some(true),
-            log_config: Some(bollard::models::HostConfigLogConfig {
-                typ: Some("none".to_owned()),
-                config: None,
-            }),
-            ..HostConfig::default()
-        }),
+        host_config: Some(host_config(first.as_ref().map(|(network, _)| network.clone()))),
         networking_config: first.map(|(network, endpoint)| NetworkingConfig {
             endpoints_config: Some(HashMap::from([(network, endpoint)])),
         }),
         ..ContainerCreateBody::default()
     };
-    let options = CreateContainerOptionsBuilder::new().name(name).build();
-    let made = engine.create_container(Some(options), body).await?;
-    let joined = async {
-        for (network, endpoint) in attachments {
-            let request =
-                NetworkConnectRequest { container: made.id.clone(), endpoint_config: Some(endpoint) };
-            engine.connect_network(&network, request).await?;
+    let mut made = None;
+    for name in wanted.container_names() {
+        let options = CreateContainerOptionsBuilder::new().name(&name).build();
+        match engine.create_container(Some(options), body.clone()).await {
+            Ok(answer) => {
+                made = Some(answer.id);
+                break;
+            }
+            Err(Error::DockerResponseServerError { status_code: 409, message })
+                if message.contains("already in use") => {}
+            Err(error) => return Err(error),
         }
-        engine.start_container(&made.id, None).await
+    }
+    let Some(id) = made else { return Ok(None) };
+    let joined = async {
+        for (network, endpoint) in places {
+            connect(engine, &id, &network, endpoint).await?;
+        }
+        engine.start_container(&id, None).await
     };
-    let done = joined.await;
-    if done.is_err() {
+    if let Err(error) = joined.await {
         // Half an anchor is worse than none; the error that made it half is what counts.
-        let options = RemoveContainerOptionsBuilder::new().force(true).build();
-        drop(engine.remove_container(&made.id, Some(options)).await);
+        drop(remove_one(engine, &id).await);
+        return Err(error);
     }
-    done
+    Ok(Some(id))
 }
 
-/// How the anchor joins each network of its service: with its names, and a fixed address where the network has room for
-/// one that we know.
-async fn attachments(
+fn host_config(network: Option<String>) -> HostConfig {
+    HostConfig {
+        network_mode: network,
+        restart_policy: Some(RestartPolicy {
+            name: Some(RestartPolicyNameEnum::ALWAYS),
+            maximum_retry_count: None,
+        }),
+        cap_drop: Some(vec!["ALL".to_owned()]),
+        readonly_rootfs: Some(true),
+        log_config: Some(bollard::models::HostConfigLogConfig { typ: Some("none".to_owned()), config: None }),
+        ..HostConfig::default()
+    }
+}
+
+/// How a new anchor joins each of its networks: with its names, and a fixed address where there is one to be had.
+async fn places(
     engine: &Docker,
-    service: &Service,
-    spec: &Spec,
+    wanted: &Wanted,
     former: &BTreeMap<String, Ipv4Addr>,
+    attempt: usize,
 ) -> Result<BTreeMap<String, EndpointSettings>, Error> {
-    let mut attachments = BTreeMap::new();
-    let networks = service.container.iter().flat_map(|container| container.networks.keys());
-    for key in networks {
-        let Some(network) = spec.networks.get(key) else { continue };
-        let fixed = fixed_address(engine, &network.name, former.get(&network.name).copied()).await?;
-        let endpoint = EndpointSettings {
-            aliases: Some(names(service, key)),
-            ipam_config: fixed.map(|address| EndpointIpamConfig {
-                ipv4_address: Some(address.to_string()),
-                ..EndpointIpamConfig::default()
-            }),
-            ..EndpointSettings::default()
-        };
-        attachments.insert(network.name.clone(), endpoint);
+    let mut all = BTreeMap::new();
+    for (network, place) in &wanted.networks {
+        let free =
+            address::free(engine, network, former.get(network).copied(), &place.reserved, None).await?;
+        let fixed = free.get(attempt).copied().filter(|_| attempt < ADDRESSES_MAX);
+        all.insert(network.clone(), endpoint(place, fixed));
     }
-    Ok(attachments)
+    Ok(all)
 }
 
-/// A free address at the far end of a network that has a configured subnet (the Engine refuses one on any other).
-async fn fixed_address(
-    engine: &Docker,
-    network: &str,
-    former: Option<Ipv4Addr>,
-) -> Result<Option<Ipv4Addr>, Error> {
-    let inspected = engine.inspect_network(network, None).await?;
-    let is_ours = inspected.labels.as_ref().is_some_and(|labels| labels.contains_key(OWNER));
-    let config = inspected.ipam.and_then(|ipam| ipam.config).unwrap_or_default();
-    let subnet = config.iter().find_map(|one| one.subnet.as_deref()?.parse::<Ipv4Net>().ok());
-    let Some(subnet) = subnet.filter(|_| is_ours) else { return Ok(None) };
-    let mut taken: BTreeSet<Ipv4Addr> =
-        config.iter().filter_map(|one| one.gateway.as_deref()?.parse().ok()).collect();
-    let endpoints = inspected.containers.unwrap_or_default();
-    let addresses = endpoints.values().filter_map(|one| one.ipv4_address.as_deref());
-    taken.extend(addresses.filter_map(|text| Some(text.parse::<Ipv4Net>().ok()?.addr())));
-    if let Some(former) = former.filter(|former| subnet.contains(former) && !taken.contains(former)) {
-        return Ok(Some(former));
-    }
-    let last = u32::from(subnet.broadcast());
-    let first = u32::from(subnet.network()) + 1;
-    Ok((first..last).rev().map(Ipv4Addr::from).find(|address| !taken.contains(address)))
-}
-
-/// An anchor's container as it was found.
-struct Found {
-    owner: Option<String>,
-    hash: Option<String>,
-    /// By network.
-    addresses: BTreeMap<String, Ipv4Addr>,
-    /// `None` while it doesn't run.
-    anchor: Option<Anchor>,
-}
-
-impl Found {
-    fn is(&self, owner: &str, hash: &str) -> bool {
-        self.owner.as_deref() == Some(owner) && self.hash.as_deref() == Some(hash)
+fn endpoint(place: &Place, fixed: Option<Ipv4Addr>) -> EndpointSettings {
+    EndpointSettings {
+        aliases: Some(place.names.iter().cloned().collect()),
+        ipam_config: fixed.map(|address| bollard::models::EndpointIpamConfig {
+            ipv4_address: Some(address.to_string()),
+            ..bollard::models::EndpointIpamConfig::default()
+        }),
+        ..EndpointSettings::default()
     }
 }
 
-async fn running(engine: &Docker, name: &str, service: &Service) -> Result<Anchor, AnchorError> {
-    let failed =
-        |source| AnchorError::Engine { service: service.name.clone(), what: "looking at its anchor", source };
-    let found = inspect(engine, name).await.map_err(failed)?;
-    found
-        .and_then(|found| found.anchor)
-        .ok_or_else(|| AnchorError::NotRunning { service: service.name.clone() })
+async fn running(engine: &Docker, container: &str, wanted: &Wanted) -> Result<Anchor, AnchorError> {
+    find(engine, container)
+        .await
+        .map_err(wanted.failed("looking at its anchor"))?
+        .ok_or_else(|| AnchorError::NotRunning { service: wanted.service.clone() })
 }
 
 /// The anchor of this container, if it is one and runs.
@@ -270,44 +380,14 @@ async fn running(engine: &Docker, name: &str, service: &Service) -> Result<Ancho
 /// # Errors
 /// When the Engine doesn't answer.
 pub async fn find(engine: &Docker, container: &str) -> Result<Option<Anchor>, Error> {
-    Ok(inspect(engine, container).await?.and_then(|found| found.anchor))
-}
-
-async fn inspect(engine: &Docker, name: &str) -> Result<Option<Found>, Error> {
-    let inspected = match engine.inspect_container(name, None).await {
-        Ok(inspected) => inspected,
-        Err(Error::DockerResponseServerError { status_code: 404, .. }) => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let labels = inspected.config.and_then(|config| config.labels).unwrap_or_default();
-    let networks = inspected.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
-    let addresses: BTreeMap<String, Ipv4Addr> = networks
-        .into_iter()
-        .filter_map(|(network, endpoint)| {
-            let given = endpoint.ip_address.filter(|text| !text.is_empty());
-            let wanted = endpoint.ipam_config.and_then(|config| config.ipv4_address);
-            Some((network, given.or(wanted)?.parse().ok()?))
-        })
-        .collect();
-    let state = inspected.state.unwrap_or_default();
-    let pid = state.pid.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0);
-    let anchor = pid.filter(|_| state.running == Some(true)).and_then(|pid| {
-        Some(Anchor {
-            project: labels.get(PROJECT)?.clone(),
-            service: labels.get(SERVICE)?.clone(),
-            container: inspected.id?,
-            pid,
-            addresses: addresses.values().copied().collect(),
-        })
-    });
-    let (owner, hash) = (labels.get(OWNER).cloned(), labels.get(HASH).cloned());
-    Ok(Some(Found { owner, hash, addresses, anchor }))
+    Ok(found::inspect(engine, container).await?.and_then(|found| found.anchor))
 }
 
 /// Whose name a container carries, if its labels say that it is an anchor.
 #[must_use]
 pub fn service_of(labels: &BTreeMap<String, String>) -> Option<&str> {
-    labels.get(SERVICE).map(String::as_str)
+    // What has a replica's label is a replica, whatever its file says.
+    labels.get(SERVICE).filter(|_| !labels.contains_key(label::REPLICA)).map(String::as_str)
 }
 
 /// Removes the anchors of a project, except those of the services in `keep`.
@@ -320,21 +400,22 @@ pub async fn remove(
     project: &str,
     keep: &BTreeSet<String>,
 ) -> Result<(), Error> {
-    let labels = vec![format!("{OWNER}={owner}"), format!("{PROJECT}={project}"), SERVICE.to_owned()];
-    let filters = HashMap::from([("label".to_owned(), labels)]);
-    let options =
-        bollard::query_parameters::ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
-    for found in engine.list_containers(Some(options)).await? {
-        let service = found.labels.as_ref().and_then(|labels| labels.get(SERVICE));
-        let (Some(service), Some(id)) = (service, found.id) else { continue };
-        if !keep.contains(service) {
-            let options = RemoveContainerOptionsBuilder::new().force(true).build();
-            match engine.remove_container(&id, Some(options)).await {
-                // Gone, or being removed already.
-                Ok(()) | Err(Error::DockerResponseServerError { status_code: 404 | 409, .. }) => {}
-                Err(error) => return Err(error),
-            }
+    for (service, id) in found::of_project(engine, owner, project).await? {
+        if !keep.contains(&service) {
+            remove_one(engine, &id).await?;
         }
     }
     Ok(())
 }
+
+async fn remove_one(engine: &Docker, container: &str) -> Result<(), Error> {
+    let options = RemoveContainerOptionsBuilder::new().force(true).build();
+    match engine.remove_container(container, Some(options)).await {
+        // Gone, or being removed already.
+        Ok(()) | Err(Error::DockerResponseServerError { status_code: 404 | 409, .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests;

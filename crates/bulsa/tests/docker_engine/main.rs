@@ -9,6 +9,7 @@
     reason = "this is a test; integration tests are not recognised as such everywhere in them"
 )]
 
+mod anchors;
 mod execs;
 mod life;
 mod news;

@@ -149,7 +149,7 @@ impl World {
 /// Runs until it is told to stop, and then ends with 7.
 pub(crate) const SERVER: &str = "trap 'exit 7' TERM; echo ready; while :; do sleep 0.05; done";
 
-fn service(name: &str, role: Role, container: Container) -> Service {
+pub(crate) fn service(name: &str, role: Role, container: Container) -> Service {
     Service {
         name: name.to_owned(),
         role,

@@ -7,6 +7,8 @@ use bollard::{Docker, errors::Error, query_parameters::CreateImageOptionsBuilder
 use bytes::Bytes;
 use futures_util::StreamExt;
 
+use crate::agent::docker::WORK_MAX;
+
 /// The image's name.
 const REPOSITORY: &str = "bulsa-anchor";
 /// Another program gets another tag.
@@ -81,6 +83,11 @@ fn layer() -> std::io::Result<Vec<u8>> {
 
 /// Makes sure that the image is there; its name.
 pub(super) async fn ensure(engine: &Docker) -> Result<String, Error> {
+    // The client's own limit ends with the head of an answer.
+    tokio::time::timeout(WORK_MAX, made(engine)).await.unwrap_or(Err(Error::RequestTimeoutError))
+}
+
+async fn made(engine: &Docker) -> Result<String, Error> {
     let name = format!("{REPOSITORY}:{TAG}");
     match engine.inspect_image(&name).await {
         Ok(_) => return Ok(name),

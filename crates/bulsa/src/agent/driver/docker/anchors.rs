@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use bulsa_core::{spec::Spec, time::Timestamp};
+use bulsa_core::{ids::ReleaseId, spec::Spec, time::Timestamp};
 
 use super::{DockerInput, Driver, Input};
 use crate::agent::{
@@ -44,7 +44,7 @@ struct Open {
 pub(in crate::agent) struct Anchored {
     project: String,
     service: String,
-    /// The content hash of the release for which it was made.
+    /// The content hashes of the releases for which it was made.
     hash: String,
     result: Result<Anchor, String>,
 }
@@ -71,8 +71,11 @@ impl Anchors {
 }
 
 /// An anchor that should be: for which release, and with which ports.
+#[derive(Default)]
 struct Want {
-    spec: Arc<Spec>,
+    /// The specs of the releases that have its service.
+    specs: Vec<Arc<Spec>>,
+    /// Their content hashes.
     hash: String,
     ports: BTreeSet<u16>,
 }
@@ -116,9 +119,12 @@ impl Driver {
     fn wanted_anchors(&self) -> BTreeMap<Name, Want> {
         let mut wanted: BTreeMap<Name, Want> = BTreeMap::new();
         for project in self.projects.values().filter(|project| !project.desired.down) {
-            // The candidate comes first: it may have its service on further networks.
-            let releases = [project.desired.candidate(), project.desired.live()];
-            for (_, release) in releases.into_iter().flatten() {
+            // Until a deployment is settled, an anchor is what both of its releases want: it may lead back.
+            let desired = &project.desired;
+            let before = desired.running().and_then(|deployment| deployment.previous);
+            let ids = [desired.candidate().map(|(id, _)| id), desired.live, before];
+            let ids: BTreeSet<ReleaseId> = ids.into_iter().flatten().collect();
+            for release in ids.iter().filter_map(|id| desired.releases.get(id)) {
                 for service in release.spec.services.values() {
                     let ports =
                         service.container.iter().flat_map(|container| container.anchor.iter().copied());
@@ -127,11 +133,9 @@ impl Driver {
                         continue;
                     }
                     let name = (project.name.clone(), service.name.clone());
-                    let want = wanted.entry(name).or_insert_with(|| Want {
-                        spec: Arc::clone(&release.spec),
-                        hash: release.hash.clone(),
-                        ports: BTreeSet::new(),
-                    });
+                    let want = wanted.entry(name).or_default();
+                    want.specs.push(Arc::clone(&release.spec));
+                    want.hash.push_str(&release.hash);
                     want.ports.extend(ports);
                 }
             }
@@ -141,15 +145,15 @@ impl Driver {
 
     fn ensure_anchor(&self, (project, service): Name, want: &Want) {
         let engine = self.engine();
-        let (inbox, owner, spec) = (self.inbox.clone(), self.identity.owner.clone(), Arc::clone(&want.spec));
-        let hash = want.hash.clone();
+        let (inbox, owner, hash) = (self.inbox.clone(), self.identity.owner.clone(), want.hash.clone());
+        let specs: Vec<&Spec> = want.specs.iter().map(AsRef::as_ref).collect();
+        let wanted = anchor::Wanted::of(&project, &service, &specs);
         drop(tokio::spawn(async move {
-            let result = match (engine, spec.services.get(&service)) {
-                (Ok(engine), Some(wanted)) => anchor::ensure(engine.client(), &owner, wanted, &spec)
-                    .await
-                    .map_err(|error| error.to_string()),
-                (Err(error), _) => Err(error),
-                (_, None) => Err("its service is not in the release".to_owned()),
+            let result = match engine {
+                Ok(engine) => {
+                    anchor::ensure(engine.client(), &owner, &wanted).await.map_err(|error| error.to_string())
+                }
+                Err(error) => Err(error),
             };
             let anchored = Anchored { project, service, hash, result };
             inbox.send(DockerInput::Anchored(anchored).into()).await.ok();
@@ -232,6 +236,8 @@ impl Driver {
     /// is gone is made again.
     pub(super) async fn see_anchors(&mut self, containers: &[Found]) {
         let (mut running, wanted) = (BTreeSet::new(), self.wanted_anchors());
+        let up: BTreeSet<&String> =
+            containers.iter().filter(|found| found.state == State::Running).map(|found| &found.id).collect();
         let mut orphaned = BTreeSet::new();
         for found in containers {
             let Some(service) = anchor::service_of(&found.labels).filter(|_| found.ours) else { continue };
@@ -244,7 +250,11 @@ impl Driver {
             let Some(pid) = found.pid.filter(|_| found.state == State::Running) else { continue };
             let name = (project.clone(), service.to_owned());
             running.insert(name.clone());
-            let is_known = |open: &Open| open.anchor.container == found.id && open.anchor.pid == pid;
+            // A second one, which is about to be removed, is no better than the one that is listened in.
+            let is_known = |open: &Open| match open.anchor.container == found.id {
+                true => open.anchor.pid == pid,
+                false => up.contains(&open.anchor.container),
+            };
             if self.docker.anchors.open.get(&name).is_some_and(is_known) {
                 continue;
             }
