@@ -38,11 +38,26 @@ fn note(docker: &mut Docker, text: &str) {
     docker.container.notes.push(text.to_owned());
 }
 
+/// What the labels begin with that Bulsa gives.
+const OWN_LABELS: &str = "bulsa.";
+
 /// The labels, each with its place: the file that it comes from, or the line.
 pub(super) fn labels(docker: &mut Docker, service: &Node, path: &str, diags: &mut Diagnostics) {
     let Some(entry) = service.entry("labels") else { return };
     docker.container.labels = values::pairs(&entry.value, &format!("{path}.labels"), diags);
     for entry in canonical::entries(&entry.value) {
+        if entry.key.starts_with(OWN_LABELS) {
+            diags.push(
+                Diagnostic::error(
+                    &entry.key_pos,
+                    format!(
+                        "{path}.labels has `{}`: Bulsa knows its own containers by such labels",
+                        entry.key
+                    ),
+                )
+                .expected("a label that doesn't begin with `bulsa.`"),
+            );
+        }
         docker.at.labels.insert(entry.key.clone(), entry.key_pos.clone());
     }
 }

@@ -129,6 +129,15 @@ fn who_is_routed_by_labels_gets_the_patch() {
 }
 
 #[test]
+fn labels_that_bulsa_gives_are_refused_at_their_line() {
+    let text = "services:\n  web:\n    image: shop\n    labels:\n      a: b\n      bulsa.anchor: x\n";
+    let loaded = Shop::new().load(text);
+    let found = &loaded.diagnostics.list()[0];
+    assert_eq!((found.pos.line, found.pos.col), (6, 7), "{found}");
+    assert!(found.message.contains("`bulsa.anchor`"), "{found}");
+}
+
+#[test]
 fn roles_have_reasons() {
     let spec = Shop::new().spec(
         "\
