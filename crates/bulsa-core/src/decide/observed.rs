@@ -44,6 +44,7 @@ pub struct Observed {
     /// The highest attempt in any of a release's slots that were forgotten: no replica's name is used twice.
     forgotten: BTreeMap<ReleaseId, u32>,
     baseline: BTreeMap<ReplicaId, Load>,
+    unserved: BTreeMap<String, Option<String>>,
 }
 
 /// One replica that isn't gone.
@@ -233,6 +234,13 @@ impl Observed {
         }
     }
 
+    /// Whether a service's name isn't served inside the project's networks yet, and the reason where that was tried in
+    /// vain.
+    #[must_use]
+    pub fn unserved(&self, service: &str) -> Option<Option<&str>> {
+        self.unserved.get(service).map(Option::as_deref)
+    }
+
     /// Takes in one event.
     pub fn apply(&mut self, event: Event, now: Timestamp) {
         match event {
@@ -248,6 +256,7 @@ impl Observed {
                     replica.addr = addr;
                 }
             }
+            Event::Names { unserved } => self.unserved = unserved,
             Event::Probed { id, result, probe } => {
                 if let Some(replica) = self.replicas.get_mut(&id) {
                     replica.health.on_probe(result, &probe, replica.started, now);

@@ -214,11 +214,21 @@ fn stand(
         return Standing::Waiting; // there is no room for the candidate yet
     }
     if slots.into_iter().all(is_ready) {
-        return Standing::Passed;
+        return named(observed, service);
     }
     start_trouble(observed, release, name)
         .or_else(|| early_deaths(observed, release, service))
         .unwrap_or(Standing::Waiting)
+}
+
+/// A service whose name means the proxy has to be found under it when users come.
+fn named(observed: &Observed, service: &Service) -> Standing {
+    let has_anchor = service.container.as_ref().is_some_and(|container| !container.anchor.is_empty());
+    match observed.unserved(&service.name).filter(|_| has_anchor) {
+        None => Standing::Passed,
+        Some(None) => Standing::Waiting,
+        Some(Some(reason)) => Standing::Failed(reason.to_owned()),
+    }
 }
 
 fn job_failure(observed: &Observed, release: ReleaseId, job: &str) -> String {

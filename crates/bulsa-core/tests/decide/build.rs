@@ -55,6 +55,11 @@ impl Svc {
         self.with(|service| service.container = Some(Box::default()))
     }
 
+    /// Its name is served inside the project's networks.
+    pub(crate) fn anchored(self) -> Self {
+        self.with(|service| service.container.iter_mut().for_each(|container| container.anchor = vec![3000]))
+    }
+
     pub(crate) fn needs(self, name: &str, condition: Condition) -> Self {
         self.depends(name, Dependency { condition, required: true })
     }

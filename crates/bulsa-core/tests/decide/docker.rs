@@ -28,6 +28,39 @@ fn without_cache(version: u32) -> std::sync::Arc<bulsa_core::spec::Spec> {
     v(version, [app("web").docker()])
 }
 
+fn unserved(reason: Option<&str>) -> Event {
+    Event::Names { unserved: BTreeMap::from([("web".to_owned(), reason.map(str::to_owned))]) }
+}
+
+#[test]
+fn a_candidate_waits_for_its_names_inside_the_networks() {
+    let mut w = shop();
+    w.observed.apply(unserved(None), w.now);
+    w.deploy(&v(2, [app("web").docker().anchored(), cache()]));
+    assert!(!w.is_baking(), "{:?}", w.log());
+    w.event(Event::Names { unserved: BTreeMap::new() });
+    assert!(w.is_baking());
+}
+
+#[test]
+fn names_that_cannot_be_served_fail_the_deploy_and_change_nothing() {
+    let mut w = shop();
+    w.observed.apply(unserved(Some("the name `web` can't be served")), w.now);
+    w.deploy(&v(2, [app("web").docker().anchored(), cache()]));
+    assert_eq!(w.outcome(), Some(Outcome::Failed));
+    assert_eq!(w.reason(), "the name `web` can't be served");
+    w.pass(AGES);
+    assert_eq!(w.routed(), "web-r1-1.1");
+}
+
+#[test]
+fn a_name_that_is_gone_later_does_not_matter_to_those_without_one() {
+    let mut w = shop();
+    w.observed.apply(unserved(Some("no")), w.now);
+    w.deploy(&v(2, [app("web").docker(), cache()]));
+    assert!(w.is_baking());
+}
+
 #[test]
 fn a_shared_container_is_never_killed_for_its_health() {
     for result in [ProbeResult::NoAnswer, ProbeResult::BadAnswer] {

@@ -88,6 +88,12 @@ pub enum Event {
         /// Its address.
         addr: Option<SocketAddr>,
     },
+    /// The services whose name is to be served inside the project's networks and isn't, with the reason where that was
+    /// tried in vain. Those that aren't named are served.
+    Names {
+        /// By service.
+        unserved: BTreeMap<String, Option<String>>,
+    },
     /// One run of a replica's probe.
     Probed {
         /// Which.
