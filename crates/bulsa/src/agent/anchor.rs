@@ -15,6 +15,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     net::Ipv4Addr,
+    time::Duration,
 };
 
 use bollard::{
@@ -37,7 +38,7 @@ mod image;
 pub mod netns;
 
 /// The label with the service whose name it carries.
-const SERVICE: &str = "bulsa.anchor";
+const SERVICE: &str = label::ANCHOR;
 
 /// So many names are tried for an anchor: the usual one may be somebody else's.
 const NAMES_MAX: usize = 5;
@@ -45,6 +46,11 @@ const NAMES_MAX: usize = 5;
 /// So many addresses are tried for an anchor, before it is made without a fixed one: what has an address and doesn't
 /// run isn't listed by the Engine.
 const ADDRESSES_MAX: usize = 3;
+
+/// An anchor that Docker is about to start again, after somebody killed it, is looked at so often,
+const LOOKS_MAX: u32 = 20;
+/// and so long after one another.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Why an anchor can't be had.
 #[derive(Debug, thiserror::Error)]
@@ -369,10 +375,14 @@ fn endpoint(place: &Place, fixed: Option<Ipv4Addr>) -> EndpointSettings {
 }
 
 async fn running(engine: &Docker, container: &str, wanted: &Wanted) -> Result<Anchor, AnchorError> {
-    find(engine, container)
-        .await
-        .map_err(wanted.failed("looking at its anchor"))?
-        .ok_or_else(|| AnchorError::NotRunning { service: wanted.service.clone() })
+    for _ in 0..LOOKS_MAX {
+        let found = find(engine, container).await.map_err(wanted.failed("looking at its anchor"))?;
+        if let Some(anchor) = found {
+            return Ok(anchor);
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    Err(AnchorError::NotRunning { service: wanted.service.clone() })
 }
 
 /// The anchor of this container, if it is one and runs.

@@ -63,6 +63,8 @@ pub mod label {
     pub const REPLICA: &str = "bulsa.replica";
     /// [`bulsa_core::ids::ReleaseId`] as text.
     pub const RELEASE: &str = "bulsa.release";
+    /// The service whose name an anchor carries.
+    pub const ANCHOR: &str = "bulsa.anchor";
     /// `app`, `shared`, `worker` or `job`.
     pub const ROLE: &str = "bulsa.role";
     /// [`bulsa_core::spec::drift::form`]: what a `shared` service's container was made from.
@@ -76,8 +78,6 @@ pub struct EngineInfo {
     pub version: String,
     /// Its newest API.
     pub api: (u32, u32),
-    /// Whether it runs as a user: then its containers' addresses can't be reached from this host.
-    pub rootless: bool,
     /// Whether containers survive its restart.
     pub live_restore: bool,
     /// 1 or 2.
@@ -108,6 +108,8 @@ struct Inner {
     engine: Mutex<EngineInfo>,
     /// Projects whose containers made by Compose are listed and watched too.
     adopted: Mutex<BTreeSet<String>>,
+    /// Held while networks are looked for and made: old Engines make two of the same name.
+    making_networks: tokio::sync::Mutex<()>,
 }
 
 impl Docker {
@@ -139,6 +141,7 @@ impl Docker {
             owner: owner.to_owned(),
             engine: Mutex::default(),
             adopted: Mutex::default(),
+            making_networks: tokio::sync::Mutex::default(),
         };
         let docker = Self { inner: Arc::new(inner) };
         docker.look().await?;
@@ -190,11 +193,12 @@ impl Docker {
         let info = limited("asked for its state", ANSWER_MAX, self.client().info())
             .await?
             .map_err(|error| unreachable(&error))?;
-        let options = info.security_options.unwrap_or_default();
+        if info.security_options.unwrap_or_default().iter().any(|option| option.contains("rootless")) {
+            return Err(DockerError::Rootless { socket: self.inner.socket.display().to_string() });
+        }
         let engine = EngineInfo {
             version: text,
             api,
-            rootless: options.iter().any(|option| option.contains("rootless")),
             live_restore: info.live_restore_enabled.unwrap_or_default(),
             cgroup: match info.cgroup_version {
                 Some(bollard::models::SystemInfoCgroupVersionEnum::_2) => 2,

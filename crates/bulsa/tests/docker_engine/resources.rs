@@ -99,3 +99,15 @@ async fn an_engine_that_isnt_there_is_said_in_a_sentence() {
     let error = Docker::connect_to(&socket, "bulsa-test").await.unwrap_err();
     assert!(error.is_engine_gone() && error.to_string().contains("no Docker Engine answers at"), "{error}");
 }
+
+#[tokio::test]
+async fn whoever_finds_a_network_missing_at_once_makes_it_once() {
+    let Some(mut world) = World::new("networks-race").await else { return };
+    let name = format!("{}_race", world.name);
+    world.spec.networks.insert("race".to_owned(), Network { name: name.clone(), ..Network::default() });
+    let all = futures_util::future::join_all((0..5).map(|_| world.docker.ensure_networks(&world.spec))).await;
+    let made: Vec<String> = all.into_iter().flat_map(Result::unwrap).collect();
+    assert_eq!(made, [name.clone()]);
+    let listed = world.raw.list_networks(None).await.unwrap();
+    assert_eq!(listed.iter().filter(|one| one.name.as_deref() == Some(&name)).count(), 1);
+}

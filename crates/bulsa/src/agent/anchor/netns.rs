@@ -18,6 +18,19 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use super::Anchor;
 use crate::link::listeners::{ListenAddr, open_listeners};
 
+/// Whether this process may enter network namespaces: the kernel asks for the same right where the namespace is its own.
+///
+/// # Errors
+/// The reason.
+pub async fn may_enter() -> Result<(), String> {
+    let tried = tokio::task::spawn_blocking(|| std::thread::spawn(|| enter(std::process::id())).join()).await;
+    match tried {
+        Ok(Ok(result)) => result,
+        Ok(Err(_)) => Err("the thread that should try it ended badly".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 /// Opens `count` listening sockets for each of `ports` inside an anchor's namespace.
 ///
 /// # Errors
@@ -40,15 +53,25 @@ pub async fn open(
     }
 }
 
-fn open_here(pid: u32, ports: &[u16], count: usize) -> Result<Vec<(u16, Vec<TcpListener>)>, String> {
+/// The calling thread leaves its namespace for another process's.
+fn enter(pid: u32) -> Result<(), String> {
     let told = |what: &str| {
         let what = what.to_owned();
         move |error: io::Error| format!("{what}: {error}")
     };
-    let namespace = File::open(format!("/proc/{pid}/ns/net")).map_err(told("its namespace is gone"))?;
+    let namespace = match File::open(format!("/proc/{pid}/ns/net")) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            return Err(format!("its namespace can't be looked into: {error}"));
+        }
+        opened => opened.map_err(told("its namespace is gone"))?,
+    };
     move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
         .map_err(io::Error::from)
-        .map_err(told("its namespace can't be entered"))?;
+        .map_err(told("its namespace can't be entered"))
+}
+
+fn open_here(pid: u32, ports: &[u16], count: usize) -> Result<Vec<(u16, Vec<TcpListener>)>, String> {
+    enter(pid)?;
     let mut all = Vec::new();
     for port in ports {
         let addr = ListenAddr { host: Some(Ipv4Addr::UNSPECIFIED.into()), port: *port };

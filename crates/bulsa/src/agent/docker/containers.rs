@@ -5,7 +5,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use bollard::{
-    models::ContainerUpdateBody,
+    models::{ContainerSummary, ContainerUpdateBody},
     query_parameters::{
         KillContainerOptionsBuilder, ListContainersOptionsBuilder, RemoveContainerOptionsBuilder,
         RenameContainerOptionsBuilder, StopContainerOptionsBuilder,
@@ -31,31 +31,61 @@ impl Docker {
     /// # Errors
     /// If the Engine gives no list. A container that goes away meanwhile is left out.
     pub async fn list(&self) -> Result<Vec<Found>, DockerError> {
-        let mut ids = self.ids(&[format!("{}={}", label::OWNER, self.owner())]).await?;
+        let mut listed = self.summaries(&[format!("{}={}", label::OWNER, self.owner())]).await?;
         for project in self.adopted() {
             let filters = [format!("{}={project}", labels::PROJECT), format!("{}=False", labels::ONEOFF)];
-            for id in self.ids(&filters).await? {
-                if !ids.contains(&id) {
-                    ids.push(id);
+            for summary in self.summaries(&filters).await? {
+                if listed.iter().all(|known| known.id != summary.id) {
+                    listed.push(summary);
                 }
             }
         }
-        let mut all = Vec::with_capacity(ids.len());
-        for id in ids {
-            all.extend(self.inspect(&id).await?);
+        let mut all = Vec::with_capacity(listed.len());
+        for summary in listed {
+            let Some(id) = summary.id.clone() else { continue };
+            match self.inspect(&id).await {
+                Ok(found) => all.extend(found),
+                // What isn't in the list counts as gone; so one that is broken is in it as far as it is known.
+                Err(error) if error.status().is_some_and(|status| status >= 500) => {
+                    tracing::warn!(container = id, %error, "the Engine can't say much of a container");
+                    all.extend(Found::of_summary(summary, self.owner()));
+                }
+                Err(error) => return Err(error),
+            }
         }
         // What another daemon made belongs to it, though it has Compose's labels too.
         all.retain(|found| found.ours || !found.labels.contains_key(label::OWNER));
         Ok(all)
     }
 
+    /// What Compose made for a service of a project, aside from ours.
+    ///
+    /// # Errors
+    /// If the Engine can't say.
+    pub async fn made_by_compose(&self, project: &str, service: &str) -> Result<Vec<Found>, DockerError> {
+        let filters = [
+            format!("{}={project}", labels::PROJECT),
+            format!("{}={service}", labels::SERVICE),
+            format!("{}=False", labels::ONEOFF),
+        ];
+        let mut all = Vec::new();
+        for id in self.ids(&filters).await? {
+            all.extend(self.inspect(&id).await?.filter(|found| !found.labels.contains_key(label::OWNER)));
+        }
+        Ok(all)
+    }
+
     /// The ids of the containers that have all of these labels, running or not, newest first.
     pub(super) async fn ids(&self, labels: &[String]) -> Result<Vec<String>, DockerError> {
+        let all = self.summaries(labels).await?;
+        Ok(all.into_iter().filter_map(|container| container.id).collect())
+    }
+
+    async fn summaries(&self, labels: &[String]) -> Result<Vec<ContainerSummary>, DockerError> {
         let filters = HashMap::from([("label", labels.to_vec())]);
         let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
         let work = self.client().list_containers(Some(options));
-        let all = self.call("asked for its containers", ANSWER_MAX, work).await?;
-        Ok(all.into_iter().filter_map(|container| container.id).collect())
+        self.call("asked for its containers", ANSWER_MAX, work).await
     }
 
     /// One container, by id or name; `None` if there is none.

@@ -70,7 +70,7 @@ pub(super) fn container_of(service: &Service) -> Result<&Container, StartProblem
 }
 
 /// Services whose containers must exist before this one can be made.
-pub(super) fn needed(container: &Container) -> Vec<String> {
+pub(in crate::agent) fn needed(container: &Container) -> Vec<String> {
     let mut names = Vec::new();
     if let Some(NetworkMode::Service(name)) = &container.network_mode {
         names.push(name.clone());
@@ -101,13 +101,9 @@ pub(super) fn plan(
 ) -> Result<Plan, StartProblem> {
     let container = container_of(start.service)?;
     let mut notes = Vec::new();
-    let joined = networks::join(start, container, engine)?;
+    let joined = networks::join(start, container, engine, &mut notes)?;
     let host = host::config(start, container, engine, &joined, others, &mut notes)?;
-    let mut exposed: Vec<String> =
-        container.expose.iter().map(|port| format!("{}/{}", port.port, port.protocol)).collect();
-    exposed.extend(container.published.iter().map(|port| format!("{}/{}", port.target, port.protocol)));
-    exposed.sort();
-    exposed.dedup();
+    let exposed = exposed(container);
     let grace = start.service.stop_grace;
     let body = ContainerCreateBody {
         hostname: container.hostname.clone(),
@@ -141,6 +137,25 @@ pub(super) fn plan(
         later: joined.later,
         notes,
     })
+}
+
+/// The ports that it is said to listen on. In another container's network it has none of its own: the Engine refuses
+/// such a request.
+fn exposed(container: &Container) -> Vec<String> {
+    if container.network_mode.as_ref().is_some_and(is_borrowed) {
+        return Vec::new();
+    }
+    let mut exposed: Vec<String> =
+        container.expose.iter().map(|port| format!("{}/{}", port.port, port.protocol)).collect();
+    exposed.extend(container.published.iter().map(|port| format!("{}/{}", port.target, port.protocol)));
+    exposed.sort();
+    exposed.dedup();
+    exposed
+}
+
+/// Whether it is in another container's network.
+const fn is_borrowed(mode: &NetworkMode) -> bool {
+    matches!(mode, NetworkMode::Service(_) | NetworkMode::Container(_))
 }
 
 /// The names that the container may have. A file's own name is kept where no two copies of the service ever are.

@@ -41,6 +41,15 @@ pub enum DockerError {
         /// Its API.
         api: Option<(u32, u32)>,
     },
+    /// It runs as a user.
+    #[error(
+        "the Docker Engine at {socket} is rootless, which isn't supported yet: its containers' addresses can't be \
+         reached from this host; use the system's Engine (DOCKER_HOST=unix:///var/run/docker.sock)"
+    )]
+    Rootless {
+        /// Where it listens.
+        socket: String,
+    },
     /// It took the request and never answered.
     #[error("the Docker Engine was {what} and gave no answer within {seconds} s; running containers go on")]
     Silent {

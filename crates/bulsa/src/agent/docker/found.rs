@@ -8,7 +8,8 @@ use std::{
 };
 
 use bollard::models::{
-    ContainerInspectResponse, ContainerStateStatusEnum, EndpointSettings, MountPoint, PortMap,
+    ContainerConfig, ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, ContainerSummary,
+    EndpointSettings, HostConfig, MountPoint, NetworkSettings, PortMap,
 };
 use bulsa_core::{
     ids::{ReleaseId, ReplicaId},
@@ -47,6 +48,8 @@ pub struct Found {
     pub exit_code: i64,
     /// Whether the kernel ended it for want of memory.
     pub oom_killed: bool,
+    /// When it was made, in milliseconds since 1970.
+    pub created_at_ms: Option<u64>,
     /// When it was last started, in milliseconds since 1970; `None`: never.
     pub started_at_ms: Option<u64>,
     /// When it last ended, likewise.
@@ -69,6 +72,8 @@ pub struct Found {
     pub restarts: bool,
     /// What it was made from, for the comparison with its file.
     pub made: Made,
+    /// The ids of the containers whose network, IPC or PID name space it is in.
+    pub inside: Vec<String>,
     /// Every label.
     pub labels: BTreeMap<String, String>,
     /// What the Engine says was wrong with its last start; empty for nothing.
@@ -98,6 +103,7 @@ impl Found {
     /// What an inspection says; `None` without an id.
     pub(super) fn read(answer: ContainerInspectResponse, owner: &str) -> Option<Self> {
         let host = answer.host_config.unwrap_or_default();
+        let inside = inside(&host);
         let mut made = Made { mounts: mounts(answer.mounts.unwrap_or_default()), ..Made::default() };
         made.published = asked(host.port_bindings.unwrap_or_default());
         let config = answer.config.unwrap_or_default();
@@ -126,6 +132,7 @@ impl Found {
             state: state_of(state.status, is_up),
             exit_code: state.exit_code.unwrap_or_default(),
             oom_killed: state.oom_killed.unwrap_or_default(),
+            created_at_ms: answer.created.as_deref().and_then(moment),
             started_at_ms: state.started_at.as_deref().and_then(moment),
             finished_at_ms: state.finished_at.as_deref().and_then(moment),
             pid: state.pid.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid != 0),
@@ -146,6 +153,7 @@ impl Found {
                 .filter_map(|port| port_of(port))
                 .collect(),
             published: published(network.ports.unwrap_or_default()),
+            inside,
             tty: config.tty.unwrap_or_default(),
             restarts: policy.is_some_and(|policy| !matches!(policy.to_string().as_str(), "" | "no")),
             made,
@@ -154,11 +162,37 @@ impl Found {
         })
     }
 
+    /// What a list says: less than an inspection, but who it is and whether it runs.
+    pub(super) fn of_summary(summary: ContainerSummary, owner: &str) -> Option<Self> {
+        let state = summary.state.map(|state| state.to_string());
+        let status = state.and_then(|state| state.parse::<ContainerStateStatusEnum>().ok());
+        let networks = summary.network_settings.and_then(|settings| settings.networks);
+        let answer = ContainerInspectResponse {
+            id: summary.id,
+            name: summary.names.and_then(|names| names.into_iter().next()),
+            image: summary.image_id,
+            config: Some(ContainerConfig { labels: summary.labels, ..ContainerConfig::default() }),
+            state: Some(ContainerState { status, ..ContainerState::default() }),
+            network_settings: Some(NetworkSettings { networks, ..NetworkSettings::default() }),
+            ..ContainerInspectResponse::default()
+        };
+        Self::read(answer, owner)
+    }
+
     /// Whether its first process exists.
     #[must_use]
     pub fn is_up(&self) -> bool {
         matches!(self.state, State::Running | State::Paused)
     }
+}
+
+fn inside(host: &HostConfig) -> Vec<String> {
+    let modes = [&host.network_mode, &host.ipc_mode, &host.pid_mode].into_iter().flatten();
+    let mut all: Vec<String> =
+        modes.filter_map(|mode| mode.strip_prefix("container:")).map(str::to_owned).collect();
+    all.sort();
+    all.dedup();
+    all
 }
 
 fn state_of(status: Option<ContainerStateStatusEnum>, is_up: bool) -> State {
@@ -268,6 +302,18 @@ mod tests {
         );
         assert_eq!(found.published[0].2, 80);
         assert_eq!((found.health.as_deref(), found.release), (Some("unhealthy"), Some(ReleaseId(3))));
+    }
+
+    #[test]
+    fn a_list_tells_who_a_broken_container_is_and_whether_it_runs() {
+        let summary = serde_json::from_str(
+            r#"{"Id":"abc","Names":["/shop-web-r3-1"],"State":"running","ImageID":"sha256:1",
+            "Labels":{"bulsa.owner":"me","bulsa.project":"shop","bulsa.replica":"web-r3-1.2"},
+            "NetworkSettings":{"Networks":{"shop_default":{"IPAddress":"172.30.0.2"}}}}"#,
+        );
+        let found = Found::of_summary(summary.unwrap(), "me").unwrap();
+        assert!(found.ours && found.is_up() && found.addresses.len() == 1, "{found:?}");
+        assert_eq!(found.replica.unwrap().to_string(), "web-r3-1.2");
     }
 
     #[test]

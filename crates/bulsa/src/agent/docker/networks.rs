@@ -35,6 +35,8 @@ impl Docker {
     /// # Errors
     /// Every network that can't be had, at once; the others are there then.
     pub async fn ensure_networks(&self, spec: &Spec) -> Result<Vec<String>, Vec<DockerError>> {
+        // Replicas that find a network missing at once come here at once.
+        let _held = self.inner.making_networks.lock().await;
         let there = self.networks(&[]).await.map_err(|error| vec![error])?;
         let mut used = used_blocks(&there);
         let (mut made, mut errors) = (Vec::new(), Vec::new());
@@ -80,6 +82,21 @@ impl Docker {
         self.call("asked for its networks", ANSWER_MAX, work).await
     }
 
+    /// Removes the younger ones of our networks of the same name that nothing uses: another daemon's process may have
+    /// made one in the same moment.
+    async fn drop_doubles(&self, name: &str, project: &str) -> Result<(), DockerError> {
+        let filters = [format!("{}={}", label::OWNER, self.owner()), format!("{}={project}", label::PROJECT)];
+        let all = self.networks(&filters).await?;
+        for id in younger(&all, name) {
+            // One that is in use stays, and the Engine says so.
+            let work = self.client().remove_network(&id);
+            if let Err(error) = self.call("asked to remove a second network", WORK_MAX, work).await {
+                tracing::info!(network = name, id, %error, "a second network of the same name stays");
+            }
+        }
+        Ok(())
+    }
+
     async fn create_network(
         &self,
         key: &str,
@@ -87,6 +104,13 @@ impl Docker {
         project: &str,
         used: &mut Vec<Ipv4Net>,
     ) -> Result<(), DockerError> {
+        if network.ipv4 == Some(false) && !self.engine().has(48) {
+            return Err(DockerError::Resource(format!(
+                "network {} (`{key}`): `enable_ipv4: false` needs Docker Engine 28; here is {}: take it out, or upgrade",
+                network.name,
+                self.engine().version
+            )));
+        }
         let what = format!("asked to make network {}", network.name);
         for _ in 0..TRIES_MAX {
             let block = if wants_block(network) { subnets::choose(used) } else { None };
@@ -94,7 +118,7 @@ impl Docker {
             let request = request(key, network, project, self.owner(), block);
             let work = self.client().create_network(request);
             match self.call(&what, WORK_MAX, work).await {
-                Ok(_) => return Ok(()),
+                Ok(_) => return self.drop_doubles(&network.name, project).await,
                 Err(DockerError::Refused { message, .. })
                     if block.is_some() && message.to_lowercase().contains("overlap") => {}
                 Err(error) => return Err(error),
@@ -138,6 +162,13 @@ fn judge(key: &str, network: &Network, same: &[&EngineNetwork], project: &str) -
             )))
         }
     }
+}
+
+/// The ids of all networks of a name but the oldest one's.
+fn younger(all: &[EngineNetwork], name: &str) -> Vec<String> {
+    let mut same: Vec<_> = all.iter().filter(|other| other.name.as_deref() == Some(name)).collect();
+    same.sort_by_key(|other| (other.created.clone(), other.id.clone()));
+    same.into_iter().skip(1).filter_map(|other| other.id.clone()).collect()
 }
 
 /// Whether the block of a network is ours to choose: a bridge that the file gives none.
@@ -242,6 +273,23 @@ mod tests {
             let error = judge("default", &ours, &[&other], "shop").unwrap_err().to_string();
             assert!(error.contains("external: true"), "{error}");
         }
+    }
+
+    #[test]
+    fn of_several_networks_of_a_name_the_oldest_stays() {
+        let one = |id: &str, name: &str, created: &str| EngineNetwork {
+            id: Some(id.to_owned()),
+            name: Some(name.to_owned()),
+            created: Some(created.to_owned()),
+            ..EngineNetwork::default()
+        };
+        let all = [
+            one("b", "shop_default", "2026-11-22T04:00:01Z"),
+            one("a", "shop_default", "2026-11-22T04:00:02Z"),
+            one("c", "shop_back", "2026-11-22T04:00:03Z"),
+        ];
+        assert_eq!(younger(&all, "shop_default"), ["a"]);
+        assert!(younger(&all, "shop_back").is_empty() && younger(&all, "other").is_empty());
     }
 
     #[test]

@@ -60,6 +60,8 @@ pub enum News {
         container: String,
         /// Its [`label::REPLICA`], if it is ours.
         replica: Option<String>,
+        /// The service whose name it carries, if it is an anchor.
+        anchor: Option<String>,
         /// Its project.
         project: String,
         /// When, in milliseconds since 1970.
@@ -226,6 +228,7 @@ impl Watcher {
         let what = happened(&action, &get, || self.oom.remove(&container))?;
         Some(News::Happened {
             replica: get(label::REPLICA).map(str::to_owned),
+            anchor: get(label::ANCHOR).filter(|_| get(label::REPLICA).is_none()).map(str::to_owned),
             project: get(label::PROJECT).or_else(|| get(labels::PROJECT)).unwrap_or_default().to_owned(),
             at_ms: event
                 .time_nano

@@ -27,7 +27,7 @@ use std::{
 
 use bulsa_core::{
     decide::{Event, ExitStatus, ReplicaPhase},
-    ids::ReplicaId,
+    ids::{ReleaseId, ReplicaId},
     room::Room,
     spec::{Role, Service},
     time::Timestamp,
@@ -51,6 +51,7 @@ use super::{
     project::{Meta, Project},
 };
 use crate::agent::{
+    anchor::Anchor,
     docker::{Docker, Found, Happened, News, Running, StartProblem, State},
     images::Fate,
 };
@@ -79,6 +80,8 @@ pub(super) struct DockerSide {
     ended: BTreeSet<String>,
     /// Containers that we asked to stop: what then happens to them is our doing.
     asked: BTreeSet<String>,
+    /// Containers that ended while their start was under way.
+    died_early: BTreeMap<String, ExitStatus>,
     /// Containers that ended, and whose last output is being copied.
     ending: BTreeSet<String>,
     /// What others did to our containers.
@@ -89,6 +92,8 @@ pub(super) struct DockerSide {
     followers: BTreeMap<String, JoinHandle<()>>,
     /// The names inside the projects' networks.
     pub(super) anchors: Anchors,
+    /// Ports of services that are being asked what they speak, by project and release.
+    asking_what_is_spoken: BTreeSet<(String, String, u16, ReleaseId)>,
     /// Deploys that wait for the Engine's first answer.
     asking: Vec<(DeployRequest, oneshot::Sender<Answer>)>,
     /// Projects whose deploy is being prepared.
@@ -136,6 +141,17 @@ pub(in crate::agent) enum DockerInput {
     TornDown(String),
     /// What came of an anchor.
     Anchored(Anchored),
+    /// Somebody started an anchor.
+    AnchorUp(Anchor),
+    /// A container could not be stopped.
+    NotStopped {
+        /// Whose project.
+        project: String,
+        /// Which.
+        container: String,
+        /// Why not.
+        text: String,
+    },
     /// A container ended, and its last output is copied.
     Ended {
         /// Which.
@@ -210,6 +226,12 @@ impl Driver {
             DockerInput::Prepared(prepared) => self.prepared(*prepared).await,
             DockerInput::Spoken(spoken) => self.spoken(&spoken),
             DockerInput::Anchored(anchored) => self.anchored(anchored).await,
+            DockerInput::AnchorUp(anchor) => self.anchor_up(anchor).await,
+            DockerInput::NotStopped { project, container, text } => {
+                // What happens to it now need not be our doing.
+                self.docker.asked.remove(&container);
+                self.warn(&project, "warning", text);
+            }
             DockerInput::Subnets(subnets) => self.subnets(&subnets),
             DockerInput::Pruned(fates) => self.pruned(fates),
             DockerInput::TornDown(project) => self.torn_down(&project),
@@ -266,6 +288,9 @@ impl Driver {
                 let as_of = self.clock.at(asked_at.into());
                 self.listed(containers, as_of).await;
             }
+            News::Happened { container, anchor: Some(service), project, what, .. } => {
+                self.anchor_happened(&project, &service, &container, &what);
+            }
             News::Happened { container, replica, project, what, .. } => {
                 self.know(&container, &project, replica.as_deref());
                 self.happened(&container, &what);
@@ -286,7 +311,7 @@ impl Driver {
         let Some((name, id)) = self.docker.containers.get(container).cloned() else { return };
         let now = self.clock.now();
         match what {
-            Happened::Started => self.look_again(container),
+            Happened::Started => self.container_up(container),
             Happened::Died { exit_code, oom } => self.container_died(container, *exit_code, *oom),
             Happened::Signalled { signal } => self.meddled(container, Some(*signal)),
             Happened::StopAsked => self.meddled(container, None),
@@ -322,7 +347,10 @@ impl Driver {
         }
         if let Some((name, id)) = self.docker.containers.remove(container) {
             self.docker.asked.remove(container);
-            let is_there = self.projects.get(&name).is_some_and(|p| p.observed.replica(&id).is_some());
+            // What a failed start made goes before that is told, or somebody was faster: the start itself reports.
+            let is_starting = self.docker.starting.contains(&(name.clone(), id.clone()));
+            let is_there =
+                !is_starting && self.projects.get(&name).is_some_and(|p| p.observed.replica(&id).is_some());
             if is_there {
                 self.replica_gone(&name, &id, ExitStatus::Unknown);
             }

@@ -60,6 +60,8 @@ pub(super) struct Project {
     pub(super) torn_down: bool,
     /// Its containers aren't known yet: nothing is decided for it, and the routes stay as they are.
     pub(super) dormant: bool,
+    /// What the Engine can't keep of a release, as far as it was told.
+    pub(super) noted: BTreeSet<(ReleaseId, String)>,
     /// Deaths by service, for people.
     pub(super) restarts: BTreeMap<String, u64>,
     /// A deployment that was undone: how it ended is told once the release before it serves again, or doesn't in time.
@@ -162,6 +164,7 @@ impl Project {
             tearing_down: false,
             torn_down: false,
             dormant: false,
+            noted: BTreeSet::new(),
             restarts: BTreeMap::new(),
             ending: None,
             told: BTreeMap::new(),

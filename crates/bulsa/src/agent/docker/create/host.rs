@@ -32,13 +32,14 @@ pub(super) fn config(
     if !container.annotations.is_empty() && !engine.has(43) {
         notes.push(format!("`{}`: `annotations` need Docker Engine 24 and are left out", start.service.name));
     }
+    let is_borrowed = container.network_mode.as_ref().is_some_and(super::is_borrowed);
     let mut host = HostConfig {
         binds: some(mounts.binds),
         mounts: some(mounts.mounts),
         tmpfs: map(&container.tmpfs),
         volumes_from: some(volumes_from(container, others)?),
         network_mode: Some(network_mode(container, joined, others)?),
-        port_bindings: (start.service.role != Role::App).then(|| ports(container)).flatten(),
+        port_bindings: (start.service.role != Role::App && !is_borrowed).then(|| ports(container)).flatten(),
         // Until it has proven itself its deaths are ours to see.
         restart_policy: Some(if start.recreates {
             no_restart()

@@ -30,8 +30,10 @@ pub(super) fn join(
     start: &StartReplica<'_>,
     container: &Container,
     engine: &EngineInfo,
+    notes: &mut Vec<String>,
 ) -> Result<Joined, StartProblem> {
     let mut joined = Joined::default();
+    notes.extend(lost(&start.service.name, container, engine));
     if let Some(mode) = &container.network_mode {
         if let NetworkMode::Named(name) = mode {
             joined.now.insert(name.clone(), endpoint(start, container, &Attachment::default(), engine)?);
@@ -61,6 +63,23 @@ pub(super) fn join(
     Ok(joined)
 }
 
+/// What this Engine can't keep of how networks are joined.
+fn lost(service: &str, container: &Container, engine: &EngineInfo) -> Option<String> {
+    let attachments = || container.networks.values();
+    let keys = [
+        ("gw_priority", attachments().any(|one| one.gateway_priority.is_some())),
+        ("interface_name", attachments().any(|one| one.interface_name.is_some())),
+    ];
+    let keys: Vec<&str> = keys.into_iter().filter(|(_, is_set)| *is_set).map(|(key, _)| key).collect();
+    (!keys.is_empty() && !engine.has(48)).then(|| {
+        format!(
+            "`{service}`: `{}` needs Docker Engine 28 and is left out; here is {}",
+            keys.join("` and `"),
+            engine.version
+        )
+    })
+}
+
 fn endpoint(
     start: &StartReplica<'_>,
     container: &Container,
@@ -79,7 +98,7 @@ fn endpoint(
     let mut seen = std::collections::BTreeSet::new();
     aliases.retain(|alias| seen.insert(alias.clone()));
     let mut options = attachment.driver_options.clone();
-    if let Some(name) = &attachment.interface_name {
+    if let Some(name) = attachment.interface_name.as_ref().filter(|_| engine.has(48)) {
         options.insert(INTERFACE_OPTION.to_owned(), name.clone());
     }
     let ipam = EndpointIpamConfig {

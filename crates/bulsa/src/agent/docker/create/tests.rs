@@ -254,6 +254,41 @@ fn a_new_engine_joins_them_all_at_once() {
 }
 
 #[test]
+fn in_another_containers_network_no_port_is_said() {
+    for mode in [NetworkMode::Service("vpn".to_owned()), NetworkMode::Container("vpn".to_owned())] {
+        let container = Container {
+            network_mode: Some(mode),
+            expose: vec![PortNumber { port: 80, protocol: "tcp".to_owned() }],
+            published: vec![Published {
+                host: None,
+                published: None,
+                target: 80,
+                protocol: "tcp".to_owned(),
+            }],
+            ..Container::default()
+        };
+        let others = Others::from([("vpn".to_owned(), "abc".to_owned())]);
+        let plan = planned(Role::Worker, container, 44, &others).unwrap();
+        assert_eq!(plan.body.exposed_ports, None);
+        assert_eq!(plan.body.host_config.unwrap().port_bindings, None);
+    }
+}
+
+#[test]
+fn what_an_old_engine_cannot_keep_of_a_network_is_said() {
+    let attachment = Attachment {
+        gateway_priority: Some(1),
+        interface_name: Some("lan0".to_owned()),
+        ..Attachment::default()
+    };
+    let container = Container { networks: [("back".to_owned(), attachment)].into(), ..Container::default() };
+    let old = planned(Role::App, container.clone(), 47, &Others::new()).unwrap();
+    assert_eq!(old.notes.len(), 1, "{:?}", old.notes);
+    assert!(old.notes[0].contains("`gw_priority` and `interface_name`"), "{:?}", old.notes);
+    assert!(planned(Role::App, container, 48, &Others::new()).unwrap().notes.is_empty());
+}
+
+#[test]
 fn other_services_name_spaces_are_their_containers() {
     let mut container = Container {
         network_mode: Some(NetworkMode::Service("vpn".to_owned())),

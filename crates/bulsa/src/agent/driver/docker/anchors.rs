@@ -11,12 +11,12 @@ use std::{
     time::Duration,
 };
 
-use bulsa_core::{ids::ReleaseId, spec::Spec, time::Timestamp};
+use bulsa_core::{decide::Event, ids::ReleaseId, spec::Spec, time::Timestamp};
 
 use super::{DockerInput, Driver, Input};
 use crate::agent::{
     anchor::{self, Anchor, netns},
-    docker::{Found, State},
+    docker::{Found, Happened, State},
 };
 
 /// A service of a project.
@@ -30,8 +30,17 @@ pub(in crate::agent::driver) struct Anchors {
     ensuring: BTreeSet<Name>,
     /// The releases whose anchors were made sure of, by project: another one may want them on other networks.
     ensured: BTreeMap<Name, String>,
-    /// When it went wrong last: it isn't tried again at once.
-    failed: BTreeMap<Name, Timestamp>,
+    /// What went wrong with it last: it isn't tried again at once.
+    failed: BTreeMap<Name, Failed>,
+}
+
+/// An anchor that couldn't be had, or listened in.
+#[derive(Clone, Debug, Default)]
+struct Failed {
+    at: Timestamp,
+    /// How often in a row.
+    tries: u32,
+    why: String,
 }
 
 /// An anchor that the proxy listens in.
@@ -51,6 +60,9 @@ pub(in crate::agent) struct Anchored {
 
 /// An anchor that could not be had is tried again after this long. The Engine's lists, or housekeeping, come more often.
 const TRY_AGAIN: Duration = Duration::from_secs(10);
+
+/// After so many tries in vain a deploy is given up for it.
+const TRIES_MAX: u32 = 3;
 
 /// What begins the names of sockets in anchors.
 pub(in crate::agent::driver) const SOCKET_PREFIX: &str = "anchor/";
@@ -88,10 +100,10 @@ impl Driver {
         }
         let (wanted, now) = (self.wanted_anchors(), self.clock.now());
         let anchors = &mut self.docker.anchors;
-        anchors.failed.retain(|name, at| wanted.contains_key(name) && now.since(*at) < TRY_AGAIN);
+        anchors.failed.retain(|name, _| wanted.contains_key(name));
         for (name, want) in &wanted {
             let is_done = self.docker.anchors.ensured.get(name) == Some(&want.hash)
-                || self.docker.anchors.failed.contains_key(name);
+                || self.docker.anchors.failed.get(name).is_some_and(|it| now.since(it.at) < TRY_AGAIN);
             // One after the other: each takes the highest address that is free.
             if !is_done && self.docker.anchors.ensuring.is_empty() {
                 self.docker.anchors.ensuring.insert(name.clone());
@@ -103,6 +115,7 @@ impl Driver {
         for name in &gone {
             self.docker.anchors.open.remove(name);
             self.docker.anchors.ensured.remove(name);
+            self.anchor_well(name);
         }
         let projects: BTreeSet<&String> = gone.iter().map(|(project, _)| project).collect();
         for project in projects {
@@ -112,6 +125,85 @@ impl Driver {
         }
         if !gone.is_empty() {
             self.republish = true;
+            self.drop_stale_anchor_sockets().await;
+        }
+        self.tell_of_names(&wanted);
+    }
+
+    /// A candidate isn't switched to before its names are served.
+    fn tell_of_names(&mut self, wanted: &BTreeMap<Name, Want>) {
+        let anchors = &self.docker.anchors;
+        let mut unserved: BTreeMap<&str, BTreeMap<String, Option<String>>> = BTreeMap::new();
+        for (name, want) in wanted {
+            let is_open = anchors.open.get(name).is_some_and(|open| open.ports.is_superset(&want.ports));
+            if is_open && anchors.ensured.get(name) == Some(&want.hash) {
+                continue;
+            }
+            let failed = anchors.failed.get(name).filter(|failed| failed.tries >= TRIES_MAX);
+            let of_project = unserved.entry(name.0.as_str()).or_default();
+            of_project.insert(name.1.clone(), failed.map(|failed| failed.why.clone()));
+        }
+        let now = self.clock.now();
+        for project in self.projects.values_mut() {
+            let unserved = unserved.remove(project.name.as_str()).unwrap_or_default();
+            project.apply(Event::Names { unserved }, now);
+        }
+    }
+
+    /// Something went wrong with an anchor.
+    fn anchor_failed(&mut self, name: Name, why: String) {
+        let tries = self.docker.anchors.failed.get(&name).map_or(0, |before| before.tries) + 1;
+        self.anchor_well(&name);
+        self.docker.anchors.ensured.remove(&name);
+        self.warn(&name.0, "anchor.failed", why.clone());
+        let failed = Failed { at: self.clock.now(), tries, why };
+        self.docker.anchors.failed.insert(name, failed);
+    }
+
+    /// What was wrong with an anchor isn't any more.
+    fn anchor_well(&mut self, name: &Name) {
+        if let Some(failed) = self.docker.anchors.failed.remove(name) {
+            self.warnings.retain(|text| *text != failed.why);
+        }
+    }
+
+    /// An anchor was started, or ended, by anybody: its name is dead until it is listened in again.
+    pub(super) fn anchor_happened(&mut self, project: &str, service: &str, container: &str, what: &Happened) {
+        let name = (project.to_owned(), service.to_owned());
+        if self.docker.anchors.ensuring.contains(&name) || !self.wanted_anchors().contains_key(&name) {
+            return; // our own doing
+        }
+        match what {
+            Happened::Started => {
+                let Ok(engine) = self.engine() else { return };
+                let (inbox, container) = (self.inbox.clone(), container.to_owned());
+                drop(tokio::spawn(async move {
+                    match anchor::find(engine.client(), &container).await {
+                        Ok(Some(anchor)) => drop(inbox.send(DockerInput::AnchorUp(anchor).into()).await),
+                        Ok(None) => {}
+                        // The next list tells.
+                        Err(error) => tracing::info!(%error, container, "an anchor can't be looked at"),
+                    }
+                }));
+            }
+            Happened::Died { .. } | Happened::Removed => {
+                let open = self.docker.anchors.open.get(&name);
+                if open.is_some_and(|open| open.anchor.container == container) {
+                    self.docker.anchors.ensured.remove(&name);
+                    self.docker.anchors.failed.remove(&name);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// An anchor that somebody started runs.
+    pub(super) async fn anchor_up(&mut self, anchor: Anchor) {
+        let name = (anchor.project.clone(), anchor.service.clone());
+        let is_known =
+            |open: &Open| open.anchor.container == anchor.container && open.anchor.pid == anchor.pid;
+        if !self.docker.anchors.open.get(&name).is_some_and(is_known) {
+            self.listen_in(anchor).await;
             self.drop_stale_anchor_sockets().await;
         }
     }
@@ -172,10 +264,7 @@ impl Driver {
                 self.listen_in(anchor).await;
                 self.drop_stale_anchor_sockets().await;
             }
-            Err(error) => {
-                self.docker.anchors.failed.insert(name, self.clock.now());
-                self.warn(&project, "anchor.failed", error);
-            }
+            Err(error) => self.anchor_failed(name, error),
         }
     }
 
@@ -201,14 +290,11 @@ impl Driver {
                     };
                     self.keep_sockets(socket(&anchor, port), addr, &sockets).await;
                 }
+                self.anchor_well(&name);
                 self.docker.anchors.open.insert(name, Open { anchor, ports });
                 self.republish = true;
             }
-            Err(error) => {
-                self.docker.anchors.ensured.remove(&name);
-                self.docker.anchors.failed.insert(name, self.clock.now());
-                self.warn(&anchor.project, "anchor.failed", error);
-            }
+            Err(error) => self.anchor_failed(name, error),
         }
     }
 

@@ -14,6 +14,7 @@ use bulsa_core::{
     decide::{Event, Origin, ReplicaPhase, StartError},
     ids::ReplicaId,
     spec::{Role, Service, Spec, container::NetworkMode},
+    wire::api::ProgressKind,
 };
 
 use super::{DockerInput, Driver, Input, container_of};
@@ -24,6 +25,8 @@ use crate::agent::{
 
 /// How long a start waits for an Engine that is away (it restarts, or is upgraded) before it has failed.
 const ENGINE_WAIT: Duration = Duration::from_secs(30);
+/// At most so many notes of a project's releases are told: an Engine may say more than anybody reads.
+const NOTES_MAX: usize = 64;
 /// How often an Engine that is away is tried meanwhile.
 const ENGINE_EVERY: Duration = Duration::from_millis(250);
 
@@ -65,16 +68,20 @@ impl Driver {
         id: &ReplicaId,
         result: Result<Running, StartProblem>,
     ) {
-        self.docker.starting.remove(&(name.to_owned(), id.clone()));
-        let found = match result {
-            Ok(running) => running.found,
+        let whose = (name.to_owned(), id.clone());
+        self.docker.starting.remove(&whose);
+        let (found, notes) = match result {
+            Ok(running) => (running.found, running.notes),
             Err(problem) => {
+                let containers = &self.docker.containers;
+                self.docker.died_early.retain(|container, _| containers.get(container) != Some(&whose));
                 let error = StartError { message: problem.message, permanent: problem.permanent };
                 return self.start_failed(name, id, error);
             }
         };
         let now = self.clock.now();
-        self.docker.containers.insert(found.id.clone(), (name.to_owned(), id.clone()));
+        self.docker.containers.insert(found.id.clone(), whose);
+        let died_early = self.docker.died_early.remove(&found.id);
         let Some(project) = self.projects.get_mut(name) else {
             return self.remove_container(&found.id);
         };
@@ -88,15 +95,35 @@ impl Driver {
         meta.pid = found.pid;
         meta.started_ms = found.started_at_ms.unwrap_or_default();
         project.apply(Event::Started { id: id.clone(), at: now, origin: Origin::Ours }, now);
-        let addr = address(project, id, found.addresses.values().copied());
+        let addr = address(project, id, &found.addresses);
         project.apply(Event::Listening { id: id.clone(), addr }, now);
         self.follow_output(name, id, &found.id);
+        self.tell_notes(name, id, notes);
         let short: String = found.id.chars().take(12).collect();
         self.tell(name, "replica.started", Some(id), format!("{} started (container {short})", id.name()));
         if matches!(is_wanted, Some(ReplicaPhase::Stopping { .. })) {
             self.stop_container_now(&found.id);
         } else if matches!(found.state, State::Exited | State::Dead) {
             self.container_died(&found.id, found.exit_code, found.oom_killed);
+        } else if let Some(status) = died_early {
+            self.ended(&found.id, name, id, status);
+        } else if found.state == State::Restarting {
+            self.look_later(&found.id);
+        }
+    }
+
+    /// What the Engine can't keep of the file, or warns of: told once for each release.
+    fn tell_notes(&mut self, name: &str, id: &ReplicaId, notes: Vec<String>) {
+        for note in notes {
+            let of_service = format!("`{}`", id.service);
+            let text = if note.contains(&of_service) { note } else { format!("{of_service}: {note}") };
+            let Some(project) = self.projects.get_mut(name) else { return };
+            let releases = &project.desired.releases;
+            project.noted.retain(|(release, _)| release.0 == 0 || releases.contains_key(release));
+            if project.noted.len() < NOTES_MAX && project.noted.insert((id.release, text.clone())) {
+                self.tell(name, "replica.note", Some(id), text.clone());
+                self.progress(name, ProgressKind::Line, text);
+            }
         }
     }
 
@@ -127,7 +154,20 @@ impl Driver {
             };
             if let Err(error) = done {
                 let text = format!("a container can't be stopped: {error}; it is tried again");
-                inbox.send(Input::Warning { project, text }).await.ok();
+                inbox.send(DockerInput::NotStopped { project, container, text }.into()).await.ok();
+            }
+        });
+    }
+
+    /// Ends a replica's container without any grace; it is a death, and its place is filled again.
+    pub(super) fn end_container(&mut self, name: &str, container: &str) {
+        let Some(engine) = self.docker.engine.clone() else { return };
+        self.docker.asked.insert(container.to_owned());
+        let (inbox, project, container) = (self.inbox.clone(), name.to_owned(), container.to_owned());
+        self.tasks.spawn(async move {
+            if let Err(error) = engine.kill(&container).await {
+                let text = format!("a container can't be stopped: {error}; it is tried again");
+                inbox.send(DockerInput::NotStopped { project, container, text }.into()).await.ok();
             }
         });
     }
@@ -202,7 +242,7 @@ impl Start {
 pub(super) fn address(
     project: &Project,
     id: &ReplicaId,
-    mut addresses: impl Iterator<Item = IpAddr>,
+    addresses: &BTreeMap<String, IpAddr>,
 ) -> Option<SocketAddr> {
     let service = project.desired.service(id.release, &id.service)?;
     let container = service.container.as_ref()?;
@@ -215,9 +255,20 @@ pub(super) fn address(
             let mut replicas = project.observed.replicas().filter(|(id, _)| id.service == *other && host(id));
             replicas.find_map(|(_, replica)| replica.addr)?.ip()
         }
-        _ => addresses.next()?,
+        _ => *addresses.iter().min_by_key(|(network, _)| !is_bridge(project, id, network))?.1,
     };
     Some(SocketAddr::new(ip, first_port(service)))
+}
+
+/// Whether this host reaches a network's containers: those of macvlan, ipvlan and overlay networks it may not.
+fn is_bridge(project: &Project, id: &ReplicaId, network: &str) -> bool {
+    let spec = project.desired.spec_of(id.release, &id.service);
+    let known = spec.and_then(|spec| spec.networks.values().find(|known| known.name == network));
+    // Of an external one the file says nothing; it comes after those that are known.
+    known.is_none_or(|known| {
+        !known.external
+            && known.driver.as_deref().is_none_or(|driver| driver.is_empty() || driver == "bridge")
+    })
 }
 
 /// The port that checks without one of their own, and routes, mean; 0 where no port is known.

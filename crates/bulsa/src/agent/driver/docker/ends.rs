@@ -4,12 +4,13 @@
 //! `compose down` are wishes, if the Engine stays up after them; a signal from inside, `docker rm -f`, and an Engine
 //! that shuts down (which looks like a `docker stop` of everything) are deaths. So a container that gets a signal to
 //! end which isn't ours is un-routed, nothing takes its place, and it is looked at again every [`LOOK_AGAIN`] until it
-//! has ended and what that was is clear. Never: acts on the difference; that is the core's.
+//! has ended and what that was is clear. Compose that makes our containers anew (`docker compose up`) stops them, too: it
+//! is known by the container that it makes beside ours. Never: acts on the difference; that is the core's.
 
 use std::time::Duration;
 
 use bulsa_core::{
-    decide::{Event, ExitStatus},
+    decide::{Event, ExitStatus, Origin},
     ids::ReplicaId,
     spec::Role,
     time::Timestamp,
@@ -26,6 +27,15 @@ const SURVIVED: Duration = Duration::from_secs(12);
 /// has removed the container.
 const LOOK_AGAIN: Duration = Duration::from_millis(1000);
 
+/// So long after a stop Compose may need to make its own container: 1.29 does it only then.
+const BESIDE_WAIT: Duration = Duration::from_secs(2);
+
+/// A container that Compose made so long before ours was stopped, or later, is why ours was.
+const BESIDE_SINCE: Duration = Duration::from_secs(60);
+
+/// So many digits of a container's id are shown, and used, as its short one.
+const SHORT_ID: usize = 12;
+
 /// SIGINT, SIGQUIT, SIGKILL and SIGTERM: what a program is ended with.
 const ENDING: [i32; 4] = [2, 3, 9, 15];
 
@@ -36,8 +46,8 @@ pub(in crate::agent::driver) struct Meddling {
     stop: bool,
     /// The last signal that it was sent through the Engine.
     signal: Option<i32>,
-    /// How it ended.
-    ended: Option<ExitStatus>,
+    /// How it ended, and when.
+    ended: Option<(ExitStatus, Timestamp)>,
     /// When it was meddled with first.
     since: Timestamp,
 }
@@ -47,6 +57,8 @@ pub(in crate::agent) struct Judged {
     container: String,
     /// `Err`: the Engine is gone. `Ok(None)`: the container is.
     found: Result<Option<Found>, String>,
+    /// The containers that Compose has for its service.
+    beside: Vec<Found>,
 }
 
 impl Driver {
@@ -90,28 +102,35 @@ impl Driver {
     /// A container ended.
     pub(super) fn container_died(&mut self, container: &str, exit_code: i64, oom: bool) {
         let Some((name, id)) = self.docker.containers.get(container).cloned() else { return };
-        if self.docker.starting.contains(&(name.clone(), id.clone()))
-            && self.role_of(&name, &id) == Role::Shared
-        {
-            return; // the start itself reports
-        }
         let (now, status) = (self.clock.now(), status_of(exit_code, oom));
-        let ours = self.docker.asked.contains(container) || self.is_stopping(&name, &id);
-        let is_shared = self.role_of(&name, &id) == Role::Shared;
-        let meddling = self.docker.meddling.get_mut(container).filter(|_| !ours);
-        if meddling.is_none() && (ours || !is_shared) {
-            self.ended(container, &name, &id, status);
+        if self.docker.starting.contains(&(name.clone(), id.clone())) {
+            // The start itself reports; if it reports that it runs, that is older news.
+            self.docker.died_early.insert(container.to_owned(), status);
             return;
         }
-        let is_new = !self.docker.meddling.contains_key(container);
-        let fresh = Meddling { since: now, ..Meddling::default() };
-        self.docker.meddling.entry(container.to_owned()).or_insert(fresh).ended = Some(status);
-        if let Some(project) = self.projects.get_mut(&name) {
-            project.apply(Event::Paused { id, paused: true }, now);
+        let ours = self.docker.asked.contains(container) || self.is_stopping(&name, &id);
+        match self.docker.meddling.get_mut(container).filter(|_| !ours) {
+            Some(meddling) => meddling.ended = Some((status, now)),
+            None => self.ended(container, &name, &id, status),
         }
-        if is_new {
-            self.look_later(container);
+    }
+
+    /// A container was started, by us, by Docker or by a human. One that Docker keeps may end again before anybody has
+    /// looked at it, and that is a death like any other.
+    pub(super) fn container_up(&mut self, container: &str) {
+        let Some((name, id)) = self.docker.containers.get(container).cloned() else { return };
+        let is_starting = self.docker.starting.contains(&(name.clone(), id.clone()));
+        if !is_starting && self.role_of(&name, &id) == Role::Shared {
+            let now = self.clock.now();
+            let Some(project) = self.projects.get_mut(&name) else { return };
+            let is_away = project.desired.withheld.contains(&id.slot());
+            if project.observed.replica(&id).is_none() && !is_away {
+                project.meta.entry(id.clone()).or_default().container = Some(container.to_owned());
+                let origin = Origin::Adopted { routed: false };
+                project.apply(Event::Started { id, at: now, origin }, now);
+            }
         }
+        self.look_again(container);
     }
 
     /// Whether it isn't clear yet what somebody did to a container of a project, or of one of its services.
@@ -122,27 +141,53 @@ impl Driver {
     }
 
     /// Looks at a container again in a while.
-    fn look_later(&self, container: &str) {
+    pub(super) fn look_later(&self, container: &str) {
+        self.look_after(container, LOOK_AGAIN);
+    }
+
+    /// Looks at one container now.
+    pub(super) fn look_again(&self, container: &str) {
+        if self.engine().is_ok() {
+            self.look_after(container, Duration::ZERO);
+        }
+    }
+
+    fn look_after(&self, container: &str, wait: Duration) {
         let engine = self.engine();
+        let whose = self.docker.containers.get(container);
+        let whose = whose.map(|(project, id)| (project.clone(), id.service.clone()));
         let (inbox, container) = (self.inbox.clone(), container.to_owned());
         drop(tokio::spawn(async move {
-            tokio::time::sleep(LOOK_AGAIN).await;
-            let found = match engine {
-                Ok(engine) => second_look(&engine, &container).await,
-                Err(error) => Err(error),
+            tokio::time::sleep(wait).await;
+            let (found, beside) = match engine {
+                Ok(engine) => second_look(&engine, &container, whose).await,
+                Err(error) => (Err(error), Vec::new()),
             };
-            inbox.send(DockerInput::Judged(Judged { container, found }).into()).await.ok();
+            inbox.send(DockerInput::Judged(Judged { container, found, beside }).into()).await.ok();
         }));
     }
 
     /// The second look is done: it was a human, or it was a death.
     pub(super) fn judged(&mut self, judged: Judged) {
-        let Judged { container, found } = judged;
+        let Judged { container, found, mut beside } = judged;
+        let now = self.clock.now();
         let meddling = self.docker.meddling.remove(&container).unwrap_or_default();
         let is_up = matches!(&found, Ok(Some(found)) if found.is_up());
-        let is_young = self.clock.now().since(meddling.since) < SURVIVED;
+        let is_young = now.since(meddling.since) < SURVIVED;
+        let by_human = meddling.stop || meddling.signal.is_some();
+        let since = Timestamp(meddling.since.0.saturating_sub(millis(BESIDE_SINCE)));
+        beside.retain(|found| found.created_at_ms.is_some_and(|created| created >= since.0));
+        let is_renamed = matches!(&found, Ok(Some(found)) if is_renamed_by_compose(found));
+        let by_compose = is_renamed || !beside.is_empty();
         // It is told to end, and takes its time; or the end was told of before the Engine had it in its books.
-        if is_up && is_young && (meddling.stop || meddling.signal.is_some()) && meddling.ended.is_none() {
+        let ends = is_up && is_young && by_human && meddling.ended.is_none();
+        // Compose stops ours before it makes its own, or after.
+        let may_be_composes = by_human
+            && !is_up
+            && found.is_ok()
+            && !by_compose
+            && meddling.ended.is_some_and(|(_, at)| now.since(at) < BESIDE_WAIT);
+        if ends || may_be_composes {
             self.docker.meddling.insert(container.clone(), meddling);
             return self.look_later(&container);
         }
@@ -151,8 +196,7 @@ impl Driver {
             Ok(Some(found)) if !found.is_up() => status_of(found.exit_code, found.oom_killed),
             _ => ExitStatus::Unknown,
         };
-        let status = meddling.ended.unwrap_or(seen);
-        let by_human = meddling.stop || meddling.signal.is_some();
+        let status = meddling.ended.map_or(seen, |(status, _)| status);
         match found {
             // An Engine that is gone shut down: the list after its return says what is left.
             Err(error) => tracing::info!(error, container, "the Engine went away after a container ended"),
@@ -160,7 +204,21 @@ impl Driver {
                 self.resume(&name, &id);
                 self.see(found);
             }
-            Ok(Some(found)) if found.state == State::Restarting => self.look_again(&container),
+            // Docker starts it again by its policy, and may wait for that.
+            Ok(Some(found)) if found.state == State::Restarting => {
+                if meddling.ended.is_some() {
+                    self.ended(&container, &name, &id, status);
+                } else {
+                    self.look_later(&container);
+                }
+            }
+            Ok(found) if by_human && by_compose => {
+                self.replaced_by_compose(&name, &id, &beside);
+                if found.is_none() {
+                    self.docker.containers.remove(&container);
+                }
+                self.ended(&container, &name, &id, status);
+            }
             Ok(Some(_)) if by_human => self.taken_away(&name, &id, status, meddling.stop),
             Ok(None) if meddling.stop => {
                 self.docker.containers.remove(&container);
@@ -172,6 +230,27 @@ impl Driver {
             }
             Ok(Some(_)) => self.ended(&container, &name, &id, status),
         }
+    }
+
+    /// Compose has stopped ours to put its own in their place. A backing service's is taken on; others serve nobody, and
+    /// answer to the service's name all the same.
+    fn replaced_by_compose(&mut self, name: &str, id: &ReplicaId, beside: &[Found]) {
+        if self.role_of(name, id) == Role::Shared {
+            return;
+        }
+        let short = |found: &Found| found.id.chars().take(SHORT_ID).collect::<String>();
+        let mut theirs: Vec<String> = beside.iter().map(short).collect();
+        theirs.sort();
+        let left = match theirs.is_empty() {
+            true => String::new(),
+            false => format!("; remove what Compose made beside it with `docker rm -f {}`", theirs.join(" ")),
+        };
+        let text = format!(
+            "Docker Compose stopped a container of `{}` to make its own in its place; Bulsa's is started again{left}; use \
+             `bulsa up` here instead of `docker compose up`",
+            id.service
+        );
+        self.warn(name, "compose.beside", text);
     }
 
     fn resume(&mut self, name: &str, id: &ReplicaId) {
@@ -197,7 +276,7 @@ impl Driver {
     }
 
     /// A replica is dead, and its container is of no more use.
-    fn ended(&mut self, container: &str, name: &str, id: &ReplicaId, status: ExitStatus) {
+    pub(super) fn ended(&mut self, container: &str, name: &str, id: &ReplicaId, status: ExitStatus) {
         if self.docker.ending.contains(container) {
             return;
         }
@@ -274,16 +353,6 @@ impl Driver {
         }
     }
 
-    /// Looks at one container now.
-    pub(super) fn look_again(&mut self, container: &str) {
-        let Ok(engine) = self.engine() else { return };
-        let (inbox, container) = (self.inbox.clone(), container.to_owned());
-        self.tasks.spawn(async move {
-            let found = second_look(&engine, &container).await;
-            inbox.send(DockerInput::Judged(Judged { container, found }).into()).await.ok();
-        });
-    }
-
     /// Removes a container that ended, after its last output was copied. With a backing service's container its
     /// anonymous volumes stay: they hold users' data, and Compose's `down` leaves them, too.
     pub(super) fn remove_container(&mut self, container: &str) {
@@ -307,8 +376,34 @@ impl Driver {
     }
 }
 
-async fn second_look(engine: &Docker, container: &str) -> Result<Option<Found>, String> {
-    engine.inspect(container).await.map_err(|error| error.to_string())
+/// A container as it is now; if it doesn't run, also what Compose has for its service.
+async fn second_look(
+    engine: &Docker,
+    container: &str,
+    whose: Option<(String, String)>,
+) -> (Result<Option<Found>, String>, Vec<Found>) {
+    let found = match engine.inspect(container).await {
+        Ok(found) => found,
+        Err(error) => return (Err(error.to_string()), Vec::new()),
+    };
+    let (false, Some((project, service))) = (found.as_ref().is_some_and(Found::is_up), whose) else {
+        return (Ok(found), Vec::new());
+    };
+    match engine.made_by_compose(&project, &service).await {
+        Ok(beside) => (Ok(found), beside.into_iter().filter(|other| other.id != container).collect()),
+        Err(error) => (Err(error.to_string()), Vec::new()),
+    }
+}
+
+/// Compose 1.29 puts the short id before the name of a container that it replaces; with a newer Engine it goes no
+/// further than that.
+fn is_renamed_by_compose(found: &Found) -> bool {
+    let short = found.id.get(..SHORT_ID).unwrap_or(&found.id);
+    found.name.strip_prefix(short).is_some_and(|rest| rest.starts_with('_'))
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// How a container ended. The Engine gives a signal as 128 + its number, as shells do. A container that the kernel

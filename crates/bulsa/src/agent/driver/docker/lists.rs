@@ -8,13 +8,24 @@ use std::collections::{BTreeMap, BTreeSet};
 use bulsa_core::{
     decide::{Event, Origin},
     ids::{ReleaseId, ReplicaId},
-    spec::Role,
+    spec::{
+        Role,
+        container::{Container, NetworkMode},
+    },
     time::Timestamp,
 };
 use tokio::task::JoinHandle;
 
 use super::{Driver, Found, State, containers, has_containers};
-use crate::agent::driver::project::Project;
+use crate::agent::{docker::create, driver::project::Project};
+
+/// Whether all the name spaces that it shares are other services'.
+fn names_services(container: &Container) -> bool {
+    let isolation = &container.isolation;
+    let mut modes = [&isolation.pid, &isolation.ipc].into_iter().flatten();
+    !matches!(container.network_mode, Some(NetworkMode::Container(_)))
+        && !modes.any(|mode| mode.starts_with("container:"))
+}
 
 impl Driver {
     /// From now on the lists have what Compose made for the projects with containers too.
@@ -45,6 +56,7 @@ impl Driver {
         for found in containers.iter().cloned() {
             self.see(found);
         }
+        self.end_the_cut_off(&containers);
         for found in &containers {
             let Some((name, id)) = self.whose(found) else { continue };
             // One that is looked at again isn't gone yet.
@@ -65,6 +77,40 @@ impl Driver {
             project.apply(Event::Listed { replicas, creating, as_of }, now);
             if std::mem::take(&mut project.dormant) {
                 tracing::info!(project = name, "its containers are known again");
+            }
+        }
+    }
+
+    /// Replicas in the name space of another service's container that was replaced: theirs leads nowhere any more, so
+    /// they are ended, and started again in the new one's.
+    fn end_the_cut_off(&mut self, containers: &[Found]) {
+        let there: BTreeSet<&String> = containers.iter().map(|found| &found.id).collect();
+        for found in containers.iter().filter(|found| found.ours && found.is_up()) {
+            let Some((name, id)) = self.whose(found) else { continue };
+            let Some(project) = self.projects.get(&name) else { continue };
+            let Some(container) =
+                project.desired.service(id.release, &id.service).and_then(|s| s.container.as_ref())
+            else {
+                continue;
+            };
+            let hosts = create::needed(container);
+            // A name space of somebody else's container is none of our lists' business, and a host that isn't back yet
+            // can't take them in.
+            let is_back = |host: &String| {
+                containers.iter().any(|other| {
+                    other.project == name && other.service == *host && other.state == State::Running
+                })
+            };
+            let is_cut_off = found.inside.iter().any(|host| !there.contains(host));
+            let only_ours = !found.inside.is_empty() && names_services(container);
+            if is_cut_off && only_ours && hosts.iter().all(is_back) && !self.docker.asked.contains(&found.id)
+            {
+                let text = format!(
+                    "{} is in the network or another name space of a container that is gone: it is started again",
+                    id.name()
+                );
+                self.tell(&name, "replica.cut_off", Some(&id), text);
+                self.end_container(&name, &found.id);
             }
         }
     }
@@ -139,7 +185,7 @@ impl Driver {
             project.apply(Event::Started { id: id.clone(), at: Timestamp(started_ms), origin }, now);
         }
         if !is_known || restarted {
-            let addr = containers::address(project, id, found.addresses.values().copied());
+            let addr = containers::address(project, id, &found.addresses);
             project.apply(Event::Listening { id: id.clone(), addr }, now);
         }
         // The follower of a container that runs ended because the Engine went away, or it was started again.

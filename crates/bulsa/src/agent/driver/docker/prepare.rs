@@ -27,6 +27,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{DockerInput, Driver, room::measure, upkeep::ImagesStay};
 use crate::agent::driver::{requests::WAITING_MAX, view::is_serving};
 use crate::agent::{
+    anchor::netns,
     docker::{Docker, Found},
     images::{self, ImageProblem, Progress, Wanted},
 };
@@ -194,6 +195,9 @@ async fn prepare(
     }
     let (facts, missing) = resolve_all(engine, request, &spec, progress).await?;
     let mut spec = pin(spec, &facts);
+    if let Err(why) = netns::may_enter().await {
+        leave_plain_names(&mut spec, &why);
+    }
     if request.plan {
         note_missing(&mut spec, &missing);
         note_once(&mut spec, full);
@@ -218,6 +222,18 @@ fn note_once(spec: &mut Spec, text: Option<String>) {
 async fn existing(engine: &Docker, project: &str) -> Vec<Found> {
     let all = engine.list().await.unwrap_or_default();
     all.into_iter().filter(|found| found.project == project).collect()
+}
+
+/// Without the right to listen in an anchor, names mean the replicas themselves, as with Compose.
+fn leave_plain_names(spec: &mut Spec, why: &str) {
+    let containers = spec.services.values_mut().filter_map(|service| service.container.as_mut());
+    for container in containers.filter(|container| !container.anchor.is_empty()) {
+        container.anchor.clear();
+        container.notes.push(format!(
+            "inside the project's networks its name means its replicas themselves: this daemon may not enter other \
+             processes' network namespaces (that takes root): {why}"
+        ));
+    }
 }
 
 /// A plan says which images it knows nothing of.

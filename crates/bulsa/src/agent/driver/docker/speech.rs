@@ -13,7 +13,7 @@ use bulsa_core::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use super::{DockerInput, Driver};
@@ -21,13 +21,19 @@ use super::{DockerInput, Driver};
 /// A server that says nothing for so long after a request doesn't speak HTTP.
 const ANSWER_WAIT: Duration = Duration::from_secs(2);
 
+/// A port on which nobody listens yet is asked again after this long,
+const ASK_AGAIN: Duration = Duration::from_secs(2);
+/// and so often: some programs open a further port late. After that the next replica that gets ready is asked.
+const ASKS_MAX: u32 = 30;
+
 /// What was found on a port.
 pub(in crate::agent) struct Spoken {
     project: String,
     release: ReleaseId,
     service: String,
     port: u16,
-    protocol: Protocol,
+    /// `None`: nobody listens on it.
+    protocol: Option<Protocol>,
 }
 
 impl Driver {
@@ -47,11 +53,22 @@ impl Driver {
             })
             .collect();
         for port in unknown {
+            let asked = (name.to_owned(), id.service.clone(), port, id.release);
+            if !self.docker.asking_what_is_spoken.insert(asked) {
+                continue;
+            }
             let (inbox, project) = (self.inbox.clone(), name.to_owned());
             let (release, service) = (id.release, id.service.clone());
             let addr = SocketAddr::new(addr.ip(), port);
             self.tasks.spawn(async move {
-                let protocol = if answers_http(addr).await { Protocol::Http } else { Protocol::Tcp };
+                let mut protocol = None;
+                for _ in 0..ASKS_MAX {
+                    protocol = ask(addr).await;
+                    if protocol.is_some() {
+                        break;
+                    }
+                    sleep(ASK_AGAIN).await;
+                }
                 let spoken = Spoken { project, release, service, port, protocol };
                 inbox.send(DockerInput::Spoken(spoken).into()).await.ok();
             });
@@ -59,10 +76,15 @@ impl Driver {
     }
 
     pub(super) fn spoken(&mut self, spoken: &Spoken) {
-        let Some(project) = self.projects.get_mut(&spoken.project) else { return };
+        let asked = (spoken.project.clone(), spoken.service.clone(), spoken.port, spoken.release);
+        self.docker.asking_what_is_spoken.remove(&asked);
+        let (Some(project), Some(protocol)) = (self.projects.get_mut(&spoken.project), spoken.protocol)
+        else {
+            return;
+        };
         let found = project.spoken.entry((spoken.service.clone(), spoken.port)).or_default();
         found.retain(|release, _| project.desired.releases.contains_key(release));
-        found.insert(spoken.release, spoken.protocol);
+        found.insert(spoken.release, protocol);
         // It changes nothing for a release that isn't live yet.
         self.republish = true;
     }
@@ -88,10 +110,10 @@ pub(in crate::agent::driver) fn known(service: &Service, target: u16) -> Option<
     }
 }
 
-/// Whether the first bytes of an answer are HTTP/1's.
-async fn answers_http(addr: SocketAddr) -> bool {
-    let ask = async {
-        let mut stream = TcpStream::connect(addr).await.ok()?;
+/// What the first bytes of an answer are; `None` where nobody takes the connection.
+async fn ask(addr: SocketAddr) -> Option<Protocol> {
+    let mut stream = timeout(ANSWER_WAIT, TcpStream::connect(addr)).await.ok()?.ok()?;
+    let answer = async {
         let head =
             format!("GET / HTTP/1.1\r\nHost: {addr}\r\nUser-Agent: bulsa-probe\r\nConnection: close\r\n\r\n");
         stream.write_all(head.as_bytes()).await.ok()?;
@@ -99,7 +121,8 @@ async fn answers_http(addr: SocketAddr) -> bool {
         stream.read_exact(&mut first).await.ok()?;
         Some(first == *b"HTTP/1.")
     };
-    timeout(ANSWER_WAIT, ask).await.ok().flatten().unwrap_or(false)
+    let is_http = timeout(ANSWER_WAIT, answer).await.ok().flatten().unwrap_or(false);
+    Some(if is_http { Protocol::Http } else { Protocol::Tcp })
 }
 
 #[cfg(test)]
@@ -121,12 +144,18 @@ mod tests {
 
     #[tokio::test]
     async fn a_web_server_and_a_database_are_told_apart() {
-        assert!(answers_http(server(b"HTTP/1.1 404 Not Found\r\n\r\n").await).await);
-        assert!(!answers_http(server(b"5.7.30-log\0 greeting").await).await);
+        assert_eq!(ask(server(b"HTTP/1.1 404 Not Found\r\n\r\n").await).await, Some(Protocol::Http));
+        assert_eq!(ask(server(b"5.7.30-log\0 greeting").await).await, Some(Protocol::Tcp));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_server_that_waits_for_its_own_protocol_speaks_no_http() {
-        assert!(!answers_http(server(b"").await).await);
+        assert_eq!(ask(server(b"").await).await, Some(Protocol::Tcp));
+    }
+
+    #[tokio::test]
+    async fn where_nobody_listens_nothing_is_known() {
+        let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        assert_eq!(ask(free).await, None);
     }
 }
