@@ -109,10 +109,23 @@ impl Driver {
             return;
         }
         let ours = self.docker.asked.contains(container) || self.is_stopping(&name, &id);
+        let is_taken_away = self.is_taken_away(&name, &id);
         match self.docker.meddling.get_mut(container).filter(|_| !ours) {
             Some(meddling) => meddling.ended = Some((status, now)),
+            // What a human stopped is left as it is; this comes late.
+            None if is_taken_away => {}
             None => self.ended(container, &name, &id, status),
         }
+    }
+
+    /// Whether a human's wish emptied a replica's place, and it is known.
+    fn is_taken_away(&self, name: &str, id: &ReplicaId) -> bool {
+        self.projects.get(name).is_some_and(|project| {
+            let history = project.observed.slot(&id.slot());
+            let is_empty = project.observed.replica(id).is_none();
+            let is_seen = history.is_some_and(|history| history.taken_away);
+            is_empty && (is_seen || project.desired.withheld.contains(&id.slot()))
+        })
     }
 
     /// A container was started, by us, by Docker or by a human. One that Docker keeps may end again before anybody has
@@ -171,7 +184,7 @@ impl Driver {
     pub(super) fn judged(&mut self, judged: Judged) {
         let Judged { container, found, mut beside } = judged;
         let now = self.clock.now();
-        let meddling = self.docker.meddling.remove(&container).unwrap_or_default();
+        let mut meddling = self.docker.meddling.remove(&container).unwrap_or_default();
         let is_up = matches!(&found, Ok(Some(found)) if found.is_up());
         let is_young = now.since(meddling.since) < SURVIVED;
         let by_human = meddling.stop || meddling.signal.is_some();
@@ -181,6 +194,10 @@ impl Driver {
         let by_compose = is_renamed || !beside.is_empty();
         // It is told to end, and takes its time; or the end was told of before the Engine had it in its books.
         let ends = is_up && is_young && by_human && meddling.ended.is_none();
+        // An Engine that is busy tells of the end, and that it was a stop, later than it has it in its books.
+        if let (true, None, Ok(Some(found))) = (by_human && !is_up, meddling.ended, &found) {
+            meddling.ended = Some((status_of(found.exit_code, found.oom_killed), now));
+        }
         // Compose stops ours before it makes its own, or after.
         let may_be_composes = by_human
             && !is_up
