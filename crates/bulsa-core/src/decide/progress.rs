@@ -89,7 +89,7 @@ fn gate(
         }
     }
     if !all_passed {
-        let Some(since) = gated_since(observed, deployment, candidate) else { return None };
+        let since = gated_since(observed, deployment, candidate)?;
         let deadline = since + longest_gate(desired, candidate);
         if deadline <= now {
             let reason = "its services were not all healthy within the sum of their gates".to_owned();

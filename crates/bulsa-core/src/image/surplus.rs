@@ -161,6 +161,7 @@ mod tests {
             id: 1,
             kind: Kind::Rollback,
             candidate: ReleaseId(2),
+            recreates: std::collections::BTreeSet::new(),
             previous: Some(ReleaseId(4)),
             started: Timestamp(0),
             phase: Phase::Gate,

@@ -107,7 +107,7 @@ async fn whoever_finds_a_network_missing_at_once_makes_it_once() {
     world.spec.networks.insert("race".to_owned(), Network { name: name.clone(), ..Network::default() });
     let all = futures_util::future::join_all((0..5).map(|_| world.docker.ensure_networks(&world.spec))).await;
     let made: Vec<String> = all.into_iter().flat_map(Result::unwrap).collect();
-    assert_eq!(made, [name.clone()]);
+    assert_eq!(made, std::slice::from_ref(&name));
     let listed = world.raw.list_networks(None).await.unwrap();
     assert_eq!(listed.iter().filter(|one| one.name.as_deref() == Some(&name)).count(), 1);
 }
