@@ -295,6 +295,8 @@ impl Client {
                     ClientError::NoDaemon { sockets: vec![socket] }
                 }
                 io::ErrorKind::PermissionDenied => ClientError::NotAllowed { socket },
+                // The agent that listened has died with us in its queue; the next one listens in a moment.
+                io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted => self.lost(error),
                 _ => ClientError::Unusable { socket, source: error },
             }),
             Err(_) => Err(ClientError::TimedOut { socket, limit: CONNECT_MAX }),
