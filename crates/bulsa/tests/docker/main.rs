@@ -21,6 +21,7 @@ mod exchanges;
 mod humans;
 mod inside;
 mod parts_run;
+mod preflight;
 mod recreate;
 #[path = "../images/registry.rs"]
 mod registry;

@@ -35,9 +35,18 @@ impl Docker {
     /// # Errors
     /// Every network that can't be had, at once; the others are there then.
     pub async fn ensure_networks(&self, spec: &Spec) -> Result<Vec<String>, Vec<DockerError>> {
+        let (made, errors) = self.make_networks(spec).await;
+        if errors.is_empty() { Ok(made) } else { Err(errors) }
+    }
+
+    /// The same, with the names of those that it made also where others can't be had.
+    pub async fn make_networks(&self, spec: &Spec) -> (Vec<String>, Vec<DockerError>) {
         // Replicas that find a network missing at once come here at once.
         let _held = self.inner.making_networks.lock().await;
-        let there = self.networks(&[]).await.map_err(|error| vec![error])?;
+        let there = match self.networks(&[]).await {
+            Ok(there) => there,
+            Err(error) => return (Vec::new(), vec![error]),
+        };
         let mut used = used_blocks(&there);
         let (mut made, mut errors) = (Vec::new(), Vec::new());
         for (key, network) in &spec.networks {
@@ -52,7 +61,7 @@ impl Docker {
                 Err(error) => errors.push(error),
             }
         }
-        if errors.is_empty() { Ok(made) } else { Err(errors) }
+        (made, errors)
     }
 
     /// Removes the networks of `project` that this daemon made and nothing uses; returns their names.
@@ -60,10 +69,24 @@ impl Docker {
     /// # Errors
     /// If the Engine gives no list of them. One that is in use stays, and isn't an error.
     pub async fn remove_networks(&self, project: &str) -> Result<Vec<String>, DockerError> {
-        let filters = [format!("{}={}", label::OWNER, self.owner()), format!("{}={project}", label::PROJECT)];
+        self.remove_networks_if(project, |_| true).await
+    }
+
+    /// The same for those whose name is wanted.
+    ///
+    /// # Errors
+    /// As [`Docker::remove_networks`].
+    pub async fn remove_networks_if(
+        &self,
+        project: &str,
+        is_wanted: impl Fn(&str) -> bool,
+    ) -> Result<Vec<String>, DockerError> {
         let mut removed = Vec::new();
-        for network in self.networks(&filters).await? {
+        for network in self.networks(&self.ours_of(project)).await? {
             let (Some(id), Some(name)) = (network.id, network.name) else { continue };
+            if !is_wanted(&name) {
+                continue;
+            }
             let work = self.client().remove_network(&id);
             match self.call(&format!("asked to remove network {name}"), WORK_MAX, work).await {
                 Ok(()) => removed.push(name),
@@ -71,6 +94,33 @@ impl Docker {
             }
         }
         Ok(removed)
+    }
+
+    /// The networks of `project` that this daemon made and that are still there, with the names of the running
+    /// containers that are in them.
+    ///
+    /// # Errors
+    /// If the Engine can't say.
+    pub async fn networks_left(&self, project: &str) -> Result<Vec<(String, Vec<String>)>, DockerError> {
+        let mut left = Vec::new();
+        for network in self.networks(&self.ours_of(project)).await? {
+            let (Some(id), Some(name)) = (network.id, network.name) else { continue };
+            let work = self.client().inspect_network(&id, None);
+            let inside = match self.call(&format!("asked about network {name}"), ANSWER_MAX, work).await {
+                Ok(network) => network.containers.unwrap_or_default(),
+                Err(error) if error.status() == Some(404) => continue,
+                Err(error) => return Err(error),
+            };
+            let mut users: Vec<String> = inside.into_values().filter_map(|endpoint| endpoint.name).collect();
+            users.sort();
+            left.push((name, users));
+        }
+        Ok(left)
+    }
+
+    /// What selects the networks of `project` that this daemon made.
+    fn ours_of(&self, project: &str) -> [String; 2] {
+        [format!("{}={}", label::OWNER, self.owner()), format!("{}={project}", label::PROJECT)]
     }
 
     async fn networks(&self, labels: &[String]) -> Result<Vec<EngineNetwork>, DockerError> {
@@ -85,8 +135,7 @@ impl Docker {
     /// Removes the younger ones of our networks of the same name that nothing uses: another daemon's process may have
     /// made one in the same moment.
     async fn drop_doubles(&self, name: &str, project: &str) -> Result<(), DockerError> {
-        let filters = [format!("{}={}", label::OWNER, self.owner()), format!("{}={project}", label::PROJECT)];
-        let all = self.networks(&filters).await?;
+        let all = self.networks(&self.ours_of(project)).await?;
         for id in younger(&all, name) {
             // One that is in use stays, and the Engine says so.
             let work = self.client().remove_network(&id);

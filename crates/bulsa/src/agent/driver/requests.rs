@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     sync::Arc,
 };
 
@@ -29,6 +29,9 @@ use super::{Driver, engine::preflight, persist::About, project::Project, routes:
 pub(super) const WAITING_MAX: usize = 64;
 /// At most this many projects.
 const PROJECTS_MAX: usize = 256;
+
+/// The name of a published port's sockets, where they listen, and they.
+type Opened = (String, SocketAddr, Vec<TcpListener>);
 
 impl Driver {
     /// Answers a request, or keeps it until the project's commit under way is done, or until it is clear what a person
@@ -123,6 +126,11 @@ impl Driver {
             }
         };
         if super::docker::needs_preparation(&spec) {
+            // Nothing is pulled or made for a deploy that this host can't take; asked again, it is checked again.
+            if let (false, Err(errors)) = (request.plan, self.check_host(&spec)) {
+                answer.send(Answer::Refused { errors }).ok();
+                return;
+            }
             return self.prepare(request, Arc::unwrap_or_clone(spec), answer);
         }
         let name = request.project.clone();
@@ -267,6 +275,14 @@ impl Driver {
     /// Everything that can be found out before anything is started: programs, users, ports. What is wrong is told all
     /// at once, and nothing was done. Ports that are free are open from here on.
     pub(super) async fn preflight(&mut self, spec: &Spec) -> Result<(), Vec<String>> {
+        for (name, addr, sockets) in self.check_host(spec)? {
+            self.keep_sockets(name, addr, &sockets).await;
+        }
+        Ok(())
+    }
+
+    /// The same, without keeping anything: the sockets that aren't open yet are given.
+    fn check_host(&self, spec: &Spec) -> Result<Vec<Opened>, Vec<String>> {
         let mut errors: Vec<String> = spec
             .services
             .values()
@@ -277,20 +293,14 @@ impl Driver {
         errors.extend(self.route_clashes(spec));
         let missing: Vec<_> =
             needed(spec).into_iter().filter(|need| !self.routes.sockets.contains_key(&need.name)).collect();
-        let mut opened: Vec<(String, std::net::SocketAddr, Vec<TcpListener>)> = Vec::new();
+        let mut opened: Vec<Opened> = Vec::new();
         for need in missing {
             match self.routes.open(&need) {
                 Ok((addr, sockets)) => opened.push((need.name, addr, sockets)),
                 Err(error) => errors.push(error),
             }
         }
-        if !errors.is_empty() {
-            return Err(errors);
-        }
-        for (name, addr, sockets) in opened {
-            self.keep_sockets(name, addr, &sockets).await;
-        }
-        Ok(())
+        if errors.is_empty() { Ok(opened) } else { Err(errors) }
     }
 
     /// Routes that another project has already: two services may share a port when their routes differ.

@@ -44,8 +44,16 @@ pub(in crate::agent) struct Prepared {
     room: Room,
     compose_made: Vec<Found>,
     result: Result<Spec, Vec<String>>,
+    made: MadeForIt,
     /// Until its images are known to be needed.
     images_stay: ImagesStay,
+}
+
+/// The names of what was made at the Engine for one deploy, which is of no use where that isn't begun.
+#[derive(Default)]
+struct MadeForIt {
+    networks: Vec<String>,
+    volumes: Vec<String>,
 }
 
 /// Whether a spec has containers whose image isn't pinned yet.
@@ -105,9 +113,14 @@ impl Driver {
         self.tasks.spawn(async move {
             let images_stay = images_stay.await;
             let room = measure(&engine, samples, leaving).await;
-            let result = prepare(&engine, &request, spec, &out).await;
+            let mut made = MadeForIt::default();
+            let result = prepare(&engine, &request, spec, &out, &mut made).await;
+            if result.is_err() {
+                std::mem::take(&mut made).unmake(&engine, &request.project).await;
+            }
             let compose_made = existing(&engine, &request.project).await;
-            let prepared = Box::new(Prepared { request, answer, room, compose_made, result, images_stay });
+            let prepared =
+                Box::new(Prepared { request, answer, room, compose_made, result, made, images_stay });
             inbox.send(DockerInput::Prepared(prepared).into()).await.ok();
         });
     }
@@ -134,7 +147,8 @@ impl Driver {
     }
 
     pub(super) async fn prepared(&mut self, prepared: Prepared) {
-        let Prepared { mut request, answer, room, compose_made, result, images_stay } = prepared;
+        let Prepared { mut request, answer, room, compose_made, result, made, images_stay } = prepared;
+        let name = request.project.clone();
         if let Ok(spec) = &result
             && !request.plan
         {
@@ -152,7 +166,7 @@ impl Driver {
         match result {
             Ok(_) if answer.is_closed() => {
                 let text = "whoever asked for the deploy is gone: it is not begun".to_owned();
-                self.tell(&request.project.clone(), "deploy.abandoned", None, text);
+                self.tell(&name, "deploy.abandoned", None, text);
             }
             Ok(spec) if request.plan => {
                 request.spec = SpecV1::from(&spec);
@@ -179,6 +193,12 @@ impl Driver {
                 answer.send(failed).ok();
             }
         }
+        // Refused in the end. A project that is there takes it away when it goes down.
+        if !self.projects.contains_key(&name)
+            && let Ok(engine) = self.engine()
+        {
+            self.tasks.spawn(async move { made.unmake(&engine, &name).await });
+        }
     }
 }
 
@@ -187,6 +207,7 @@ async fn prepare(
     request: &DeployRequest,
     spec: Spec,
     progress: &mpsc::Sender<Progress>,
+    made: &mut MadeForIt,
 ) -> Result<Spec, Vec<String>> {
     // Before a pull, and again after it: it may have taken what was there.
     let full = images::disk_problem(engine.client()).await;
@@ -204,10 +225,28 @@ async fn prepare(
         return Ok(spec);
     }
     let mut errors: Vec<String> = images::disk_problem(engine.client()).await.into_iter().collect();
-    for made in [engine.ensure_networks(&spec).await, engine.ensure_volumes(&spec).await] {
-        errors.extend(made.err().into_iter().flatten().map(|error| error.to_string()));
-    }
+    let (networks, no_networks) = engine.make_networks(&spec).await;
+    let (volumes, no_volumes) = engine.make_volumes(&spec).await;
+    *made = MadeForIt { networks, volumes };
+    errors.extend(no_networks.into_iter().chain(no_volumes).map(|error| error.to_string()));
     if errors.is_empty() { Ok(spec) } else { Err(errors) }
+}
+
+impl MadeForIt {
+    /// Removes it again; what somebody uses meanwhile stays.
+    async fn unmake(self, engine: &Docker, project: &str) {
+        if !self.networks.is_empty() {
+            let is_new = |name: &str| self.networks.iter().any(|new| new == name);
+            if let Err(error) = engine.remove_networks_if(project, is_new).await {
+                tracing::warn!(project, %error, "networks of a deploy that was not begun are left over");
+            }
+        }
+        for volume in self.volumes {
+            if let Err(error) = engine.remove_new_volume(project, &volume).await {
+                tracing::warn!(project, volume, %error, "a volume of a deploy that was not begun is left over");
+            }
+        }
+    }
 }
 
 /// What a plan says of the whole host stands with its first container.
