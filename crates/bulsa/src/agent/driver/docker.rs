@@ -44,7 +44,7 @@ pub(super) use self::{
     ends::Judged,
     prepare::{Prepared, needs_preparation},
     speech::{Spoken, known},
-    upkeep::dealt_with,
+    upkeep::{Left, dealt_with},
 };
 use super::{
     Driver, Input,
@@ -106,6 +106,8 @@ pub(super) struct DockerSide {
     pub(super) rooms: BTreeMap<String, Room>,
     /// The images of old releases.
     pruning: upkeep::Pruning,
+    /// Projects that are down, and of which not everything could be removed yet.
+    left_behind: BTreeMap<String, upkeep::Tries>,
     /// The tasks that the last table of the agent before this one routes to.
     routed_before: BTreeSet<String>,
 }
@@ -137,8 +139,8 @@ pub(in crate::agent) enum DockerInput {
     Subnets(BTreeMap<String, BTreeSet<ipnet::IpNet>>),
     /// What became of images of old releases.
     Pruned(BTreeMap<String, Fate>),
-    /// Nothing of a project that is down is left.
-    TornDown(String),
+    /// What a project that is down had is removed, but for this.
+    TornDown(String, Left),
     /// What came of an anchor.
     Anchored(Anchored),
     /// Somebody started an anchor.
@@ -234,7 +236,7 @@ impl Driver {
             }
             DockerInput::Subnets(subnets) => self.subnets(&subnets),
             DockerInput::Pruned(fates) => self.pruned(fates),
-            DockerInput::TornDown(project) => self.torn_down(&project),
+            DockerInput::TornDown(project, left) => self.torn_down(&project, left),
             DockerInput::Ended { container, status } => self.output_copied(&container, status),
             DockerInput::Leftover(container) => self.remove_container(&container),
         }

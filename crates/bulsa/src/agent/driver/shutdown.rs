@@ -113,6 +113,7 @@ impl Driver {
         self.bound_logs();
         self.tell_jobs_output();
         self.prune_images();
+        self.tear_down_again();
         self.give_up_on_engine().await;
         if self.keeper_lost {
             self.look_for_dead();

@@ -18,10 +18,10 @@ use bulsa_core::{
 };
 use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 
-use super::{DockerInput, Driver, Input};
+use super::{DockerInput, Driver};
 use crate::agent::{
     anchor,
-    docker::{Docker, Found, label},
+    docker::{Docker, DockerError, Found, label},
     images::{self, Candidate, Fate},
     store::Change,
 };
@@ -33,6 +33,11 @@ const PRUNE_AGAIN: Duration = Duration::from_secs(60);
 const REMOVALS_TRIED: u32 = 100;
 /// How long from one of these to the next.
 const REMOVAL_EVERY: Duration = Duration::from_millis(50);
+
+/// So long, with [`REMOVAL_EVERY`] in between, the Engine may say that a network is in use.
+const NETWORKS_TRIED: u32 = 40;
+/// What the Engine refuses to remove is tried so often, at each housekeeping.
+const TEAR_DOWN_TRIES: u32 = 3;
 
 /// The key under which a project's images are kept that were dealt with.
 const DEALT_WITH: &str = "images.dealt_with";
@@ -169,26 +174,53 @@ impl Driver {
         });
     }
 
-    /// Removes what a project that is down leaves at the Engine: containers, anchors, networks. Told when that is done.
-    /// Volumes stay: they are the users' data.
+    /// Removes what a project that is down leaves at the Engine: containers, anchors, networks. Told when that is done,
+    /// or can't be done now. Volumes stay: they are the users' data.
     pub(in crate::agent::driver) fn tear_down(&mut self, name: &str) {
         let engine = self.engine();
         let (inbox, owner, project) = (self.inbox.clone(), self.identity.owner.clone(), name.to_owned());
         self.removals.spawn(async move {
-            let problems = match engine {
+            let left = match engine {
                 Ok(engine) => remove_all(&engine, &owner, &project).await,
-                Err(error) => vec![error],
+                Err(error) => Left { problems: vec![error], again: Again::OnceItAnswers },
             };
-            for problem in problems {
-                let text = format!("`{project}` is down, and left something behind: {problem}");
-                inbox.send(Input::Warning { project: project.clone(), text }).await.ok();
-            }
-            inbox.send(DockerInput::TornDown(project).into()).await.ok();
+            inbox.send(DockerInput::TornDown(project, left).into()).await.ok();
         });
     }
 
-    /// Nothing of a project is left at the Engine.
-    pub(super) fn torn_down(&mut self, name: &str) {
+    /// What could not be removed is tried again.
+    pub(in crate::agent::driver) fn tear_down_again(&mut self) {
+        let waiting = self.docker.left_behind.iter_mut().filter(|(_, tries)| tries.waits);
+        let names: Vec<String> = waiting
+            .map(|(name, tries)| {
+                tries.waits = false;
+                name.clone()
+            })
+            .collect();
+        for name in names {
+            self.tear_down(&name);
+        }
+    }
+
+    /// Nothing of a project is left at the Engine, or nothing that another try could remove.
+    pub(super) fn torn_down(&mut self, name: &str, left: Left) {
+        let tries = self.docker.left_behind.remove(name).unwrap_or_default();
+        let count = tries.count + u32::from(left.again == Again::Soon);
+        if left.again == Again::OnceItAnswers || left.again == Again::Soon && count < TEAR_DOWN_TRIES {
+            self.docker.left_behind.insert(name.to_owned(), Tries { count, waits: true, told: true });
+            if !tries.told {
+                let text = format!(
+                    "`{name}` has stopped, and not all that it had is removed yet, which is tried again: {}",
+                    left.problems.join("; ")
+                );
+                self.warn(name, "warning", text);
+            }
+            return;
+        }
+        for problem in left.problems {
+            let text = format!("`{name}` is down, and left something behind: {problem}");
+            self.warn(name, "warning", text);
+        }
         self.docker.containers.retain(|_, (project, _)| project != name);
         self.docker.rooms.remove(name);
         self.docker.compose_made.remove(name);
@@ -199,16 +231,52 @@ impl Driver {
     }
 }
 
+/// What could not be removed of a project that is down.
+pub(in crate::agent) struct Left {
+    problems: Vec<String>,
+    again: Again,
+}
+
+/// Whether another try makes sense.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Again {
+    /// Everything is gone, or in somebody else's use.
+    No,
+    /// So often, as [`TEAR_DOWN_TRIES`] says.
+    Soon,
+    /// The Engine is away: until it is back.
+    OnceItAnswers,
+}
+
+/// How often a removal was tried.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Tries {
+    /// While the Engine answered.
+    count: u32,
+    /// Whether the next one is to be begun.
+    waits: bool,
+    /// Whether people know.
+    told: bool,
+}
+
+impl Left {
+    fn add(&mut self, error: &DockerError) {
+        let again = if error.is_engine_gone() { Again::OnceItAnswers } else { Again::Soon };
+        self.problems.push(error.to_string());
+        self.again = self.again.max(again);
+    }
+}
+
 /// Removes everything of ours that a project has; what could not be removed is told.
-async fn remove_all(engine: &Docker, owner: &str, project: &str) -> Vec<String> {
-    let mut problems = Vec::new();
+async fn remove_all(engine: &Docker, owner: &str, project: &str) -> Left {
+    let mut problems = Left { problems: Vec::new(), again: Again::No };
     // A container whose removal is under way still holds its networks.
     for _ in 0..REMOVALS_TRIED {
         let left = match engine.list().await {
             Ok(found) => found.into_iter().filter(|found| found.ours && found.project == project),
             Err(error) => {
-                problems.push(error.to_string());
-                break;
+                problems.add(&error);
+                return problems;
             }
         };
         let is_shared = |found: &Found| found.labels.get(label::ROLE).is_some_and(|role| role == "shared");
@@ -217,18 +285,47 @@ async fn remove_all(engine: &Docker, owner: &str, project: &str) -> Vec<String> 
             break;
         }
         for (container, volumes) in left {
-            problems.extend(engine.remove(&container, volumes).await.err().map(|error| error.to_string()));
+            if let Err(error) = engine.remove(&container, volumes).await {
+                problems.add(&error);
+            }
         }
-        if !problems.is_empty() {
+        if !problems.problems.is_empty() {
             break;
         }
         tokio::time::sleep(REMOVAL_EVERY).await;
     }
     if let Err(error) = anchor::remove(engine.client(), owner, project, &BTreeSet::new()).await {
-        problems.push(error.to_string());
+        problems.problems.push(error.to_string());
+        problems.again = problems.again.max(Again::Soon);
     }
-    if let Err(error) = engine.remove_networks(project).await {
-        problems.push(error.to_string());
+    if let Err(error) = remove_networks(engine, project, &mut problems).await {
+        problems.add(&error);
     }
     problems
+}
+
+/// Removes its networks. The Engine may have one in use for a moment after its last container has gone.
+async fn remove_networks(engine: &Docker, project: &str, problems: &mut Left) -> Result<(), DockerError> {
+    let mut left = Vec::new();
+    for _ in 0..NETWORKS_TRIED {
+        engine.remove_networks(project).await?;
+        left = engine.networks_left(project).await?;
+        if left.is_empty() {
+            return Ok(());
+        }
+        tokio::time::sleep(REMOVAL_EVERY).await;
+    }
+    for (network, users) in left {
+        if users.is_empty() {
+            problems.problems.push(format!("the Engine does not remove network {network}"));
+            problems.again = problems.again.max(Again::Soon);
+        } else {
+            problems.problems.push(format!(
+                "network {network} is used by {}: remove that first, then the network with `docker network rm \
+                 {network}`",
+                users.join(", ")
+            ));
+        }
+    }
+    Ok(())
 }
