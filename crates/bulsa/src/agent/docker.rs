@@ -211,7 +211,7 @@ impl Docker {
     }
 
     /// One call, bounded in time: the client's own limit ends with the head of an answer.
-    async fn call<T>(
+    pub(crate) async fn call<T>(
         &self,
         what: &str,
         limit: Duration,

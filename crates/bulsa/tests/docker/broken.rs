@@ -41,7 +41,7 @@ const TABLE: &[Broken] = &[
     before("migration fails", &[("MIGRATE", "echo no such table; exit 3")], &["migrate", "no such table"]),
     Broken {
         what: "exec format error",
-        set: &[("GATE", "5s")],
+        set: &[],
         image: Some(EXEC_FORMAT),
         says: &["exec format error"],
         after_the_switch: false,

@@ -59,7 +59,10 @@ async fn what_compose_makes_anew_is_back(engine: &Engine) {
         perfect(&load.window(mark, load.mark()));
         let events = shop.project.events().await;
         let has = |kind: &str| events.iter().any(|event| event.kind == kind);
-        assert!(has("compose.beside") && !has("replica.taken_away"), "{compose:?}: {ran:?} {events:#?}");
+        // 1.29 can't read what newer Engines say of images: there it stops ours, and makes none of its own.
+        let made_none = ran.err.contains("'ContainerConfig'");
+        assert!(has("compose.beside") || made_none, "{compose:?}: {ran:?} {events:#?}");
+        assert!(!has("replica.taken_away"), "{compose:?}: {ran:?} {events:#?}");
     }
 }
 on_both_engines!(what_compose_makes_anew_is_back);

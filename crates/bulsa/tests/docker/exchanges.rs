@@ -18,11 +18,8 @@ services:
     image: ${APP}
     ports: ["127.0.0.1:${PORT}:3000"]
     environment: { DEMO_VERSION: "${VERSION:-v1}", DEMO_BROKEN: "${BROKEN:-0}" }
-    healthcheck:
-      test: ["CMD", "curl", "-f", "http://localhost:3000/health"]
-      interval: 1s
     stop_grace_period: 3s
-    x-bulsa: { gate: {timeout: 5s}, bake: {time: 1s}, drain: {requests: 5s, stagger: 1s} }
+    x-bulsa: { probe: {path: /health, interval: 1s}, gate: {timeout: 5s}, bake: {time: 1s}, drain: {requests: 5s, stagger: 1s} }
 "#;
 
 /// The project, with further lines of its service, at version `v1`; not up yet.

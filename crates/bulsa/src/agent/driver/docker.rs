@@ -8,6 +8,7 @@
 //! list comes after every connect and every few seconds, and what it says counts.
 
 mod anchors;
+mod clashes;
 mod containers;
 mod drift;
 mod ends;

@@ -132,8 +132,7 @@ impl Driver {
     /// looked at it, and that is a death like any other.
     pub(super) fn container_up(&mut self, container: &str) {
         let Some((name, id)) = self.docker.containers.get(container).cloned() else { return };
-        let is_starting = self.docker.starting.contains(&(name.clone(), id.clone()));
-        if !is_starting && self.role_of(&name, &id) == Role::Shared {
+        if !self.is_slot_starting(&name, &id) && self.role_of(&name, &id) == Role::Shared {
             let now = self.clock.now();
             let Some(project) = self.projects.get_mut(&name) else { return };
             let is_away = project.desired.withheld.contains(&id.slot());
@@ -144,6 +143,13 @@ impl Driver {
             }
         }
         self.look_again(container);
+    }
+
+    /// Whether a start in a replica's slot is under way. A backing service's container outlives its attempts: the start may
+    /// be the next one's, and reports itself.
+    pub(super) fn is_slot_starting(&self, name: &str, id: &ReplicaId) -> bool {
+        let slot = id.slot();
+        self.docker.starting.iter().any(|(of, id)| of == name && id.slot() == slot)
     }
 
     /// Whether it isn't clear yet what somebody did to a container of a project, or of one of its services.

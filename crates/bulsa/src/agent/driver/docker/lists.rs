@@ -168,7 +168,10 @@ impl Driver {
     }
 
     fn see_running(&mut self, name: &str, id: &ReplicaId, found: &Found, now: Timestamp) {
-        if self.docker.starting.contains(&(name.to_owned(), id.clone())) {
+        let is_shared = self.role_of(name, id) == Role::Shared;
+        if self.docker.starting.contains(&(name.to_owned(), id.clone()))
+            || is_shared && self.is_slot_starting(name, id)
+        {
             return; // the start itself reports
         }
         let routed = self.was_routed(name, id);

@@ -24,7 +24,7 @@ use bulsa_core::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-use super::{DockerInput, Driver, room::measure, upkeep::ImagesStay};
+use super::{DockerInput, Driver, clashes::clashes, room::measure, upkeep::ImagesStay};
 use crate::agent::driver::{requests::WAITING_MAX, view::is_serving};
 use crate::agent::{
     anchor::netns,
@@ -219,12 +219,21 @@ async fn prepare(
     if let Err(why) = netns::may_enter().await {
         leave_plain_names(&mut spec, &why);
     }
+    let clashes = clashes(engine, &spec).await.map_err(|error| vec![error.to_string()])?;
     if request.plan {
         note_missing(&mut spec, &missing);
         note_once(&mut spec, full);
+        note_clashes(&mut spec, clashes);
         return Ok(spec);
     }
     let mut errors: Vec<String> = images::disk_problem(engine.client()).await.into_iter().collect();
+    errors.extend(clashes.into_iter().map(|(name, text)| {
+        let position = spec.services.get(&name).map_or("", |service| service.position.as_str());
+        format!("{position}: `{name}`: {text}")
+    }));
+    if !errors.is_empty() {
+        return Err(errors);
+    }
     let (networks, no_networks) = engine.make_networks(&spec).await;
     let (volumes, no_volumes) = engine.make_volumes(&spec).await;
     *made = MadeForIt { networks, volumes };
@@ -245,6 +254,16 @@ impl MadeForIt {
             if let Err(error) = engine.remove_new_volume(project, &volume).await {
                 tracing::warn!(project, volume, %error, "a volume of a deploy that was not begun is left over");
             }
+        }
+    }
+}
+
+/// A plan says what would make the deploy be refused.
+fn note_clashes(spec: &mut Spec, clashes: Vec<(String, String)>) {
+    for (name, text) in clashes {
+        let service = spec.services.get_mut(&name);
+        if let Some(container) = service.and_then(|service| service.container.as_mut()) {
+            container.notes.push(format!("a deploy would be refused: {text}"));
         }
     }
 }
