@@ -73,7 +73,7 @@ pub struct ProjectView {
     pub live: Option<u32>,
     /// The releases that are known, oldest first.
     pub releases: Vec<ReleaseView>,
-    /// The last deployments, oldest first, at most [`DEPLOYMENTS_SHOWN_MAX`]; only the last can be unfinished.
+    /// The last deployments, oldest first, at most [`super::DEPLOYMENTS_SHOWN_MAX`]; only the last can be unfinished.
     #[serde(default)]
     pub deployments: Vec<DeploymentView>,
     /// Its services, by name.
@@ -162,7 +162,7 @@ pub struct DeploymentView {
     pub previous: Option<u32>,
     /// When it began.
     pub since_ms: u64,
-    /// What it said so far, oldest first, at most [`PROGRESS_LINES_MAX`].
+    /// What it said so far, oldest first, at most [`super::PROGRESS_LINES_MAX`].
     #[serde(default)]
     pub progress: Vec<ProgressV1>,
     /// How it ended.
@@ -230,7 +230,7 @@ impl Outcome {
         }
     }
 
-    /// Reads back what [`fmt::Display`] wrote into a [`DeploymentRow`].
+    /// Reads back what [`fmt::Display`] wrote into a [`super::DeploymentRow`].
     #[must_use]
     pub fn from_text(text: &str) -> Option<Self> {
         [Self::Deployed, Self::RolledBack, Self::Failed, Self::Refused]
