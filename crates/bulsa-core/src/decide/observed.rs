@@ -66,6 +66,8 @@ pub struct Replica {
     pub closing_since: Option<Timestamp>,
     /// Whether a human froze it: it is left alone, and gets no request and no probe.
     pub paused: bool,
+    /// Whether its end was seen, and isn't told yet.
+    pub ended: bool,
     /// Whether it is a container, which may take long to be made; by the last [`Observed::settle`].
     is_container: bool,
 }
@@ -81,6 +83,7 @@ impl Replica {
             unrouted_since: None,
             closing_since: None,
             paused: false,
+            ended: false,
             is_container: false,
         }
     }
@@ -90,6 +93,7 @@ impl Replica {
     pub fn serves(&self, service: &Service) -> bool {
         self.phase == ReplicaPhase::Running
             && !self.paused
+            && !self.ended
             && self.health.is_ready()
             && (self.addr.is_some() || !service.needs_address())
     }
@@ -250,6 +254,11 @@ impl Observed {
             Event::StartFailed { id, error } => self.start_failed(&id, error, now),
             Event::Exited { id, status } => self.exited(&id, status, now),
             Event::TakenAway { id, status } => self.taken_away(&id, status, now),
+            Event::EndSeen(id) => {
+                if let Some(replica) = self.replicas.get_mut(&id) {
+                    replica.ended = true;
+                }
+            }
             Event::Paused { id, paused } => self.set_paused(&id, paused, now),
             Event::Listening { id, addr } => {
                 if let Some(replica) = self.replicas.get_mut(&id) {
@@ -258,7 +267,8 @@ impl Observed {
             }
             Event::Names { unserved } => self.unserved = unserved,
             Event::Probed { id, result, probe } => {
-                if let Some(replica) = self.replicas.get_mut(&id) {
+                // A probe that was under way says how it was.
+                if let Some(replica) = self.replicas.get_mut(&id).filter(|replica| !replica.ended) {
                     replica.health.on_probe(result, &probe, replica.started, now);
                     if replica.health.is_ready()
                         && let Some(history) = self.slots.get_mut(&id.slot())

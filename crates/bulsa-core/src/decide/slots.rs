@@ -207,7 +207,7 @@ fn sickness(
     now: Timestamp,
     decision: &mut Decision,
 ) -> Option<KillCause> {
-    if replica.is_stopping() || replica.paused {
+    if replica.is_stopping() || replica.paused || replica.ended {
         return None;
     }
     if want.service.is_kept_by_docker() {
@@ -383,7 +383,8 @@ fn holds(desired: &Desired, slot: &Slot, name: &str, condition: Condition, obser
     match condition {
         Condition::Started => replicas.any(|(_, r)| r.phase == ReplicaPhase::Running),
         Condition::Healthy => {
-            replicas.any(|(_, r)| r.health.is_ready() && r.phase == ReplicaPhase::Running && !r.paused)
+            let lives = |r: &Replica| r.phase == ReplicaPhase::Running && !r.paused && !r.ended;
+            replicas.any(|(_, r)| r.health.is_ready() && lives(r))
         }
         Condition::Completed => {
             let is_ours = |of: ReleaseId| of == slot.release || is_shared;
@@ -475,6 +476,7 @@ pub(super) fn probes(desired: &Desired, observed: &Observed, decision: &mut Deci
         let is_given_up = replica.is_sick() && !service.is_kept_by_docker();
         if replica.phase != ReplicaPhase::Running
             || replica.paused
+            || replica.ended
             || service.role == Role::Job
             || service.probe.check == Check::Up
             || is_given_up

@@ -97,6 +97,7 @@ fn targets(
                     && id.service == service
                     && replica.phase == ReplicaPhase::Running
                     && !replica.paused
+                    && !replica.ended
                     && !verdicts.leaving.contains_key(id)
                     && accept(replica.health.verdict())
             })

@@ -47,15 +47,17 @@ enum Kind {
     Listed,
     TakenAway,
     Paused,
+    EndSeen,
     Kept,
     ProxyUp,
     ProxyDown,
     Report,
 }
 
-const KINDS: [Kind; 14] = [
+const KINDS: [Kind; 15] = [
     Kind::TakenAway,
     Kind::Paused,
+    Kind::EndSeen,
     Kind::Started,
     Kind::Adopted,
     Kind::StartFailed,
@@ -158,6 +160,7 @@ impl Run {
                 vec![Event::Listed { replicas, creating, as_of: at }]
             }
             Kind::TakenAway => vec![Event::TakenAway { id, status: ExitStatus::Code(0) }],
+            Kind::EndSeen => vec![Event::EndSeen(id)],
             Kind::Paused => vec![Event::Paused { id, paused: !n.is_multiple_of(3) }],
             Kind::Kept => vec![Event::Kept { number: self.number }],
             Kind::ProxyUp => vec![Event::ProxyUp(generation)],

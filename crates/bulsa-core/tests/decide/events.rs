@@ -2,10 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use bulsa_core::decide::{Event, Origin, ReplicaPhase};
+use bulsa_core::{
+    decide::{Event, Origin, ReplicaPhase},
+    ids::ReleaseId,
+};
 
 use crate::{
-    build::{AGES, app, ms, secs, v},
+    build::{AGES, app, ms, secs, v, worker},
     world::{EXIT_1, World, id},
 };
 
@@ -161,4 +164,23 @@ fn one_taken_for_lost_that_a_proxy_may_still_choose_is_drained_when_it_turns_up_
     assert!(w.runs("web-r1-1.1"), "a proxy still has it in its table");
     w.acknowledges(1);
     assert_eq!(w.running(), "web-r1-1.2 web-r1-2.1");
+}
+
+#[test]
+fn one_whose_end_was_seen_is_never_ready_however_late_it_is_told() {
+    let mut w = World::up(&v(1, [app("web"), worker("queue")]));
+    w.deploy(&v(2, [app("web"), worker("queue")]));
+    w.event(Event::EndSeen(id("queue-r2-1.1")));
+    w.pass(secs(5));
+    assert!(!w.is_baking(), "it was up for a second, and is dead: {:?}", w.log());
+    w.dies("queue-r2-1.1", EXIT_1);
+    let history = w.observed.histories(ReleaseId(2), "queue").next().unwrap().1;
+    assert_eq!((history.early_deaths, history.own_deaths), (1, 1), "it died before it was ever ready");
+}
+
+#[test]
+fn one_that_served_is_unrouted_as_soon_as_its_end_is_seen() {
+    let mut w = World::up(&v(1, [app("web").replicas(2)]));
+    w.event(Event::EndSeen(id("web-r1-1.1")));
+    assert_eq!(w.routed(), "web-r1-2.1");
 }

@@ -136,6 +136,7 @@ async fn every_death_of_what_docker_restarts_is_counted(engine: &Engine) {
     project.until("four deaths", |project, _| told(project)).await;
     let events = project.events().await;
     let died = events.iter().filter(|event| event.kind == "replica.died");
+    assert!(died.clone().any(|event| event.text.contains("crash-looping")), "{events:#?}");
     assert!(died.count() >= 4, "{events:#?}");
     assert_eq!(project.containers("cache"), [container], "its data may be in it");
 }

@@ -63,6 +63,9 @@ pub enum Event {
         /// How.
         status: ExitStatus,
     },
+    /// A replica has ended. How, and that it is gone, is told by [`Event::Exited`] once its last output is there to be
+    /// shown; until then it serves nobody, and proves nothing any more.
+    EndSeen(ReplicaId),
     /// A replica is gone because a human stopped or killed it through the Engine, and the Engine lives on: no failure.
     /// Its slot stays empty until a human wants it filled. One that we had asked to stop has just ended.
     ///

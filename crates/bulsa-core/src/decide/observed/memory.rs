@@ -114,6 +114,7 @@ impl Observed {
             }
             let is_up = replica.phase == ReplicaPhase::Running
                 && !replica.paused
+                && !replica.ended
                 && now.since(replica.started) >= MIN_UP;
             let unproven = replica.health.verdict() == Verdict::Unknown;
             if is_up && unproven && service.probe.check == Check::Up && service.role != Role::Job {

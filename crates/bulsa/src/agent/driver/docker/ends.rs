@@ -315,6 +315,10 @@ impl Driver {
             return self.finish(container, name, id, status);
         };
         self.docker.ending.insert(container.to_owned());
+        let now = self.clock.now();
+        if let Some(project) = self.projects.get_mut(name) {
+            project.apply(Event::EndSeen(id.clone()), now);
+        }
         let (inbox, container) = (self.inbox.clone(), container.to_owned());
         self.tasks.spawn(async move {
             super::logs::finish(follower).await;
