@@ -66,7 +66,7 @@ pub struct Replica {
     pub closing_since: Option<Timestamp>,
     /// Whether a human froze it: it is left alone, and gets no request and no probe.
     pub paused: bool,
-    /// Whether its end was seen, and isn't told yet.
+    /// Whether it doesn't run: its end was seen and isn't told yet, or its engine is about to start it again.
     pub ended: bool,
     /// Whether it is a container, which may take long to be made; by the last [`Observed::settle`].
     is_container: bool,
@@ -257,6 +257,12 @@ impl Observed {
             Event::EndSeen(id) => {
                 if let Some(replica) = self.replicas.get_mut(&id) {
                     replica.ended = true;
+                }
+            }
+            Event::StartedAgain { id, at } => {
+                if let Some(replica) = self.replicas.get_mut(&id).filter(|replica| replica.ended) {
+                    (replica.ended, replica.started, replica.watched_since) = (false, at, now);
+                    replica.health = Health::default();
                 }
             }
             Event::Paused { id, paused } => self.set_paused(&id, paused, now),

@@ -48,16 +48,18 @@ enum Kind {
     TakenAway,
     Paused,
     EndSeen,
+    StartedAgain,
     Kept,
     ProxyUp,
     ProxyDown,
     Report,
 }
 
-const KINDS: [Kind; 15] = [
+const KINDS: [Kind; 16] = [
     Kind::TakenAway,
     Kind::Paused,
     Kind::EndSeen,
+    Kind::StartedAgain,
     Kind::Started,
     Kind::Adopted,
     Kind::StartFailed,
@@ -161,6 +163,7 @@ impl Run {
             }
             Kind::TakenAway => vec![Event::TakenAway { id, status: ExitStatus::Code(0) }],
             Kind::EndSeen => vec![Event::EndSeen(id)],
+            Kind::StartedAgain => vec![Event::StartedAgain { id, at }],
             Kind::Paused => vec![Event::Paused { id, paused: !n.is_multiple_of(3) }],
             Kind::Kept => vec![Event::Kept { number: self.number }],
             Kind::ProxyUp => vec![Event::ProxyUp(generation)],

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use bulsa_core::{
     decide::{Event, Origin, ReplicaPhase},
     ids::ReleaseId,
+    spec::MIN_UP,
 };
 
 use crate::{
@@ -176,6 +177,29 @@ fn one_whose_end_was_seen_is_never_ready_however_late_it_is_told() {
     w.dies("queue-r2-1.1", EXIT_1);
     let history = w.observed.histories(ReleaseId(2), "queue").next().unwrap().1;
     assert_eq!((history.early_deaths, history.own_deaths), (1, 1), "it died before it was ever ready");
+}
+
+#[test]
+fn one_that_its_engine_starts_again_is_proven_from_then_on() {
+    let mut w = World::up(&v(1, [app("web"), worker("queue")]));
+    w.deploy(&v(2, [app("web"), worker("queue")]));
+    // Its engine waits before it starts it again.
+    w.event(Event::EndSeen(id("queue-r2-1.1")));
+    w.pass(secs(3));
+    let at = w.now;
+    w.event(Event::StartedAgain { id: id("queue-r2-1.1"), at });
+    w.pass(MIN_UP - ms(1));
+    assert!(!w.is_baking(), "what it was up for before doesn't count: {:?}", w.log());
+    w.pass(ms(1));
+    assert!(w.is_baking(), "{:?}", w.log());
+}
+
+#[test]
+fn one_that_runs_is_not_started_again_by_news_of_it() {
+    let mut w = World::up(&v(1, [app("web")]));
+    let before = w.observed.clone();
+    w.event(Event::StartedAgain { id: id("web-r1-1.1"), at: w.now });
+    assert_eq!(w.observed, before);
 }
 
 #[test]

@@ -64,8 +64,16 @@ pub enum Event {
         status: ExitStatus,
     },
     /// A replica has ended. How, and that it is gone, is told by [`Event::Exited`] once its last output is there to be
-    /// shown; until then it serves nobody, and proves nothing any more.
+    /// shown; until then it serves nobody, and proves nothing any more. So does one that doesn't run and that its engine
+    /// is about to start again.
     EndSeen(ReplicaId),
+    /// One whose [end was seen](Event::EndSeen) was started again by its engine, before anything took its place.
+    StartedAgain {
+        /// Which.
+        id: ReplicaId,
+        /// When.
+        at: Timestamp,
+    },
     /// A replica is gone because a human stopped or killed it through the Engine, and the Engine lives on: no failure.
     /// Its slot stays empty until a human wants it filled. One that we had asked to stop has just ended.
     ///

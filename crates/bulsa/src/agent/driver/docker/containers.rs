@@ -73,8 +73,12 @@ impl Driver {
         let (found, notes) = match result {
             Ok(running) => (running.found, running.notes),
             Err(problem) => {
-                let containers = &self.docker.containers;
-                self.docker.died_early.retain(|container, _| containers.get(container) != Some(&whose));
+                let mut died_early = std::mem::take(&mut self.docker.died_early);
+                died_early.retain(|container, _| {
+                    let of = self.docker.containers.get(container);
+                    of.is_none_or(|(name, id)| !self.is_of_start(&whose, name, id))
+                });
+                self.docker.died_early = died_early;
                 let error = StartError { message: problem.message, permanent: problem.permanent };
                 return self.start_failed(name, id, error);
             }
@@ -108,6 +112,10 @@ impl Driver {
         } else if let Some(status) = died_early {
             self.ended(&found.id, name, id, status);
         } else if found.state == State::Restarting {
+            // Docker waits before it starts it again. That it was seen to run is told when it does.
+            if let Some(project) = self.projects.get_mut(name) {
+                project.apply(Event::EndSeen(id.clone()), now);
+            }
             self.look_later(&found.id);
         }
     }

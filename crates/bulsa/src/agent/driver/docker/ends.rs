@@ -69,7 +69,7 @@ impl Driver {
         }
         let Some((name, id)) = self.docker.containers.get(container).cloned() else { return };
         // The last word of a stop of ours may come when the container is started again already.
-        if self.is_stopping(&name, &id) || self.docker.starting.contains(&(name.clone(), id.clone())) {
+        if self.is_stopping(&name, &id) || self.start_reports(&name, &id) {
             return;
         }
         let now = self.clock.now();
@@ -103,8 +103,8 @@ impl Driver {
     pub(super) fn container_died(&mut self, container: &str, exit_code: i64, oom: bool) {
         let Some((name, id)) = self.docker.containers.get(container).cloned() else { return };
         let (now, status) = (self.clock.now(), status_of(exit_code, oom));
-        if self.docker.starting.contains(&(name.clone(), id.clone())) {
-            // The start itself reports; if it reports that it runs, that is older news.
+        if self.start_reports(&name, &id) {
+            // If the start reports that it runs, that is older news.
             self.docker.died_early.insert(container.to_owned(), status);
             return;
         }
@@ -132,7 +132,7 @@ impl Driver {
     /// looked at it, and that is a death like any other.
     pub(super) fn container_up(&mut self, container: &str) {
         let Some((name, id)) = self.docker.containers.get(container).cloned() else { return };
-        if !self.is_slot_starting(&name, &id) && self.role_of(&name, &id) == Role::Shared {
+        if !self.start_reports(&name, &id) && self.role_of(&name, &id) == Role::Shared {
             let now = self.clock.now();
             let Some(project) = self.projects.get_mut(&name) else { return };
             let is_away = project.desired.withheld.contains(&id.slot());
@@ -145,11 +145,17 @@ impl Driver {
         self.look_again(container);
     }
 
-    /// Whether a start in a replica's slot is under way. A backing service's container outlives its attempts: the start may
-    /// be the next one's, and reports itself.
-    pub(super) fn is_slot_starting(&self, name: &str, id: &ReplicaId) -> bool {
-        let slot = id.slot();
-        self.docker.starting.iter().any(|(of, id)| of == name && id.slot() == slot)
+    /// Whether a start is under way that reports what becomes of a replica's container. A backing service's container
+    /// outlives its attempts: the start may be the next one's.
+    pub(super) fn start_reports(&self, name: &str, id: &ReplicaId) -> bool {
+        self.docker.starting.iter().any(|starting| self.is_of_start(starting, name, id))
+    }
+
+    /// Whether a replica's container is the one that a start is about.
+    pub(super) fn is_of_start(&self, starting: &(String, ReplicaId), name: &str, id: &ReplicaId) -> bool {
+        let (of, begun) = starting;
+        let outlives = || begun.slot() == id.slot() && self.role_of(name, id) == Role::Shared;
+        of == name && (begun == id || outlives())
     }
 
     /// Whether it isn't clear yet what somebody did to a container of a project, or of one of its services.
@@ -346,7 +352,7 @@ impl Driver {
 
     /// A container that is there and doesn't run.
     pub(super) fn see_ended(&mut self, name: &str, id: &ReplicaId, found: &Found) {
-        if self.docker.starting.contains(&(name.to_owned(), id.clone()))
+        if self.start_reports(name, id)
             || self.docker.meddling.contains_key(&found.id)
             || self.docker.ending.contains(&found.id)
         {

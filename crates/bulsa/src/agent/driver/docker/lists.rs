@@ -57,12 +57,16 @@ impl Driver {
             self.see(found);
         }
         self.end_the_cut_off(&containers);
+        // Docker is about to start these again: they don't run, and nothing takes their place.
+        let mut restarting: BTreeSet<(String, ReplicaId)> = BTreeSet::new();
         for found in &containers {
             let Some((name, id)) = self.whose(found) else { continue };
             // One that is looked at again isn't gone yet.
             let is_looked_at =
                 self.docker.meddling.contains_key(&found.id) || self.docker.ending.contains(&found.id);
-            if found.is_up() || found.state == State::Restarting || is_looked_at {
+            if found.state == State::Restarting {
+                restarting.insert((name, id));
+            } else if found.is_up() || is_looked_at {
                 let at = Timestamp(found.started_at_ms.unwrap_or_default());
                 alive.entry(name).or_default().insert(id, at);
             }
@@ -72,7 +76,8 @@ impl Driver {
             let listed = alive.remove(name).unwrap_or_default();
             let mut replicas = project.processes();
             replicas.extend(listed);
-            let of_project = self.docker.starting.iter().filter(|(of, _)| of == name);
+            let not_up = self.docker.starting.iter().chain(&restarting);
+            let of_project = not_up.filter(|(of, _)| of == name);
             let creating = of_project.map(|(_, id)| id.clone()).collect();
             project.apply(Event::Listed { replicas, creating, as_of }, now);
             if std::mem::take(&mut project.dormant) {
@@ -168,11 +173,8 @@ impl Driver {
     }
 
     fn see_running(&mut self, name: &str, id: &ReplicaId, found: &Found, now: Timestamp) {
-        let is_shared = self.role_of(name, id) == Role::Shared;
-        if self.docker.starting.contains(&(name.to_owned(), id.clone()))
-            || is_shared && self.is_slot_starting(name, id)
-        {
-            return; // the start itself reports
+        if self.start_reports(name, id) {
+            return;
         }
         let routed = self.was_routed(name, id);
         let Some(project) = self.projects.get_mut(name) else { return };
@@ -186,6 +188,10 @@ impl Driver {
         if !is_known {
             let origin = Origin::Adopted { routed };
             project.apply(Event::Started { id: id.clone(), at: Timestamp(started_ms), origin }, now);
+        }
+        let is_back = project.observed.replica(id).is_some_and(|replica| replica.ended);
+        if is_back && !self.docker.ending.contains(&found.id) {
+            project.apply(Event::StartedAgain { id: id.clone(), at: Timestamp(started_ms) }, now);
         }
         if !is_known || restarted {
             let addr = containers::address(project, id, &found.addresses);
