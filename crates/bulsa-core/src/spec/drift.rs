@@ -13,6 +13,7 @@ use std::{
 };
 
 use serde::Serialize;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::{
@@ -166,9 +167,32 @@ fn clear(it: &mut Container) {
     reason = "types made of text, numbers, lists and maps with text keys always serialise"
 )]
 fn digest<T: Serialize>(part: &T) -> String {
-    let text = serde_json::to_vec(part).expect("a part of a form serialises");
-    let hex: String = Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut value = serde_json::to_value(part).expect("a part of a form serialises");
+    leave_out_absent(&mut value);
+    let hex: String = Sha256::digest(value.to_string()).iter().map(|byte| format!("{byte:02x}")).collect();
     hex.chars().take(DIGITS).collect()
+}
+
+/// Fields that say nothing are in no fingerprint: one that a later version of Bulsa adds makes no difference to the
+/// containers that are there.
+fn leave_out_absent(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.values_mut().for_each(leave_out_absent);
+            fields.retain(|_, field| !is_absent(field));
+        }
+        Value::Array(items) => items.iter_mut().for_each(leave_out_absent),
+        _ => {}
+    }
+}
+
+fn is_absent(field: &Value) -> bool {
+    match field {
+        Value::Null => true,
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        _ => false,
+    }
 }
 
 /// What can be seen of a container that Compose made. What the file leaves to the image is not compared, and a variable

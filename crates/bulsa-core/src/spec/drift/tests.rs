@@ -1,3 +1,5 @@
+use serde::Serialize;
+
 use super::*;
 use crate::{
     compose::{LoadInput, ReadError, SourceFile, load},
@@ -59,6 +61,25 @@ fn each_part_that_differs_is_named() {
         assert_ne!(text, FILE);
         assert_eq!(compared(&text, &ours(FILE)), [part], "{to}");
     }
+}
+
+#[test]
+fn what_a_form_does_not_say_is_in_no_fingerprint() {
+    #[derive(Serialize)]
+    struct Before {
+        user: &'static str,
+    }
+    #[derive(Serialize)]
+    struct Later {
+        user: &'static str,
+        group: Option<&'static str>,
+        inner: Vec<Self>,
+    }
+    let later = |group, inner| Later { user: "1", group, inner };
+    let before = digest(&Before { user: "1" });
+    assert_eq!(digest(&later(None, Vec::new())), before);
+    assert_ne!(digest(&later(Some("2"), Vec::new())), before);
+    assert_ne!(digest(&later(None, vec![later(None, Vec::new())])), before);
 }
 
 #[test]
