@@ -49,8 +49,9 @@ async fn built(engine: &Engine) -> (Project<'_>, String) {
 
 /// Changes the source.
 fn source(project: &Project<'_>, app: &str, version: &str) {
-    project.write("source.txt", version);
-    // Two tests with the same images would remove each other's.
+    // Two tests with the same images would remove each other's, and BuildKit makes a step of two builds at a time once
+    // and tells it to one of them.
+    project.write("source.txt", &format!("{version} of {}", project.name()));
     let label = format!("LABEL bulsa-test={}", project.name());
     let text = format!("FROM {app}\n{label}\nCOPY source.txt /source.txt\nENV DEMO_VERSION={version}\n");
     project.write("Dockerfile", &text);
