@@ -47,14 +47,8 @@ impl Driver {
             .and_then(|name| self.projects.get(name))
             .is_some_and(|project| project.committing.is_some());
         let busy = busy || self.is_unclear(&request);
-        if busy && self.waiting.len() < WAITING_MAX {
-            self.waiting.push_back((request, answer));
-            return;
-        }
         if busy {
-            let reason = "too many requests wait for this project".to_owned();
-            answer.send(Answer::Denied { reason, who: None, since_ms: None }).ok();
-            return;
+            return self.wait_or_deny(request, answer);
         }
         match request {
             Request::Deploy(deploy) => self.deploy(*deploy, answer).await,
@@ -75,7 +69,16 @@ impl Driver {
     pub(super) fn roll_back(&mut self, project: String, release: ReleaseId, answer: oneshot::Sender<Answer>) {
         let is_busy = self.projects.get(&project).is_some_and(|project| project.committing.is_some());
         let request = Request::Rollback { project, release: Some(release.0) };
-        if is_busy { self.waiting.push_back((request, answer)) } else { self.change(request, answer) }
+        if is_busy { self.wait_or_deny(request, answer) } else { self.change(request, answer) }
+    }
+
+    fn wait_or_deny(&mut self, request: Request, answer: oneshot::Sender<Answer>) {
+        if self.waiting.len() < WAITING_MAX {
+            self.waiting.push_back((request, answer));
+            return;
+        }
+        let reason = "too many requests wait for this project".to_owned();
+        answer.send(Answer::Denied { reason, who: None, since_ms: None }).ok();
     }
 
     /// Whether a request wants what somebody is just taking away: a moment later it is known for a person's wish, and

@@ -29,6 +29,15 @@ pub(super) struct MadeFrom {
     files: BTreeMap<String, Spec>,
 }
 
+impl MadeFrom {
+    /// A project is down.
+    pub(super) fn forget(&mut self, project: &str) {
+        self.current.retain(|(of, _), _| of != project);
+        self.recreated.retain(|(of, _)| of != project);
+        self.files.remove(project);
+    }
+}
+
 fn is_shared(found: &Found) -> bool {
     found.labels.get(label::ROLE).is_none_or(|role| role == "shared")
 }

@@ -42,7 +42,8 @@ pub(in crate::agent) struct Prepared {
     request: DeployRequest,
     answer: oneshot::Sender<Answer>,
     room: Room,
-    compose_made: Vec<Found>,
+    /// What the project has at the Engine; `None` where that could not be asked, which is an error in `result`.
+    compose_made: Option<Vec<Found>>,
     result: Result<Spec, Vec<String>>,
     made: MadeForIt,
     /// Until its images are known to be needed.
@@ -115,10 +116,14 @@ impl Driver {
             let room = measure(&engine, samples, leaving).await;
             let mut made = MadeForIt::default();
             let result = prepare(&engine, &request, spec, &out, &mut made).await;
+            let (compose_made, result) = match (existing(&engine, &request.project).await, result) {
+                (Ok(found), result) => (Some(found), result),
+                (Err(error), Ok(_)) => (None, Err(vec![error])),
+                (Err(_), Err(errors)) => (None, Err(errors)),
+            };
             if result.is_err() {
                 std::mem::take(&mut made).unmake(&engine, &request.project).await;
             }
-            let compose_made = existing(&engine, &request.project).await;
             let prepared =
                 Box::new(Prepared { request, answer, room, compose_made, result, made, images_stay });
             inbox.send(DockerInput::Prepared(prepared).into()).await.ok();
@@ -155,8 +160,8 @@ impl Driver {
             self.docker.pruning.pin(spec);
         }
         drop(images_stay);
-        let compose_made = self.learn_made_of(&request.project, compose_made);
-        if !request.plan && result.is_ok() {
+        let compose_made = compose_made.map(|found| self.learn_made_of(&request.project, found));
+        if let (false, true, Some(compose_made)) = (request.plan, result.is_ok(), compose_made) {
             self.docker.compose_made.insert(request.project.clone(), compose_made);
         }
         self.docker.rooms.insert(request.project.clone(), room);
@@ -277,9 +282,10 @@ fn note_once(spec: &mut Spec, text: Option<String>) {
 }
 
 /// What a project has, what Compose made for it included: its backing services are taken as they are.
-async fn existing(engine: &Docker, project: &str) -> Vec<Found> {
-    let all = engine.list().await.unwrap_or_default();
-    all.into_iter().filter(|found| found.project == project).collect()
+async fn existing(engine: &Docker, project: &str) -> Result<Vec<Found>, String> {
+    let all = engine.list().await;
+    let all = all.map_err(|error| format!("the containers that `{project}` has can't be listed: {error}"))?;
+    Ok(all.into_iter().filter(|found| found.project == project).collect())
 }
 
 /// Without the right to listen in an anchor, names mean the replicas themselves, as with Compose.

@@ -12,7 +12,7 @@ use bulsa_core::{
 };
 use tokio::sync::oneshot;
 
-use super::{DockerInput, Driver};
+use super::{DockerInput, Driver, upkeep::ImagesStay};
 use crate::agent::{docker::Docker, driver::view::is_serving};
 
 /// A rollback whose release was looked at.
@@ -24,6 +24,8 @@ pub(in crate::agent) struct Checked {
     answer: oneshot::Sender<Answer>,
     /// What it lacks.
     errors: Vec<String>,
+    /// Until its images are known to be needed.
+    images_stay: ImagesStay,
 }
 
 impl Driver {
@@ -48,9 +50,11 @@ impl Driver {
             return Some(answer);
         };
         let (inbox, project) = (self.inbox.clone(), name.to_owned());
+        let images_stay = self.docker.pruning.hold_off();
         self.tasks.spawn(async move {
+            let images_stay = images_stay.await;
             let errors = what_it_lacks(&engine, release, &spec).await;
-            let checked = Checked { project, release, answer, errors };
+            let checked = Checked { project, release, answer, errors, images_stay };
             inbox.send(DockerInput::RollbackChecked(checked).into()).await.ok();
         });
         None
@@ -58,13 +62,16 @@ impl Driver {
 
     /// The release was looked at: it can be started, or nothing is begun.
     pub(super) async fn rollback_checked(&mut self, checked: Checked) {
-        let Checked { project, release, answer, mut errors } = checked;
+        let Checked { project, release, answer, mut errors, images_stay } = checked;
         let spec = self.projects.get(&project).and_then(|of| of.desired.releases.get(&release));
-        if let Some(spec) = spec.map(|release| Arc::clone(&release.spec))
-            && errors.is_empty()
-        {
-            errors = self.preflight(&spec).await.err().unwrap_or_default();
+        let spec = spec.map(|release| Arc::clone(&release.spec));
+        if let Some(spec) = spec.as_ref().filter(|_| errors.is_empty()) {
+            errors = self.preflight(spec).await.err().unwrap_or_default();
         }
+        if let (Some(spec), true) = (&spec, errors.is_empty()) {
+            self.docker.pruning.pin_too(spec);
+        }
+        drop(images_stay);
         if errors.is_empty() {
             return self.roll_back(project, release, answer);
         }

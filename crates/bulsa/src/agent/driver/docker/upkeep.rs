@@ -50,7 +50,8 @@ pub(super) struct Pruning {
     waiting: BTreeMap<String, Candidate>,
     /// When which were tried last.
     tried: Option<(BTreeSet<String>, Timestamp)>,
-    /// The images that each project's last preparation pinned: no release may have them yet.
+    /// The images that each project's last preparation pinned, and those of rollbacks since: no release that keeps them
+    /// may be there yet.
     pinned: BTreeMap<String, BTreeSet<String>>,
     /// Held for reading by a preparation, for writing while images are removed.
     lock: Arc<RwLock<()>>,
@@ -73,9 +74,15 @@ impl Pruning {
 
     /// A preparation found these images: they stay.
     pub(super) fn pin(&mut self, spec: &Spec) {
+        self.pinned.remove(&spec.project);
+        self.pin_too(spec);
+    }
+
+    /// A release is to be gone back to: its images stay, too, until the project's next preparation.
+    pub(super) fn pin_too(&mut self, spec: &Spec) {
         let containers = spec.services.values().filter_map(|service| service.container.as_ref());
-        let images = containers.filter_map(|container| container.image_id.clone()).collect();
-        self.pinned.insert(spec.project.clone(), images);
+        let images = containers.filter_map(|container| container.image_id.clone());
+        self.pinned.entry(spec.project.clone()).or_default().extend(images);
     }
 
     fn forget(&mut self, project: &str) {
@@ -224,6 +231,7 @@ impl Driver {
         self.docker.containers.retain(|_, (project, _)| project != name);
         self.docker.rooms.remove(name);
         self.docker.compose_made.remove(name);
+        self.docker.made.forget(name);
         self.docker.pruning.forget(name);
         if let Some(project) = self.projects.get_mut(name) {
             project.torn_down = true;
