@@ -55,5 +55,7 @@ pub(crate) fn run_all(args: &[&str]) -> Result<(), Trouble> {
 }
 
 fn seeds(fuzz: &mut Command, root: &Path) {
-    fuzz.arg(root.join("crates/bulsa/tests/fixtures/compose")).arg(root.join("examples"));
+    for directory in ["crates/bulsa/tests/fixtures/compose", "examples", "fuzz/seeds"] {
+        fuzz.arg(root.join(directory));
+    }
 }

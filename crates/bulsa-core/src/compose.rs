@@ -97,6 +97,8 @@ pub struct LoadInput<'a> {
     pub services: Vec<String>,
     /// Gives the text of a file by its absolute path: one of `env_file`, `extends`, `include`, …
     pub read: &'a mut ReadFile<'a>,
+    /// Whether its owner may run a file, by its absolute path: a config that is a script stays one.
+    pub is_executable: fn(&str) -> bool,
 }
 
 impl<'a> LoadInput<'a> {
@@ -112,6 +114,7 @@ impl<'a> LoadInput<'a> {
             profiles: Vec::new(),
             services: Vec::new(),
             read,
+            is_executable: |_| false,
         }
     }
 }
@@ -187,6 +190,7 @@ fn project(input: &mut LoadInput<'_>, tree: &mut Option<Node>, diags: &mut Diagn
         here: &input.here,
         project_dir: &input.project_dir,
         read: input.read,
+        is_executable: input.is_executable,
         diags,
     };
     Some(read_project.read(root, &name, off, tree))
@@ -211,6 +215,7 @@ struct ReadProject<'a, 'r> {
     here: &'a str,
     project_dir: &'a str,
     read: &'a mut ReadFile<'r>,
+    is_executable: fn(&str) -> bool,
     diags: &'a mut Diagnostics,
 }
 
@@ -300,6 +305,7 @@ impl ReadProject<'_, '_> {
             environment: self.environment,
             project_dir: self.project_dir,
             read: &mut *self.read,
+            is_executable: self.is_executable,
         };
         container::top::resolve(root, project, &mut context, self.diags);
     }
@@ -312,6 +318,7 @@ impl ReadProject<'_, '_> {
             environment: self.environment,
             project_dir: self.project_dir,
             read: &mut *self.read,
+            is_executable: self.is_executable,
         };
         let service = service::service(entry, &mut context, self.diags);
         project.services.insert(entry.key.clone(), service);

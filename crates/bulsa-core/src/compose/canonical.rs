@@ -26,7 +26,7 @@ use super::{
     tree::{Entry, Kind, Node, Scalar, Style},
 };
 
-pub(super) use edit::{child_mut, entries, entries_mut, items, items_mut, remove, set, text_of};
+pub(super) use edit::{Distinct, child_mut, entries, entries_mut, items, items_mut, remove, set, text_of};
 pub(super) use lists::unique;
 
 /// The tag of a value that was malformed: it says nothing any more, and has been complained of.

@@ -138,6 +138,9 @@ fn clash(number: u16, earlier: &Published<'_>, later: &Published<'_>) -> Option<
         return None;
     }
     let (a, b) = (&earlier.service.name, &later.service.name);
+    if a == b && is_dual_stack(earlier.port, later.port) {
+        return None;
+    }
     let first = &earlier.port.pos;
     let route = |service: &Service| {
         (service.bulsa.route_host.clone(), service.bulsa.route_path.clone().unwrap_or_else(|| "/".to_owned()))
@@ -168,6 +171,16 @@ fn clash(number: u16, earlier: &Published<'_>, later: &Published<'_>) -> Option<
             "the other one is at {first}; take another port, or give the services different `x-bulsa.route`s"
         ))
     })
+}
+
+/// Whether two ports are one in both families of addresses: `0.0.0.0:80:80` beside `[::]:80:80`.
+pub(super) fn is_dual_stack(a: &Port, b: &Port) -> bool {
+    let (Some(one), Some(other)) = (a.host_ip, b.host_ip) else { return false };
+    one.is_unspecified()
+        && other.is_unspecified()
+        && one.is_ipv4() != other.is_ipv4()
+        && (a.target, &a.protocol, a.published, a.published_to)
+            == (b.target, &b.protocol, b.published, b.published_to)
 }
 
 fn same(a: &Port, b: &Port) -> bool {

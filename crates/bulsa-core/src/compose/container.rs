@@ -39,7 +39,9 @@ pub(super) fn is_docker(service: &Node) -> bool {
 
 /// Whether only a container can have this key.
 fn is_containers(key: &str) -> bool {
-    keys::SERVICE.field(key).is_some_and(|field| field.support == keys::Support::Docker)
+    keys::SERVICE
+        .field(key)
+        .is_some_and(|field| matches!(field.support, keys::Support::Docker | keys::Support::Noted))
 }
 
 /// Adds what other keys imply, as Compose does: who uses a service's name, network or volumes starts after it.

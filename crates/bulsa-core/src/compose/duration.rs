@@ -15,8 +15,8 @@ pub struct Bounds {
 
 const HOUR: u64 = 3600;
 
-/// How often a probe runs and how long one run may take: 1 ms to an hour.
-pub const PROBE: Bounds = Bounds { min: Duration::from_millis(1), max: Duration::from_secs(HOUR) };
+/// How often a probe runs and how long one run may take: 1 ms to a day.
+pub const PROBE: Bounds = Bounds { min: Duration::from_millis(1), max: Duration::from_secs(24 * HOUR) };
 /// Anything that somebody waits for: up to a day.
 pub const WAIT: Bounds = Bounds { min: Duration::ZERO, max: Duration::from_secs(24 * HOUR) };
 /// How long a request is held: up to an hour, the most that the proxy takes.

@@ -119,7 +119,7 @@ pub(super) struct Docker {
     pub(super) build_secrets: Vec<(String, String, Pos)>,
     /// `deploy.update_config`
     pub(super) update: Option<Update>,
-    /// `deploy.restart_policy`, in Docker's words; `restart` wins over it.
+    /// `deploy.restart_policy`, in Docker's words; it wins over `restart`.
     pub(super) restart_policy: Option<(String, spec::Restart)>,
 }
 

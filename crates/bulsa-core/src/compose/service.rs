@@ -48,6 +48,7 @@ pub(super) struct Context<'a, 'r> {
     pub(super) environment: &'a Environment<'a>,
     pub(super) project_dir: &'a str,
     pub(super) read: &'a mut ReadFile<'r>,
+    pub(super) is_executable: fn(&str) -> bool,
 }
 
 /// Reads one service; mistakes go to `diags` and leave their key out.
@@ -87,7 +88,7 @@ fn key(service: &mut Service, entry: &Entry, path: &str, docker: bool, diags: &m
         "entrypoint" => service.entrypoint = words_of(node, path, diags),
         "environment" => service.environment = environment(node),
         "working_dir" => service.working_dir = nonempty(node, path, diags),
-        "user" => service.user = user(node, path, diags),
+        "user" => service.user = user(node, path, docker, diags),
         "ports" => service.ports = ports::read(node, path, docker, diags),
         "healthcheck" => service.healthcheck = Some(healthcheck::read(node, path, diags)),
         "deploy" => service.deploy = Some(deploy(service, node, path, diags)),
@@ -180,8 +181,16 @@ fn nonempty(node: &Node, path: &str, diags: &mut Diagnostics) -> Option<String> 
     Some(text.to_owned())
 }
 
-fn user(node: &Node, path: &str, diags: &mut Diagnostics) -> Option<String> {
+fn user(node: &Node, path: &str, docker: bool, diags: &mut Diagnostics) -> Option<String> {
     let text = nonempty(node, path, diags)?;
+    if docker && text == ":" {
+        // `${UID}:${GID}`, which a shell knows and doesn't export.
+        diags.push(
+            Diagnostic::warning(&node.pos, format!("{path} is \":\", which is root to the Engine"))
+                .hint("set both variables in `.env`, or write the numbers"),
+        );
+        return Some(text);
+    }
     let (user, group) =
         text.split_once(':').map_or((text.as_str(), None), |(user, group)| (user, Some(group)));
     if user.is_empty() || group.is_some_and(|group| group.is_empty() || group.contains(':')) {
@@ -222,7 +231,7 @@ fn depends_on(service: &mut Service, node: &Node, path: &str, diags: &mut Diagno
                 }
             }
             "required" => dependency.required = read::boolean(&entry.value, path, diags).unwrap_or(true),
-            // A dependent is a service of its own, and healed by itself; Compose restarts it only on its own commands.
+            // A dependent is a service of its own, and healed by itself: `restart` has been warned of.
             _ => {}
         });
         service.depends_on.insert(entry.key.clone(), dependency);

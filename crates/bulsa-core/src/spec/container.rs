@@ -16,7 +16,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-pub use build::Build;
+pub use build::{Build, BuildSecret};
 pub use isolation::Isolation;
 pub use mount::{Mount, MountSource, Volume};
 pub use network::{Attachment, Network, NetworkMode, PortNumber, Published, Subnet};

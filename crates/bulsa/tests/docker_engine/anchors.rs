@@ -16,7 +16,7 @@ use crate::world::{World, service};
 
 fn spec_with(world: &World, aliases: &[&str], networks: &[&str]) -> Spec {
     let mut spec = world.spec.clone();
-    let mut container = Container { image: world.image(), ..Container::default() };
+    let mut container = Container { image: world.image(), anchor: vec![3000], ..Container::default() };
     for key in networks {
         let aliases = aliases.iter().map(|alias| (*alias).to_owned()).collect();
         container.networks.insert((*key).to_owned(), Attachment { aliases, ..Attachment::default() });
@@ -29,7 +29,7 @@ fn spec_with(world: &World, aliases: &[&str], networks: &[&str]) -> Spec {
 
 async fn ensure(world: &World, spec: &Spec) -> Anchor {
     world.docker.ensure_networks(spec).await.unwrap();
-    let wanted = Wanted::of(&world.name, "web", &[spec]);
+    let wanted = Wanted::of(&world.name, "web", &[spec], Some(spec));
     anchor::ensure(&world.raw, &world.name, &wanted).await.unwrap()
 }
 

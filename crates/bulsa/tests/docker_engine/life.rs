@@ -85,6 +85,21 @@ async fn hooks_run_after_the_start_and_before_the_stop() {
 }
 
 #[tokio::test]
+async fn nothing_of_the_systems_paths_is_hidden_where_the_file_says_so() {
+    let Some(world) = World::new("life-paths").await else { return };
+    let mut container = world.container(SERVER);
+    let confined = world.start(container.clone()).await.unwrap().found.id;
+    container.isolation.unconfined_paths = true;
+    let free = world.start_as(Role::App, "web", 2, container).await.unwrap().found.id;
+    for (id, is_confined) in [(confined, true), (free, false)] {
+        let found = world.raw.inspect_container(&id, None).await.unwrap().host_config.unwrap();
+        for paths in [found.masked_paths, found.readonly_paths] {
+            assert_eq!(paths.is_some_and(|paths| !paths.is_empty()), is_confined);
+        }
+    }
+}
+
+#[tokio::test]
 async fn both_sides_of_the_output_come_apart() {
     let Some(world) = World::new("life-logs").await else { return };
     let script = "echo $GREETING $BULSA_REPLICA; echo bad >&2; printf end";

@@ -101,6 +101,21 @@ async fn an_engine_that_isnt_there_is_said_in_a_sentence() {
 }
 
 #[tokio::test]
+async fn two_projects_whose_files_give_one_network_the_same_name_share_it() {
+    let Some(mut first) = World::new("networks-first").await else { return };
+    let Some(mut second) = World::new("networks-second").await else { return };
+    let name = format!("{}-proxy", first.name);
+    for world in [&mut first, &mut second] {
+        world.spec.networks.insert("proxy".to_owned(), Network { name: name.clone(), ..Network::default() });
+    }
+    assert_eq!(first.docker.ensure_networks(&first.spec).await.unwrap(), std::slice::from_ref(&name));
+    assert!(second.docker.ensure_networks(&second.spec).await.unwrap().is_empty());
+    let removed = second.docker.remove_networks(&second.name).await.unwrap();
+    assert!(!removed.contains(&name), "it is the other one's: {removed:?}");
+    assert!(first.docker.remove_networks(&first.name).await.unwrap().contains(&name));
+}
+
+#[tokio::test]
 async fn whoever_finds_a_network_missing_at_once_makes_it_once() {
     let Some(mut world) = World::new("networks-race").await else { return };
     let name = format!("{}_race", world.name);

@@ -1,5 +1,7 @@
 //! Small steps on mappings of the tree.
 
+use std::collections::HashMap;
+
 use super::super::tree::{Entry, Kind, Node};
 
 /// The entries of a mapping; of anything else none.
@@ -57,5 +59,47 @@ pub(in super::super) fn set(node: &mut Node, key: &str, value: Node) {
 pub(in super::super) fn remove(node: &mut Node, key: &str) {
     if let Kind::Mapping(entries) = &mut node.kind {
         entries.retain(|entry| entry.key != key);
+    }
+}
+
+/// Entries, one for each key, in the order in which their keys came first.
+#[derive(Debug, Default)]
+pub(in super::super) struct Distinct {
+    entries: Vec<Entry>,
+    places: HashMap<String, usize>,
+}
+
+impl Distinct {
+    /// Of two with one key the later one counts.
+    pub(in super::super) fn put(&mut self, entry: Entry) {
+        match self.places.get(&entry.key).and_then(|place| self.entries.get_mut(*place)) {
+            Some(known) => *known = entry,
+            None => self.add(entry),
+        }
+    }
+
+    /// Of two with one key the earlier one counts.
+    pub(in super::super) fn put_new(&mut self, entry: Entry) {
+        if !self.places.contains_key(&entry.key) {
+            self.add(entry);
+        }
+    }
+
+    fn add(&mut self, entry: Entry) {
+        self.places.insert(entry.key.clone(), self.entries.len());
+        self.entries.push(entry);
+    }
+
+    /// All of them.
+    pub(in super::super) fn into_entries(self) -> Vec<Entry> {
+        self.entries
+    }
+}
+
+impl FromIterator<Entry> for Distinct {
+    fn from_iter<I: IntoIterator<Item = Entry>>(entries: I) -> Self {
+        let mut all = Self::default();
+        entries.into_iter().for_each(|entry| all.put(entry));
+        all
     }
 }

@@ -7,7 +7,7 @@ use super::{
         read,
         tree::{Entry, Kind, Node},
     },
-    entry, mapping, nothing, text,
+    Distinct, entry, mapping, nothing, text,
 };
 
 /// Makes a mapping of a list of `NAME=value`.
@@ -20,19 +20,16 @@ pub(super) fn pairs(node: &mut Node, form: Short, path: &str, diags: &mut Diagno
             return false;
         }
     };
-    let mut entries: Vec<Entry> = Vec::with_capacity(items.len());
+    let mut entries = Distinct::default();
     let mut good = true;
     for (i, item) in items.iter().enumerate() {
         match pair(item, form, &format!("{path}[{i}]"), diags) {
             // Of two with one name the later one counts.
-            Some(pair) => match entries.iter_mut().find(|known| known.key == pair.key) {
-                Some(known) => *known = pair,
-                None => entries.push(pair),
-            },
+            Some(pair) => entries.put(pair),
             None => good = false,
         }
     }
-    *node = mapping(entries, &node.pos);
+    *node = mapping(entries.into_entries(), &node.pos);
     good
 }
 

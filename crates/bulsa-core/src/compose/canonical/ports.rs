@@ -42,7 +42,7 @@ pub(super) fn expand(node: &mut Node, path: &str, diags: &mut Diagnostics) -> bo
         if ports.len() > MAX_PORTS {
             diags.push(
                 Diagnostic::error(&pos, format!("{path}: the service has more than {MAX_PORTS} ports"))
-                    .hint("publish fewer ports"),
+                    .hint("publish fewer ports, or use `network_mode: host`, which publishes none"),
             );
             ports.truncate(MAX_PORTS);
             break;

@@ -7,7 +7,7 @@ use super::{
         read,
         tree::{Entry, Kind, Node},
     },
-    entry, is_null, is_open, lists, mapping, nothing, pairs, plain, ports, text, volume,
+    Distinct, entry, is_null, is_open, lists, mapping, nothing, pairs, plain, ports, text, volume,
 };
 
 /// Makes the long form of a short one; a long form stays as it is. False after a mistake.
@@ -111,14 +111,12 @@ fn names(node: &mut Node, path: &str, diags: &mut Diagnostics) -> bool {
         Kind::Mapping(_) => true,
         Kind::Scalar(_) => complain(node, path, "a list of names, or a mapping", diags),
         Kind::Sequence(items) => {
-            let mut entries: Vec<Entry> = Vec::with_capacity(items.len());
+            let mut entries = Distinct::default();
             for (i, item) in items.iter().enumerate() {
                 let Some(name) = read::text(item, &format!("{path}[{i}]"), diags) else { return false };
-                if entries.iter().all(|known| known.key != name) {
-                    entries.push(entry(name, nothing(&item.pos)));
-                }
+                entries.put_new(entry(name, nothing(&item.pos)));
             }
-            *node = mapping(entries, &node.pos);
+            *node = mapping(entries.into_entries(), &node.pos);
             true
         }
     }
@@ -128,23 +126,21 @@ fn depends_on(node: &mut Node, path: &str, diags: &mut Diagnostics) -> bool {
     match &mut node.kind {
         Kind::Scalar(_) => complain(node, path, "a list of services, or a mapping with conditions", diags),
         Kind::Sequence(items) => {
-            let mut entries: Vec<Entry> = Vec::with_capacity(items.len());
+            let mut entries = Distinct::default();
             let mut good = true;
             for (i, item) in items.iter().enumerate() {
                 let Some(name) = read::text(item, &format!("{path}[{i}]"), diags) else {
                     good = false;
                     continue;
                 };
-                if entries.iter().all(|known| known.key != name) {
-                    let pos = &item.pos;
-                    let long = vec![
-                        entry("condition", text("service_started", pos)),
-                        entry("required", plain(true, pos)),
-                    ];
-                    entries.push(entry(name, mapping(long, pos)));
-                }
+                let pos = &item.pos;
+                let long = vec![
+                    entry("condition", text("service_started", pos)),
+                    entry("required", plain(true, pos)),
+                ];
+                entries.put_new(entry(name, mapping(long, pos)));
             }
-            *node = mapping(entries, &node.pos);
+            *node = mapping(entries.into_entries(), &node.pos);
             good
         }
         Kind::Mapping(entries) => {

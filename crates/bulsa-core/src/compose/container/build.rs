@@ -58,7 +58,10 @@ fn key(
         "cache_to" => build.cache_to = values::words(node, path, diags),
         "additional_contexts" => {
             let mut contexts = values::pairs(node, path, diags);
-            for place in contexts.values_mut() {
+            for (name, place) in &mut contexts {
+                if let Some(service) = place.strip_prefix("service:") {
+                    diags.push(image_of_service(node, path, name, service));
+                }
                 if !is_remote(place) && !place.contains(':') {
                     *place = paths::join(context.project_dir, place);
                 }
@@ -83,6 +86,14 @@ fn key(
         // Refused by the table of keys.
         _ => {}
     }
+}
+
+fn image_of_service(node: &Node, path: &str, name: &str, service: &str) -> Diagnostic {
+    let text = format!("{path}.{name}: the image of another service as a context comes in a later version");
+    let hint = format!(
+        "make one Dockerfile with a stage for each, or build `{service}` first and say `docker-image://IMAGE`"
+    );
+    Diagnostic::error(node.get(name).map_or(&node.pos, |node| &node.pos), text).hint(hint).about_this_host()
 }
 
 /// A URL or a Git address, which is not seen from the project's directory.

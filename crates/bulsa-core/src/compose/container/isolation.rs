@@ -10,9 +10,13 @@ use super::{
     },
     values::{self, fields},
 };
+use crate::spec::container::DeviceRequest;
 
 /// What a device may be used for where nothing is said.
 const PERMISSIONS: &str = "rwm";
+
+/// What a client makes of it, the Engine doesn't know: nothing of `/proc` and `/sys` is hidden or read-only.
+const SYSTEM_PATHS: &str = "systempaths=unconfined";
 
 pub(super) fn key(
     docker: &mut Docker,
@@ -28,8 +32,18 @@ pub(super) fn key(
         "cap_drop" => it.cap_drop = values::words(node, path, diags),
         "privileged" => it.privileged = read::boolean(node, path, diags).unwrap_or(false),
         "read_only" => it.read_only = read::boolean(node, path, diags).unwrap_or(false),
-        "security_opt" => it.security_options = security_options(node, path, context, diags),
-        "devices" => it.devices = devices(node, path, diags),
+        "security_opt" => {
+            let options = security_options(node, path, context, diags);
+            let (paths, options) = options.into_iter().partition(|option| option == SYSTEM_PATHS);
+            let paths: Vec<String> = paths;
+            (it.unconfined_paths, it.security_options) = (!paths.is_empty(), options);
+        }
+        "devices" => {
+            let (named, mapped) =
+                devices(node, path, diags).into_iter().partition(|(source, ..)| is_cdi(source));
+            it.devices = mapped;
+            docker.container.resources.device_requests.extend(cdi(named));
+        }
         "device_cgroup_rules" => it.device_cgroup_rules = values::words(node, path, diags),
         "group_add" => it.group_add = values::words(node, path, diags),
         "sysctls" => it.sysctls = values::pairs(node, path, diags),
@@ -92,6 +106,18 @@ fn security_options(
         }
     }
     options
+}
+
+/// Whether it is a device's name by the Container Device Interface, `vendor.com/class=name`, and no path.
+fn is_cdi(source: &str) -> bool {
+    !source.starts_with('/') && source.split_once('/').is_some_and(|(_, rest)| rest.contains('='))
+}
+
+/// The Engine is asked for named devices in one request, as Compose does.
+fn cdi(named: Vec<(String, String, String)>) -> Option<DeviceRequest> {
+    let device_ids: Vec<String> = named.into_iter().map(|(source, ..)| source).collect();
+    let driver = Some("cdi".to_owned());
+    (!device_ids.is_empty()).then(|| DeviceRequest { driver, device_ids, ..DeviceRequest::default() })
 }
 
 /// Source, target and permissions of each.

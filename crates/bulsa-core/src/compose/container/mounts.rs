@@ -55,7 +55,7 @@ struct Written {
     target: String,
     read_only: bool,
     consistency: Option<String>,
-    create: bool,
+    create: Option<bool>,
     propagation: Option<String>,
     recursive: Option<String>,
     selinux: Option<String>,
@@ -106,7 +106,7 @@ fn mount(node: &Node, path: &str, context: &Context<'_, '_>, diags: &mut Diagnos
 fn bind(written: &mut Written, entry: &Entry, path: &str, diags: &mut Diagnostics) {
     let node = &entry.value;
     match entry.key.as_str() {
-        "create_host_path" => written.create = read::boolean(node, path, diags).unwrap_or(false),
+        "create_host_path" => written.create = read::boolean(node, path, diags),
         "propagation" => written.propagation = values::word(node, path, diags),
         "recursive" => written.recursive = values::word(node, path, diags),
         _ => written.selinux = values::word(node, path, diags),
@@ -137,6 +137,15 @@ fn finish(
         );
         return None;
     }
+    if written.kind == "volume" && written.selinux.is_some() {
+        diags.push(
+            Diagnostic::warning(
+                &node.pos,
+                format!("{path}: `z` and `Z` are for directories of the host, and do nothing here"),
+            )
+            .hint("take it out; volumes have their label from Docker"),
+        );
+    }
     let needed = || Diagnostic::error(&node.pos, format!("{path}: a mount of this type needs a `source`"));
     let source = match written.kind.as_str() {
         "volume" => MountSource::Volume {
@@ -148,9 +157,11 @@ fn finish(
         "bind" => {
             // Without one it has been named already.
             let source = written.source?;
+            // As in Compose: a `bind` that doesn't say so makes no directory, and no `bind` at all makes one.
+            let has_options = node.get("bind").is_some_and(|options| !values::is_null(options));
             MountSource::Bind {
                 path: paths::join(context.project_dir, &source),
-                create: written.create,
+                create: written.create.unwrap_or(!has_options),
                 propagation: written.propagation,
                 selinux: written.selinux,
                 recursive: written.recursive,

@@ -2,7 +2,10 @@ use serde_json::Value;
 
 use crate::{
     compose::{self, LoadInput, ReadError, SourceFile, tests::Shop},
-    spec::{Handover, Rolling, Spec},
+    spec::{
+        Handover, Restart, Rolling, Spec,
+        container::{BuildSecret, MountSource},
+    },
 };
 
 /// Every key of a container, most in the form that Compose prints.
@@ -47,6 +50,7 @@ fn every_key_of_a_container_is_read() {
 
 #[test]
 fn mistakes_stand_at_their_place() {
+    let mut wrong = Vec::new();
     for (lines, expected) in [
         (
             "credential_spec: {file: x}",
@@ -89,9 +93,121 @@ fn mistakes_stand_at_their_place() {
             .map(|it| format!("{}:{} {}", it.pos.line, it.pos.col, it.message))
             .collect();
         if found != [expected] {
-            eprintln!("@@ {lines}\n  WANT {expected}\n  GOT {found:#?}");
+            wrong.push(format!("{lines}\n  expected {expected}\n  found {found:#?}"));
         }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn mistakes_that_only_a_container_can_have_are_named() {
+    for (lines, expected) in [
+        ("user: ':'", "warning: services.web.user is \":\", which is root to the Engine"),
+        (
+            "volumes: ['data:/data:Z']",
+            "warning: services.web.volumes[0]: `z` and `Z` are for directories of the host, and do nothing here",
+        ),
+        (
+            "build: {additional_contexts: {base: 'service:db'}}",
+            "error: services.web.build.additional_contexts.base: the image of another service as a context comes in a later version",
+        ),
+        (
+            "build: {secrets: [written]}",
+            "error: services.web.build: the secret `written` is neither in a file nor in a variable, and a build reads no others",
+        ),
+        ("build: {secrets: [unset]}", "error: secrets.unset: the variable `NOT_SET` is not set"),
+    ] {
+        let more = "  db: {image: postgres, build: .}\nvolumes: {data: {}}\nsecrets:\n  written: {external: true}\n  unset: {environment: NOT_SET}\n";
+        let loaded = Shop::new().load(&format!("services:\n  web:\n    image: shop\n    {lines}\n{more}"));
+        let found: Vec<String> =
+            loaded.diagnostics.list().iter().map(|it| format!("{}: {}", it.severity, it.message)).collect();
+        assert_eq!(found, [expected], "{lines}");
+    }
+}
+
+#[test]
+fn a_directory_of_the_host_is_made_as_compose_makes_it() {
+    let created = |mount: &str| {
+        let text = format!("services:\n  web:\n    image: shop\n    volumes: [{mount}]\n");
+        let mounts = Shop::new().spec(&text).services["web"].container.as_ref().unwrap().mounts.clone();
+        matches!(mounts[0].source, MountSource::Bind { create: true, .. })
+    };
+    assert!(created("./data:/data"));
+    assert!(created("{type: bind, source: ./data, target: /data}"));
+    assert!(created("{type: bind, source: ./data, target: /data, bind: {create_host_path: true}}"));
+    assert!(!created("{type: bind, source: ./data, target: /data, bind: {create_host_path: false}}"));
+    assert!(!created("{type: bind, source: ./data, target: /data, bind: {propagation: rslave}}"));
+}
+
+#[test]
+fn a_config_that_may_be_run_stays_so() {
+    let text = "services:\n  web: {image: shop, configs: [run, read, said]}\nconfigs:\n  run: {file: ./run.sh}\n  read: {file: ./read.conf}\n  said: {content: x}\n";
+    let files = vec![SourceFile { path: "compose.yaml".to_owned(), text: text.to_owned() }];
+    let mut read = |_: &str| Ok("x".to_owned());
+    let input = LoadInput {
+        is_executable: |path| path == "/srv/shop/run.sh",
+        ..LoadInput::new(files, "/srv/shop", &mut read)
+    };
+    let spec = compose::load(input).spec.unwrap();
+    let files = &spec.services["web"].container.as_ref().unwrap().files;
+    let modes: Vec<_> = files.iter().map(|file| (file.name.as_str(), file.mode)).collect();
+    assert_eq!(modes, [("run", Some(0o555)), ("read", None), ("said", None)]);
+}
+
+#[test]
+fn a_build_reads_secrets_from_files_and_variables_and_their_values_are_not_stored() {
+    let spec = shop().spec(
+        "services:\n  web: {build: {context: ., secrets: [key, token]}}\nsecrets:\n  key: {file: key.pem}\n  token: {environment: TOKEN}\n",
+    );
+    let build = spec.services["web"].container.as_ref().unwrap().build.as_ref().unwrap();
+    assert_eq!(build.secrets["key"], BuildSecret::File("/srv/shop/key.pem".to_owned()));
+    assert_eq!(build.secrets["token"], BuildSecret::Variable("TOKEN".to_owned()));
+    assert_eq!(build.variables["TOKEN"], "s3cret");
+    assert!(!serde_json::to_string(&build).unwrap().contains("s3cret"));
+}
+
+#[test]
+fn what_the_engine_does_not_know_is_translated() {
+    let spec = Shop::new().spec(
+        "services:\n  web: {image: shop, security_opt: ['systempaths=unconfined', 'label:disable'], devices: ['vendor.com/gpu=0', '/dev/fuse', 'vendor.com/gpu=1']}\n",
+    );
+    let container = spec.services["web"].container.as_ref().unwrap();
+    let isolation = &container.isolation;
+    assert!(isolation.unconfined_paths && isolation.security_options == ["label=disable"], "{isolation:?}");
+    assert_eq!(isolation.devices.len(), 1);
+    let request = &container.resources.device_requests[0];
+    assert_eq!(request.driver.as_deref(), Some("cdi"));
+    assert_eq!(request.device_ids, ["vendor.com/gpu=0", "vendor.com/gpu=1"]);
+}
+
+#[test]
+fn names_that_begin_as_extensions_do_are_names() {
+    let spec = Shop::new().env("K", "v").spec(
+        "services:\n  web: {image: shop, secrets: [x-key], volumes: ['x-data:/d'], networks: [x-net]}\nsecrets: {x-key: {environment: K}}\nvolumes: {x-data: {}}\nnetworks: {x-net: {}}\n",
+    );
+    assert_eq!(spec.volumes["x-data"].name, "shop_x-data");
+    assert_eq!(spec.networks["x-net"].name, "shop_x-net");
+    assert_eq!(spec.services["web"].container.as_ref().unwrap().files[0].content, b"v");
+}
+
+#[test]
+fn of_two_restart_policies_deploys_counts() {
+    let restart = |lines: &str| {
+        Shop::new().spec(&format!("services:\n  web:\n    image: shop\n    {lines}\n")).services["web"]
+            .restart
+    };
+    assert_eq!(restart("restart: 'no'\n    deploy: {restart_policy: {condition: any}}"), Restart::Always);
+    assert_eq!(restart("restart: always\n    deploy: {restart_policy: {condition: none}}"), Restart::No);
+    assert_eq!(restart("restart: 'no'\n    deploy: {replicas: 1}"), Restart::No);
+}
+
+#[test]
+fn one_port_in_both_families_is_one_listener() {
+    let text = "services:\n  web: {image: shop, ports: ['0.0.0.0:80:3000', '[::]:80:3000', '0.0.0.0:81:3000']}\n  db: {image: postgres, ports: ['0.0.0.0:5432:5432', '[::]:5432:5432']}\n";
+    let spec = Shop::new().spec(text);
+    let web: Vec<_> = spec.services["web"].ports.iter().map(|port| (port.host, port.published)).collect();
+    assert_eq!(web, [(None, Some(80)), (Some([0, 0, 0, 0].into()), Some(81))]);
+    assert_eq!(spec.services["db"].container.as_ref().unwrap().published.len(), 2, "Docker publishes both");
 }
 
 #[test]

@@ -15,7 +15,7 @@ use super::{
     },
     values::{self, fields},
 };
-use crate::spec::container::{Attachment, FileGrant, Network, Subnet, Volume};
+use crate::spec::container::{Attachment, BuildSecret, FileGrant, Network, Subnet, Volume};
 
 /// The network of services that name none.
 const DEFAULT: &str = "default";
@@ -55,8 +55,9 @@ fn each<T>(
 ) -> BTreeMap<String, T> {
     let Some(node) = root.get(key).filter(|node| !values::is_null(node)) else { return BTreeMap::new() };
     let entries = read::mapping(node, key, diags).unwrap_or_default();
-    let named = entries.iter().filter(|entry| !entry.key.starts_with("x-"));
-    named
+    // Below these keys everything is a name, `x-…` too.
+    entries
+        .iter()
         .filter_map(|entry| Some((entry.key.clone(), read(entry, &format!("{key}.{}", entry.key), diags)?)))
         .collect()
 }
@@ -196,8 +197,15 @@ fn file(
         content,
         uid: grant.uid.clone(),
         gid: grant.gid.clone(),
-        mode: grant.mode,
+        mode: grant.mode.or_else(|| mode(source, context)),
     })
+}
+
+/// A file that may be run stays so; Compose mounts the file itself. What else there is has the Engine's default.
+fn mode(source: &Source, context: &Context<'_, '_>) -> Option<u32> {
+    const TO_RUN: u32 = 0o555;
+    let (file, _) = source.file.as_ref()?;
+    (context.is_executable)(&paths::join(context.project_dir, file)).then_some(TO_RUN)
 }
 
 fn content(
@@ -234,20 +242,30 @@ fn content(
         };
     }
     if let Some((name, pos)) = &source.environment {
-        let value = context.environment.get(name).map(str::to_owned);
-        if value.is_none() {
-            diags.push(
-                Diagnostic::error(pos, format!("{what}.{key}: the variable `{name}` is not set"))
-                    .hint(format!("set it in the shell or in .env: {name}=…"))
-                    .about_this_host(),
-            );
-        }
-        return value.map(String::into_bytes);
+        return variable(name, pos, &format!("{what}.{key}"), context, diags).map(String::into_bytes);
     }
     source.content.clone().map(String::into_bytes)
 }
 
-/// A builder reads the file itself.
+fn variable(
+    name: &str,
+    pos: &Pos,
+    what: &str,
+    context: &Context<'_, '_>,
+    diags: &mut Diagnostics,
+) -> Option<String> {
+    let value = context.environment.get(name).map(str::to_owned);
+    if value.is_none() {
+        diags.push(
+            Diagnostic::error(pos, format!("{what}: the variable `{name}` is not set"))
+                .hint(format!("set it in the shell or in .env: {name}=…"))
+                .about_this_host(),
+        );
+    }
+    value
+}
+
+/// A builder reads the file itself, and is told the value of a variable.
 fn build_secrets(
     docker: &mut Docker,
     secrets: &BTreeMap<String, Source>,
@@ -258,17 +276,27 @@ fn build_secrets(
     let path = format!("{path}.build");
     for (id, key, pos) in &docker.build_secrets {
         let Some(source) = secrets.get(key) else { continue };
-        match (&source.file, &mut docker.container.build) {
-            (Some((file, _)), Some(build)) => {
-                build.secrets.insert(id.clone(), paths::join(context.project_dir, file));
+        let Some(build) = &mut docker.container.build else { continue };
+        let secret = match (&source.file, &source.environment) {
+            (Some((file, _)), _) => BuildSecret::File(paths::join(context.project_dir, file)),
+            (None, Some((name, pos))) => {
+                let Some(value) = variable(name, pos, &format!("secrets.{key}"), context, diags) else {
+                    continue;
+                };
+                build.variables.insert(name.clone(), value);
+                BuildSecret::Variable(name.clone())
             }
-            _ => diags.push(
-                Diagnostic::error(
-                    pos,
-                    format!("{path}: the secret `{key}` isn't in a file, and a build reads files only"),
-                )
-                .hint("say `file: PATH` in the secret"),
-            ),
-        }
+            (None, None) => {
+                diags.push(
+                    Diagnostic::error(
+                        pos,
+                        format!("{path}: the secret `{key}` is neither in a file nor in a variable, and a build reads no others"),
+                    )
+                    .hint("say `file: PATH` or `environment: NAME` in the secret"),
+                );
+                continue;
+            }
+        };
+        build.secrets.insert(id.clone(), secret);
     }
 }

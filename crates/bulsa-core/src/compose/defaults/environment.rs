@@ -59,7 +59,8 @@ fn put(node: &mut Node, key: &str, entries: Vec<Entry>) {
     }
 }
 
-fn over(mut files: FromFiles, own: Option<&Node>, context: &Context<'_, '_>) -> Vec<Entry> {
+fn over(files: FromFiles, own: Option<&Node>, context: &Context<'_, '_>) -> Vec<Entry> {
+    let mut all: canonical::Distinct = files.into_iter().collect();
     for entry in own.map(canonical::entries).unwrap_or_default() {
         let mut entry = entry.clone();
         if canonical::is_null(&entry.value)
@@ -67,12 +68,9 @@ fn over(mut files: FromFiles, own: Option<&Node>, context: &Context<'_, '_>) -> 
         {
             entry.value = canonical::text(value, &entry.value.pos);
         }
-        match files.iter_mut().find(|known| known.key == entry.key) {
-            Some(known) => *known = entry,
-            None => files.push(entry),
-        }
+        all.put(entry);
     }
-    files
+    all.into_entries()
 }
 
 fn from_files(

@@ -65,7 +65,7 @@ pub(super) const RESERVATIONS: Object = object(
     "Reservations",
     "services.*.deploy.resources.reservations",
     &[
-        docker("cpus", Shape::Float),
+        noted("cpus", Shape::Float),
         docker("devices", Shape::List(&Shape::Object(&DEVICE_REQUEST), Identity::None)),
         refused("generic_resources", Shape::List(&Shape::Object(&GENERIC_RESOURCE), Identity::None), Swarm),
         docker("memory", Shape::Bytes),

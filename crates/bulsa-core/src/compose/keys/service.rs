@@ -10,7 +10,7 @@ use super::{
     shape::{
         Field, Identity, LABELS, NAMES, ONE_OR_MORE, ONE_OR_MORE_NAMES, OPTIONS, Object, Shape, Short,
         Show::{Given, Never, OrNull},
-        TEXTS, VARIABLES, both, docker, refused,
+        TEXTS, VARIABLES, both, docker, noted, refused,
     },
 };
 
@@ -23,7 +23,7 @@ pub const SERVICE: Object =
 
 const FIELDS: &[Field] = &[
     docker("annotations", LABELS),
-    docker("attach", Shape::Bool).show(Given),
+    noted("attach", Shape::Bool).show(Given),
     docker("blkio_config", Shape::Object(&BLKIO)).show(Given),
     docker("build", Shape::Short(Short::Build, &Shape::Object(&BUILD))).show(Given),
     docker("cap_add", NAMES),
@@ -45,7 +45,7 @@ const FIELDS: &[Field] = &[
     refused("credential_spec", Shape::Object(&CREDENTIAL_SPEC), Windows).show(Given),
     both("depends_on", Shape::Short(Short::DependsOn, &Shape::Map(&Shape::Object(&DEPENDENCY)))),
     both("deploy", Shape::OrNull(&Shape::Object(&DEPLOY))).show(Given),
-    docker("develop", Shape::OrNull(&Shape::Object(&DEVELOP))).show(Given),
+    noted("develop", Shape::OrNull(&Shape::Object(&DEVELOP))).show(Given),
     docker("device_cgroup_rules", TEXTS),
     docker("devices", Shape::List(&Shape::Short(Short::Device, &Shape::Object(&DEVICE)), Identity::Target)),
     docker("dns", ONE_OR_MORE_NAMES),

@@ -6,7 +6,7 @@ use super::{
     shape::{
         Field, Identity, LABELS, NAMES, ONE_OR_MORE, OPTIONS, Object, Shape, Short,
         Show::{Given, OrEmpty, OrNull},
-        TEXTS, VARIABLES, both, docker, refused,
+        TEXTS, VARIABLES, both, docker, noted, refused, warned,
     },
 };
 
@@ -91,14 +91,14 @@ pub(super) const DEPENDENCY: Object = object(
             Shape::Choice(&["service_started", "service_healthy", "service_completed_successfully"]),
         ),
         both("required", Shape::Bool).show(Given),
-        both("restart", Shape::Bool),
+        warned("restart", Shape::Bool),
     ],
 );
 /// `services.*.develop`
 pub(super) const DEVELOP: Object = object(
     "Develop",
     "services.*.develop",
-    &[docker("watch", Shape::List(&Shape::Object(&WATCH), Identity::None))],
+    &[noted("watch", Shape::List(&Shape::Object(&WATCH), Identity::None))],
 );
 /// `services.*.develop.watch[]`
 pub(super) const WATCH: Object = Object {
@@ -110,14 +110,14 @@ pub(super) const WATCH: Object = Object {
         "Watch",
         "services.*.develop.watch[]",
         &[
-            docker("action", Shape::Choice(&["rebuild", "sync", "restart", "sync+restart", "sync+exec"]))
+            noted("action", Shape::Choice(&["rebuild", "sync", "restart", "sync+restart", "sync+exec"]))
                 .show(Given),
-            docker("exec", Shape::Object(&HOOK)).show(OrEmpty),
-            docker("ignore", ONE_OR_MORE),
-            docker("include", ONE_OR_MORE),
-            docker("initial_sync", Shape::Bool),
-            docker("path", Shape::Text).show(Given),
-            docker("target", Shape::Text),
+            noted("exec", Shape::Object(&HOOK)).show(OrEmpty),
+            noted("ignore", ONE_OR_MORE),
+            noted("include", ONE_OR_MORE),
+            noted("initial_sync", Shape::Bool),
+            noted("path", Shape::Text).show(Given),
+            noted("target", Shape::Text),
         ],
     )
 };

@@ -43,6 +43,8 @@ pub enum Support {
     Docker,
     /// It is taken in a service with containers, and has no effect there; the plan says what is done instead.
     Noted,
+    /// It is taken on both engines, and has no effect; a warning says so.
+    Warned,
     /// Nowhere yet, and why.
     Refused(Later),
 }
@@ -212,6 +214,11 @@ pub(super) const fn docker(key: &'static str, shape: Shape) -> Field {
 /// A key of containers that is taken and has no effect, which the plan says.
 pub(super) const fn noted(key: &'static str, shape: Shape) -> Field {
     Field { key, shape, show: Show::Filled, support: Support::Noted }
+}
+
+/// A key that is taken and has no effect, which a warning says.
+pub(super) const fn warned(key: &'static str, shape: Shape) -> Field {
+    Field { key, shape, show: Show::Filled, support: Support::Warned }
 }
 
 /// A key that works nowhere yet.

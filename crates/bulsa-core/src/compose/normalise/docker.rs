@@ -9,7 +9,10 @@ use crate::spec::{
 };
 
 use super::{
-    super::model::{self, Docker, Project, Service, Update},
+    super::{
+        check,
+        model::{self, Docker, Project, Service, Update},
+    },
     GATE_TIMEOUT, SIGTERM, STOP_GRACE, environment, role,
 };
 
@@ -33,7 +36,8 @@ pub(super) fn service(
             .notes
             .push("`ports` mean nothing with this `network_mode`: nothing is published".to_owned());
     }
-    let restart = service.restart.as_ref().or(docker.restart_policy.as_ref());
+    // Where both are there, `deploy`'s counts, as in Compose.
+    let restart = docker.restart_policy.as_ref().or(service.restart.as_ref());
     container.docker_restart = restart.map(|(words, _)| words.clone());
     let mut it = spec::Service {
         name: service.name.clone(),
@@ -150,7 +154,13 @@ fn published(port: &model::Port) -> Published {
 /// service of the project has: one listener stands for all replicas.
 fn balanced(service: &Service, container: &mut Container, taken: &mut BTreeSet<u16>) -> Vec<spec::Port> {
     let mut ports = Vec::new();
-    for port in service.ports.iter().filter(|port| port.protocol == TCP) {
+    for (at, port) in service.ports.iter().enumerate().filter(|(_, port)| port.protocol == TCP) {
+        let twin = |other: &model::Port| check::is_dual_stack(other, port);
+        if service.ports[..at].iter().any(twin) {
+            continue;
+        }
+        // One listener that says no address takes both families.
+        let host = port.host_ip.filter(|_| !service.ports[at..].iter().any(twin));
         let mut chosen = port.published.filter(|published| *published > 0);
         if let (Some(first), Some(last)) = (chosen, port.published_to) {
             let free = (first..=last).find(|number| !taken.contains(number)).unwrap_or(first);
@@ -161,7 +171,7 @@ fn balanced(service: &Service, container: &mut Container, taken: &mut BTreeSet<u
             ));
         }
         ports.push(spec::Port {
-            host: port.host_ip,
+            host,
             published: chosen,
             target: port.target,
             route_host: service.bulsa.route_host.clone(),

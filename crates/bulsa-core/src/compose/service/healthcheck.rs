@@ -54,8 +54,21 @@ fn test(node: &Node, path: &str, diags: &mut Diagnostics) -> Option<Vec<String>>
         Some("NONE") => return Some(words),
         Some("CMD") if words.get(1).is_some_and(|program| !program.is_empty()) => return Some(words),
         Some("CMD-SHELL") if words.len() == 2 => return Some(words),
+        Some("CMD-SHELL") if words.len() > 2 => {
+            diags.push(
+                Diagnostic::warning(
+                    &node.pos,
+                    format!(
+                        "{path}: the shell runs {:?} alone; the words after it are its $0, $1, …",
+                        words[1]
+                    ),
+                )
+                .hint("write the whole command as one text"),
+            );
+            return Some(words);
+        }
         Some("CMD") => "names no program after \"CMD\"",
-        Some("CMD-SHELL") => "needs one text after \"CMD-SHELL\"",
+        Some("CMD-SHELL") => "needs a text after \"CMD-SHELL\"",
         _ => "starts with none of the words that say what it is",
     };
     diags.push(Diagnostic::error(&node.pos, format!("{path} {mistake}")).expected(

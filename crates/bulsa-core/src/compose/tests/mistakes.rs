@@ -138,13 +138,13 @@ const HEALTHCHECK: Mistakes = &[
         "3:25 error: services.web.healthcheck.test names no program after \"CMD\"",
     ),
     (
-        "healthcheck: {test: [CMD-SHELL, a, b]}",
-        "3:25 error: services.web.healthcheck.test needs one text after \"CMD-SHELL\"",
+        "healthcheck: {test: [CMD-SHELL]}",
+        "3:25 error: services.web.healthcheck.test needs a text after \"CMD-SHELL\"",
     ),
     ("healthcheck: {retries: x}", "3:28 error: services.web.healthcheck.retries is \"x\""),
     ("healthcheck: {intervall: 3s}", "3:19 error: services.web.healthcheck: there is no key `intervall`"),
     ("healthcheck: {disable: maybe}", "3:28 error: services.web.healthcheck.disable is \"maybe\""),
-    ("healthcheck: {interval: 2h}", "3:29 error: services.web.healthcheck.interval is \"2h0m0s\""),
+    ("healthcheck: {interval: 25h}", "3:29 error: services.web.healthcheck.interval is \"25h0m0s\""),
 ];
 
 const DEPENDENCIES: Mistakes = &[
@@ -223,12 +223,24 @@ fn a_dependency_needs_a_condition() {
         "services:\n  a: {command: x, depends_on: {b: {restart: true, condition: service_healty}, c: {}}}\n  b: {command: x}\n  c: {command: x}\n",
     );
     insta::assert_snapshot!(loaded.diagnostics, @r#"
+    compose.yaml:2:36: warning: services.a.depends_on.b.restart: `restart` has no effect: nothing is restarted because of another service
+      hint: an app that loses its connection must connect again; `bulsa restart SERVICE` restarts one by hand
     compose.yaml:2:62: error: services.a.depends_on.b.condition: "service_healty" is unknown
       expected: one of `service_started`, `service_healthy`, `service_completed_successfully`
       hint: did you mean `service_healthy`?
     compose.yaml:2:79: error: services.a.depends_on.c has no `condition`
       expected: condition: service_started, service_healthy or service_completed_successfully
     "#);
+}
+
+#[test]
+fn what_is_taken_and_works_otherwise_is_warned_of() {
+    let complaints = |lines: &str| Shop::new().complaints(lines);
+    assert_eq!(
+        complaints("healthcheck: {test: [CMD-SHELL, a, b]}"),
+        ["3:25 warning: services.web.healthcheck.test: the shell runs \"a\" alone; the words after it are its $0, $1, …"]
+    );
+    assert!(complaints("healthcheck: {test: [CMD-SHELL, a]}").is_empty());
 }
 
 #[test]

@@ -46,8 +46,11 @@ pub struct Build {
     pub shm_size: Option<i64>,
     /// `ssh`, as written.
     pub ssh: Vec<String>,
-    /// `secrets`: id and the file that holds it.
-    pub secrets: BTreeMap<String, String>,
+    /// `secrets`, by id.
+    pub secrets: BTreeMap<String, BuildSecret>,
+    /// The values of variables that `secrets` name. They are for who builds, and are stored and sent nowhere.
+    #[serde(skip)]
+    pub variables: BTreeMap<String, String>,
     /// `tags`
     pub tags: Vec<String>,
     /// `ulimits`
@@ -60,4 +63,14 @@ pub struct Build {
     pub provenance: Option<String>,
     /// `sbom`
     pub sbom: Option<String>,
+}
+
+/// Where a secret of a build is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BuildSecret {
+    /// In this file.
+    File(String),
+    /// In this variable of the builder's environment.
+    Variable(String),
 }

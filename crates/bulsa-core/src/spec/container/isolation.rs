@@ -20,6 +20,8 @@ pub struct Isolation {
     pub read_only: bool,
     /// `security_opt`, in the Engine's form (`seccomp=` with the file's text, `no-new-privileges`).
     pub security_options: Vec<String>,
+    /// `security_opt: systempaths=unconfined`: the Engine hides and protects nothing of `/proc` and `/sys`.
+    pub unconfined_paths: bool,
     /// `devices`: host path, container path, permissions.
     pub devices: Vec<(String, String, String)>,
     /// `device_cgroup_rules`

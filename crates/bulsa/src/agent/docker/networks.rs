@@ -2,6 +2,7 @@
 //!
 //! Owns: making those that are missing, as Compose would name and label them, and removing ours. Never: changes or
 //! removes one that it did not make, or guesses that a network of the right name is meant when its labels say otherwise.
+//! As with Compose, a network that another project made under the same key and the same `name` is meant by both.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -52,8 +53,16 @@ impl Docker {
         for (key, network) in &spec.networks {
             let same: Vec<_> =
                 there.iter().filter(|other| other.name.as_deref() == Some(&network.name)).collect();
-            match judge(key, network, &same, &spec.project) {
-                Ok(true) => {}
+            match judge(key, network, &same) {
+                Ok(true) => {
+                    if let Some(other) = shared_with(key, network, &same, &spec.project) {
+                        tracing::info!(
+                            network = network.name,
+                            project = other,
+                            "another project's network is used"
+                        );
+                    }
+                }
                 Ok(false) => match self.create_network(key, network, &spec.project, &mut used).await {
                     Ok(()) => made.push(network.name.clone()),
                     Err(error) => errors.push(error),
@@ -180,8 +189,23 @@ impl Docker {
     }
 }
 
+fn label_of(network: &EngineNetwork, name: &str) -> String {
+    network.labels.as_ref().and_then(|labels| labels.get(name)).cloned().unwrap_or_default()
+}
+
+/// The other project whose network is used, where this one has none of its own.
+fn shared_with(key: &str, network: &Network, same: &[&EngineNetwork], project: &str) -> Option<String> {
+    let projects: Vec<String> = same
+        .iter()
+        .filter(|of| label_of(of, NETWORK) == key)
+        .map(|of| label_of(of, labels::PROJECT))
+        .collect();
+    let is_others = !network.external && !projects.iter().any(|of| of == project);
+    projects.into_iter().next().filter(|_| is_others)
+}
+
 /// Whether it is there as it must be; `false`: it is to be made.
-fn judge(key: &str, network: &Network, same: &[&EngineNetwork], project: &str) -> Result<bool, DockerError> {
+fn judge(key: &str, network: &Network, same: &[&EngineNetwork]) -> Result<bool, DockerError> {
     let name = &network.name;
     if network.external {
         return if same.is_empty() {
@@ -192,10 +216,9 @@ fn judge(key: &str, network: &Network, same: &[&EngineNetwork], project: &str) -
             Ok(true)
         };
     }
-    let label_of = |other: &EngineNetwork, name: &str| {
-        other.labels.as_ref().and_then(|labels| labels.get(name)).cloned().unwrap_or_default()
-    };
-    if same.iter().any(|other| label_of(other, labels::PROJECT) == project && label_of(other, NETWORK) == key)
+    if same
+        .iter()
+        .any(|other| !label_of(other, labels::PROJECT).is_empty() && label_of(other, NETWORK) == key)
     {
         return Ok(true);
     }
@@ -315,11 +338,15 @@ mod tests {
     fn composes_network_is_used_and_another_ones_is_not() {
         let ours = network("shop_default");
         let composes = there(&[(labels::PROJECT, "shop"), (NETWORK, "default")]);
-        assert_eq!(judge("default", &ours, &[&composes], "shop"), Ok(true));
-        assert_eq!(judge("default", &ours, &[], "shop"), Ok(false));
+        assert_eq!(judge("default", &ours, &[&composes]), Ok(true));
+        assert_eq!(judge("default", &ours, &[]), Ok(false));
+        assert_eq!(shared_with("default", &ours, &[&composes], "shop"), None);
         let foreign = there(&[(labels::PROJECT, "other"), (NETWORK, "default")]);
-        for other in [foreign, there(&[])] {
-            let error = judge("default", &ours, &[&other], "shop").unwrap_err().to_string();
+        assert_eq!(judge("default", &ours, &[&foreign]), Ok(true), "both files give it this name");
+        assert_eq!(shared_with("default", &ours, &[&foreign], "shop").as_deref(), Some("other"));
+        let other_key = there(&[(labels::PROJECT, "other"), (NETWORK, "front")]);
+        for other in [other_key, there(&[])] {
+            let error = judge("default", &ours, &[&other]).unwrap_err().to_string();
             assert!(error.contains("external: true"), "{error}");
         }
     }
@@ -344,9 +371,9 @@ mod tests {
     #[test]
     fn an_external_network_that_is_missing_says_how_to_make_it() {
         let external = Network { external: true, ..network("edge") };
-        let error = judge("edge", &external, &[], "shop").unwrap_err().to_string();
+        let error = judge("edge", &external, &[]).unwrap_err().to_string();
         assert!(error.contains("docker network create edge"), "{error}");
-        assert_eq!(judge("edge", &external, &[&there(&[])], "shop"), Ok(true));
+        assert_eq!(judge("edge", &external, &[&there(&[])]), Ok(true));
     }
 
     #[test]

@@ -312,6 +312,8 @@ impl Query {
 mod tests {
     use std::{collections::BTreeMap, path::Path};
 
+    use bulsa_core::spec::container::BuildSecret;
+
     use super::*;
 
     fn query_of(build: &Build) -> String {
@@ -364,7 +366,8 @@ mod tests {
     fn what_needs_a_session_is_named() {
         let build = Build { ssh: vec!["default".to_owned()], ..Build::default() };
         assert_eq!(beyond(&build), Some("ssh"));
-        let build = Build { secrets: [("a".to_owned(), "/a".to_owned())].into(), ..Build::default() };
+        let secret = BuildSecret::File("/a".to_owned());
+        let build = Build { secrets: [("a".to_owned(), secret)].into(), ..Build::default() };
         assert_eq!(beyond(&build), Some("secrets"));
         assert_eq!(beyond(&Build::default()), None);
     }

@@ -5,7 +5,7 @@
 
 use std::{path::Path, process::Stdio, time::Duration};
 
-use bulsa_core::spec::container::Build;
+use bulsa_core::spec::container::{Build, BuildSecret};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     process::{Child, Command},
@@ -109,8 +109,9 @@ fn words(order: &Order<'_>, id_file: &Path) -> (Vec<String>, Vec<(String, String
             add(flag, &format!("{name}={value}"));
         }
     }
-    for (id, path) in &build.secrets {
-        add("--secret", &format!("id={id},src={path}"));
+    for (secret, variable) in secrets(build) {
+        add("--secret", &secret);
+        variables.extend(variable);
     }
     for (name, limit) in &build.ulimits {
         add("--ulimit", &format!("{name}={}:{}", limit.soft, limit.hard));
@@ -146,6 +147,20 @@ fn words(order: &Order<'_>, id_file: &Path) -> (Vec<String>, Vec<(String, String
     words.push("--".to_owned());
     words.push(build.context.clone());
     (words, variables)
+}
+
+/// Each secret's flag, and the variable that it names. Such a variable has a name of ours, since its own could change
+/// what the command does.
+fn secrets(build: &Build) -> Vec<(String, Option<(String, String)>)> {
+    let one = |(at, (id, secret)): (usize, (&String, &BuildSecret))| match secret {
+        BuildSecret::File(path) => (format!("id={id},src={path}"), None),
+        BuildSecret::Variable(name) => {
+            let ours = format!("BULSA_BUILD_SECRET_{at}");
+            let value = build.variables.get(name).cloned().unwrap_or_default();
+            (format!("id={id},type=env,env={ours}"), Some((ours, value)))
+        }
+    };
+    build.secrets.iter().enumerate().map(one).collect()
 }
 
 fn lists(build: &Build) -> [(&'static str, &[String]); 4] {
@@ -203,7 +218,12 @@ mod tests {
             privileged: true,
             shm_size: Some(1024),
             ssh: vec!["default".to_owned()],
-            secrets: [pair("npm", "/home/ann/.npmrc")].into(),
+            secrets: [
+                ("npm".to_owned(), BuildSecret::File("/home/ann/.npmrc".to_owned())),
+                ("token".to_owned(), BuildSecret::Variable("PATH".to_owned())),
+            ]
+            .into(),
+            variables: [pair("PATH", "hush too")].into(),
             tags: vec!["shop:also".to_owned()],
             ulimits: [("nofile".to_owned(), Ulimit { soft: 1, hard: 2 })].into(),
             entitlements: vec!["network.host".to_owned()],
@@ -213,7 +233,8 @@ mod tests {
             isolation: None,
         };
         let (words, variables) = words_for(&build);
-        assert_eq!(variables, [pair("TOKEN", "hush")]);
+        let expected = [pair("TOKEN", "hush"), pair("BULSA_BUILD_SECRET_1", "hush too")];
+        assert_eq!(variables, expected);
         assert!(!words.contains("hush"));
         insta::assert_snapshot!(words.replace(" --", "\n--"), @r"
         buildx build
@@ -228,6 +249,7 @@ mod tests {
         --label l=v
         --build-context base=../base
         --secret id=npm,src=/home/ann/.npmrc
+        --secret id=token,type=env,env=BULSA_BUILD_SECRET_1
         --ulimit nofile=1:2
         --add-host db:10.0.0.1
         --cache-from shop:cache

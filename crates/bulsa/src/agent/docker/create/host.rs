@@ -242,6 +242,9 @@ fn rights(host: &mut HostConfig, container: &Container, others: &Others) -> Resu
     host.privileged = isolation.privileged.then_some(true);
     host.readonly_rootfs = isolation.read_only.then_some(true);
     host.security_opt = some(isolation.security_options.clone());
+    // An empty list is a list: without one the Engine has its own.
+    host.masked_paths = isolation.unconfined_paths.then(Vec::new);
+    host.readonly_paths = isolation.unconfined_paths.then(Vec::new);
     host.devices = some(
         isolation
             .devices

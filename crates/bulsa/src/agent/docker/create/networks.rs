@@ -36,7 +36,11 @@ pub(super) fn join(
     notes.extend(lost(&start.service.name, container, engine));
     if let Some(mode) = &container.network_mode {
         if let NetworkMode::Named(name) = mode {
-            joined.now.insert(name.clone(), endpoint(start, container, &Attachment::default(), engine)?);
+            let mut settings = endpoint(start, container, &Attachment::default(), engine)?;
+            if let Some(address) = &container.isolation.mac_address {
+                settings.mac_address = Some(mac(address, start, engine)?);
+            }
+            joined.now.insert(name.clone(), settings);
         }
         return Ok(joined);
     }
