@@ -37,6 +37,7 @@ mod status;
 mod supply;
 mod up;
 mod wait;
+mod which;
 mod workers;
 
 use std::{
@@ -87,8 +88,9 @@ struct Cli {
 }
 
 const AFTER_HELP: &str = "\
-Exit codes: 0 done, 1 user or project error, 2 usage, 3 deploy failed and the old release serves,
-4 denied, 5 daemon unreachable, 6 degraded (status), 7 deploy failed and the service is down, 70 bug.
+Exit codes: 0 done, 1 user or project error (or not done in time), 2 usage, 3 deploy failed and
+the old release serves, 4 denied, 5 daemon unreachable, 6 degraded (status), 7 deploy failed and
+the service is down, 70 bug.
 
 Try `bulsa demo` first; it needs nothing but this program.";
 
@@ -171,6 +173,25 @@ enum Command {
     Notify(LaterArgs),
 }
 
+impl Command {
+    /// Whether it changes something, or waits for what does: it goes on then though nobody reads what it says.
+    fn changes(&self) -> bool {
+        match self {
+            Self::Deploy(args) => !args.only_plans(),
+            Self::Run(_)
+            | Self::Up(_)
+            | Self::Wait(_)
+            | Self::Rollback(_)
+            | Self::Stop(_)
+            | Self::Start(_)
+            | Self::Restart(_)
+            | Self::Scale(_)
+            | Self::Down(_) => true,
+            _ => false,
+        }
+    }
+}
+
 /// Runs the command line; returns the process's exit code.
 #[must_use]
 pub fn main(args: impl IntoIterator<Item = OsString>, entries: Entries) -> ExitCode {
@@ -245,6 +266,7 @@ fn dispatch(cli: Cli, entries: Entries, printer: &mut Printer) -> Result<ExitCod
 }
 
 async fn client_command(command: Command, context: &mut Context<'_>) -> Result<ExitCode, CommandError> {
+    context.printer.persevere(command.changes());
     match command {
         Command::Run(args) => run::run(args, context).await,
         Command::Up(args) => up::run(args, context).await,

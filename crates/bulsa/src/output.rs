@@ -75,6 +75,8 @@ pub struct Printer {
     out_colors: bool,
     err_colors: bool,
     live: bool,
+    /// What can't be written is left out.
+    perseveres: bool,
     manner: Manner,
     clock: Clock,
 }
@@ -90,6 +92,7 @@ impl Printer {
             live: io::stderr().is_terminal() && !manner.json && !manner.quiet,
             out: Box::new(io::stdout()),
             err: Box::new(io::stderr()),
+            perseveres: false,
             manner,
             clock: Clock::local(),
         }
@@ -98,7 +101,21 @@ impl Printer {
     /// On other streams, without colours.
     #[must_use]
     pub fn on(out: Box<dyn Write + Send>, err: Box<dyn Write + Send>, manner: Manner, clock: Clock) -> Self {
-        Self { out, err, out_colors: false, err_colors: false, live: false, manner, clock }
+        Self { out, err, out_colors: false, err_colors: false, live: false, perseveres: false, manner, clock }
+    }
+
+    /// Whether what can't be written is left out without a word from here on: the reader of a command that changes
+    /// something may go away and its log's disk may be full, and what it began is followed to its end all the same.
+    pub const fn persevere(&mut self, on: bool) {
+        self.perseveres = on;
+    }
+
+    /// What became of something that was written.
+    fn written(&self, result: io::Result<()>) -> Result<(), CommandError> {
+        match result {
+            Err(_) if self.perseveres => Ok(()),
+            other => Ok(other?),
+        }
     }
 
     /// Whether data is wanted as JSON.
@@ -136,8 +153,8 @@ impl Printer {
     pub fn object<T: Serialize>(&mut self, object: &T) -> Result<(), CommandError> {
         let value = serde_json::to_value(object)
             .map_err(|error| CommandError::bug("can't write JSON").cause(error))?;
-        writeln!(self.out, "{}", time::with_utc(value))?;
-        Ok(self.out.flush()?)
+        let result = writeln!(self.out, "{}", time::with_utc(value)).and_then(|()| self.out.flush());
+        self.written(result)
     }
 
     /// Data that is text whatever the manner. A line end is added where there is none.
@@ -145,7 +162,8 @@ impl Printer {
     /// # Errors
     /// As [`Printer::data`].
     pub fn text(&mut self, text: &str) -> Result<(), CommandError> {
-        Ok(write_text(&mut self.out, text, self.out_colors)?)
+        let result = write_text(&mut self.out, text, self.out_colors);
+        self.written(result)
     }
 
     /// A remark for people, on stderr; left out with `--quiet` and `--json`.
@@ -156,7 +174,7 @@ impl Printer {
         if self.manner.quiet || self.manner.json {
             return Ok(());
         }
-        Ok(write_text(&mut self.err, text, self.err_colors)?)
+        self.insist(text)
     }
 
     /// Something for people that even `--quiet` doesn't leave out, on stderr.
@@ -164,7 +182,8 @@ impl Printer {
     /// # Errors
     /// When stderr can't be written.
     pub fn insist(&mut self, text: &str) -> Result<(), CommandError> {
-        Ok(write_text(&mut self.err, text, self.err_colors)?)
+        let result = write_text(&mut self.err, text, self.err_colors);
+        self.written(result)
     }
 
     /// A warning, on stderr, whatever the manner.
@@ -173,11 +192,10 @@ impl Printer {
     /// When stderr can't be written.
     pub fn warning(&mut self, text: &str) -> Result<(), CommandError> {
         if self.manner.json {
-            writeln!(self.err, "{}", serde_json::json!({ "warning": text }))?;
-            return Ok(());
+            let result = writeln!(self.err, "{}", serde_json::json!({ "warning": text }));
+            return self.written(result);
         }
-        let text = format!("{} {text}", Tone::Warn.paint("warning:"));
-        Ok(write_text(&mut self.err, &text, self.err_colors)?)
+        self.insist(&format!("{} {text}", Tone::Warn.paint("warning:")))
     }
 
     /// An error, on stderr. A stderr that can't be written leaves only the exit code to tell.
@@ -295,6 +313,25 @@ mod tests {
         let reported: serde_json::Value = serde_json::from_str(&err.text()).unwrap();
         assert_eq!(reported["error"]["exit_code"], 1);
         assert_eq!(reported["error"]["hints"][0], "add `command:`");
+    }
+
+    #[test]
+    fn what_cannot_be_written_ends_only_what_does_not_persevere() {
+        let full = || Box::new(io::Cursor::new([0u8; 0]));
+        let mut json = Manner { json: true, ..Manner::default() };
+        for _ in 0..2 {
+            json.json = !json.json;
+            let mut printer = Printer::on(full(), full(), json, Clock::fixed(0));
+            assert!(printer.text("data").is_err() && printer.warning("careful").is_err());
+            printer.persevere(true);
+            for said in
+                [printer.text("data"), printer.object(&1), printer.remark("so"), printer.warning("so")]
+            {
+                assert_eq!(said, Ok(()));
+            }
+            printer.persevere(false);
+            assert!(printer.object(&1).is_err() && printer.insist("so").is_err());
+        }
     }
 
     #[test]

@@ -15,7 +15,8 @@ use crate::client::ClientError;
 pub enum ExitCode {
     /// Done, or nothing had to be done.
     Done = 0,
-    /// Something in the project, the file or the request is wrong; nothing was begun.
+    /// Something in the project, the file or the request is wrong, and nothing was begun; or what was begun isn't done
+    /// in time, and goes on. The error says which.
     UserError = 1,
     /// The command line is wrong.
     Usage = 2,
@@ -37,7 +38,7 @@ impl ExitCode {
     /// Every exit code, with its line of documentation: for the manual, the help and the test that keeps them whole.
     pub const ALL: &[(Self, &str)] = &[
         (Self::Done, "done"),
-        (Self::UserError, "user or project error: nothing was begun"),
+        (Self::UserError, "user or project error: nothing was begun; or not done in time: it goes on"),
         (Self::Usage, "wrong command line"),
         (Self::DeployFailed, "deploy failed, the old release serves"),
         (Self::Denied, "denied: another deploy runs, …"),
@@ -87,7 +88,8 @@ pub enum ErrorKind {
     Denied,
     /// No daemon.
     Unreachable,
-    /// Whoever read our output has gone: nothing is wrong, and nobody is left to tell.
+    /// Whoever read the output of a command that shows something has gone: nothing is wrong, and nobody is left to tell.
+    /// A command that changes something goes on instead: see [`crate::output::Printer::persevere`].
     BrokenPipe,
     /// Ours.
     Bug,

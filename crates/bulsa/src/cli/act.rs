@@ -10,6 +10,7 @@ use clap::Args;
 use super::{
     context::{Accepted, Context, accepted},
     follow,
+    which::Purpose,
 };
 use crate::{
     client::Client,
@@ -100,7 +101,7 @@ pub(super) async fn scale(args: ScaleArgs, context: &mut Context<'_>) -> Result<
 async fn find(service: &str, context: &Context<'_>) -> Result<(Client, String, ServiceView), CommandError> {
     let client = context.client().await?;
     let snapshot = client.snapshot().await?;
-    let name = context.which_project(&snapshot)?;
+    let name = context.which_project(&snapshot, Purpose::Change)?;
     let project = snapshot.project(&name);
     match project.and_then(|project| project.service(service)) {
         Some(view) => Ok((client, name, view.clone())),
@@ -122,11 +123,11 @@ async fn act(
     context: &mut Context<'_>,
 ) -> Result<ExitCode, CommandError> {
     let text = match accepted(client.request(&request).await?)? {
-        Accepted::Already { text } => {
+        Accepted::Already { text, .. } => {
             context.say(&text)?;
             return Ok(ExitCode::Done);
         }
-        Accepted::Begun { deploy: Some(id), text } if !goal.detach => {
+        Accepted::Begun { deploy: Some(id), text, .. } if !goal.detach => {
             context.printer.remark(&text)?;
             return follow::deployment(client, context.printer, &goal.project, id).await;
         }

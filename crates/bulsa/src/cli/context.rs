@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{
     args::{FileArgs, Global},
-    project,
+    which::{self, Purpose},
 };
 use crate::{
     client::{Client, ClientError},
@@ -90,32 +90,19 @@ impl<'a> Context<'a> {
         living_holder(&self.paths.state_dir.join(KEEPER_LOCK)).is_some()
     }
 
-    /// The project that a command means which reads no file: `-p`, the only one that the daemon runs, or the one whose
-    /// file is here or above.
-    pub(super) fn which_project(&self, snapshot: &Snapshot) -> Result<String, CommandError> {
-        let names: Vec<&str> = snapshot.projects.iter().map(|project| project.name.as_str()).collect();
-        if let Some(name) = &self.project {
-            return if names.contains(&name.as_str()) {
-                Ok(name.clone())
-            } else {
-                Err(no_project(name, &names))
-            };
-        }
-        match names.as_slice() {
-            [] => Err(CommandError::user("the daemon runs no project")
-                .hint("start one with `bulsa up` or `bulsa run`")),
-            [only] => Ok((*only).to_owned()),
-            _ => project::name_here(self).filter(|name| names.contains(&name.as_str())).ok_or_else(|| {
-                CommandError::user(format!("the daemon runs {} projects: {}", names.len(), names.join(", ")))
-                    .hint("say which one with `-p NAME`")
-            }),
-        }
+    /// The project that a command means which deploys none.
+    pub(super) fn which_project(
+        &self,
+        snapshot: &Snapshot,
+        purpose: Purpose,
+    ) -> Result<String, CommandError> {
+        which::project(self, snapshot, purpose)
     }
 
     /// Shows an answer that starts nothing to wait for; the exit code with it.
     pub(super) fn answer(&mut self, answer: Answer) -> Result<ExitCode, CommandError> {
         let text = match accepted(answer)? {
-            Accepted::Begun { text, .. } | Accepted::Already { text } => text,
+            Accepted::Begun { text, .. } | Accepted::Already { text, .. } => text,
         };
         self.say(&text)?;
         Ok(ExitCode::Done)
@@ -130,18 +117,18 @@ impl<'a> Context<'a> {
     }
 }
 
-/// An answer that isn't a refusal.
+/// An answer that isn't a refusal. `notes` are what one should know of how a deploy was prepared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Accepted {
-    Begun { deploy: Option<u32>, text: String },
-    Already { text: String },
+    Begun { deploy: Option<u32>, text: String, notes: Vec<String> },
+    Already { text: String, notes: Vec<String> },
 }
 
 /// Turns denials and refusals into errors with their exit codes.
 pub(super) fn accepted(answer: Answer) -> Result<Accepted, CommandError> {
     match answer {
-        Answer::Accepted { deploy, text } => Ok(Accepted::Begun { deploy, text }),
-        Answer::AlreadySo { text } => Ok(Accepted::Already { text }),
+        Answer::Accepted { deploy, text, notes } => Ok(Accepted::Begun { deploy, text, notes }),
+        Answer::AlreadySo { text, notes } => Ok(Accepted::Already { text, notes }),
         Answer::Plan(_) => Err(CommandError::bug("the daemon sent a plan that nobody asked for")),
         Answer::Denied { reason, who, since_ms } => {
             let mut error = CommandError::new(ErrorKind::Denied, reason);
@@ -166,12 +153,4 @@ fn said(kind: ErrorKind, errors: Vec<String>) -> CommandError {
     let mut errors = errors.into_iter();
     let first = errors.next().unwrap_or_else(|| "the daemon refused, and did not say why".to_owned());
     errors.fold(CommandError::new(kind, first), CommandError::cause)
-}
-
-fn no_project(name: &str, names: &[&str]) -> CommandError {
-    let error = CommandError::user(format!("the daemon runs no project `{name}`"));
-    match bulsa_core::compose::diagnostic::nearest(name, names.iter().copied()) {
-        Some(near) => error.hint(format!("did you mean `{near}`?")),
-        None => error.hint("`bulsa status` lists the projects"),
-    }
 }

@@ -51,6 +51,13 @@ pub(super) struct DeployArgs {
     preview: bool,
 }
 
+impl DeployArgs {
+    /// Whether it only says what would be done.
+    pub(super) const fn only_plans(&self) -> bool {
+        self.plan
+    }
+}
+
 /// What to deploy.
 pub(super) struct Wanted {
     pub(super) spec: Spec,
@@ -87,9 +94,11 @@ pub(super) async fn run(args: DeployArgs, context: &mut Context<'_>) -> Result<E
     let snapshot = client.snapshot().await?;
     supply::supply(&mut wanted, building, snapshot.project(&name), context).await?;
     match send(&client, wanted, context.printer).await? {
-        Accepted::Begun { deploy: Some(id), text } if !args.detach => {
+        Accepted::Begun { deploy: Some(id), text, notes } if !args.detach => {
             context.printer.remark(&text)?;
-            follow::deployment(&client, context.printer, &name, id).await
+            let ended = follow::deployment(&client, context.printer, &name, id).await;
+            warn_of(context.printer, &notes)?;
+            ended
         }
         begun => {
             said(context, &begun)?;
@@ -139,15 +148,27 @@ fn request(wanted: Wanted, plan: bool) -> Request {
 
 /// Says what an answer means when nothing is followed.
 pub(super) fn said(context: &mut Context<'_>, what: &Accepted) -> Result<(), CommandError> {
-    match what {
-        Accepted::Begun { deploy, text } if context.printer.json() => {
-            context.printer.object(&serde_json::json!({ "deploy": deploy, "text": text }))
+    let (deploy, text, notes) = match what {
+        Accepted::Begun { deploy, text, notes } => (Some(deploy), text, notes),
+        Accepted::Already { text, notes } => (None, text, notes),
+    };
+    if context.printer.json() {
+        let mut object = serde_json::json!({ "text": text, "notes": notes });
+        if let (Some(deploy), Some(fields)) = (deploy, object.as_object_mut()) {
+            fields.insert("deploy".to_owned(), serde_json::json!(deploy));
         }
-        Accepted::Begun { deploy: Some(id), text } => {
-            context.printer.remark(&format!("{text}; follow it with `bulsa wait {id}`"))
-        }
-        Accepted::Begun { deploy: None, text } | Accepted::Already { text } => context.say(text),
+        return context.printer.object(&object);
     }
+    match deploy.copied().flatten() {
+        Some(id) => context.printer.remark(&format!("{text}; follow it with `bulsa wait {id}`"))?,
+        None => context.printer.remark(text)?,
+    }
+    warn_of(context.printer, notes)
+}
+
+/// What one should know of a deploy, whatever the manner: an image that could not be pulled may be an old one.
+pub(super) fn warn_of(printer: &mut Printer, notes: &[String]) -> Result<(), CommandError> {
+    notes.iter().try_for_each(|note| printer.warning(note))
 }
 
 async fn show_plan(

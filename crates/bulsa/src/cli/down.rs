@@ -8,6 +8,7 @@ use clap::Args;
 use super::{
     context::{Accepted, Context, accepted},
     follow,
+    which::Purpose,
 };
 use crate::report::{CommandError, ExitCode};
 
@@ -25,10 +26,10 @@ pub(super) struct DownArgs {
 pub(super) async fn run(args: &DownArgs, context: &mut Context<'_>) -> Result<ExitCode, CommandError> {
     let client = context.client().await?;
     let snapshot = client.snapshot().await?;
-    let project = context.which_project(&snapshot)?;
+    let project = context.which_project(&snapshot, Purpose::Change)?;
     let text = match accepted(client.request(&Request::Down { project: project.clone() }).await?)? {
         Accepted::Begun { text, .. } => text,
-        Accepted::Already { text } => {
+        Accepted::Already { text, .. } => {
             context.say(&text)?;
             return Ok(ExitCode::Done);
         }

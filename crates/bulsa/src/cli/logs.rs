@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use bulsa_core::wire::api::LogLine;
 use clap::Args;
 
-use super::{args::FileArgs, context::Context, follow as following};
+use super::{args::FileArgs, context::Context, follow as following, which::Purpose};
 use crate::{
     client::{Client, LogsQuery},
     output::{Printer, Tone},
@@ -32,7 +32,7 @@ pub(super) struct LogsArgs {
 pub(super) async fn run(args: &LogsArgs, context: &mut Context<'_>) -> Result<ExitCode, CommandError> {
     context.files = FileArgs { files: args.files.clone(), ..FileArgs::default() }.over(&context.files);
     let client = context.client().await?;
-    let project = context.which_project(&client.snapshot().await?)?;
+    let project = context.which_project(&client.snapshot().await?, Purpose::Look)?;
     let query =
         LogsQuery { project, service: args.service.clone(), tail: Some(args.tail), follow: args.follow };
     if args.follow {

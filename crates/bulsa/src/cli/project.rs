@@ -6,6 +6,7 @@ use std::{
     collections::BTreeMap,
     fs::File,
     io::{self, Read as _},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -49,9 +50,9 @@ pub(super) struct Project {
 
 /// The files of a project, and what they are seen from.
 #[derive(Debug, PartialEq, Eq)]
-struct Found {
-    files: Vec<PathBuf>,
-    directory: PathBuf,
+pub(super) struct Found {
+    pub(super) files: Vec<PathBuf>,
+    pub(super) directory: PathBuf,
 }
 
 /// Reads the project that the flags, or the working directory, name. `services` are those that the command line names:
@@ -105,12 +106,8 @@ struct Read {
 fn read(args: &FileArgs, services: &[String], context: &Context<'_>) -> Result<Read, CommandError> {
     let here = context.directory.as_path();
     let (found, dotenvs) = find_all(args, here, &context.env)?;
-    if found.files.len() > MAX_FILES {
-        let text = format!("there are {} compose files, and at most {MAX_FILES} are read", found.files.len());
-        return Err(CommandError::user(text).hint("name fewer of them with `-f`"));
-    }
-    let files: Vec<compose::SourceFile> =
-        found.files.iter().map(|file| read_source(file, here)).collect::<Result<_, _>>()?;
+    let found = found.ok_or_else(|| no_file(args, here))?;
+    let files = read_all(&found, here)?;
     let mut seen = Seen::default();
     if env_files(args, &context.env).is_empty() && !without_dotenv(&context.env)? {
         // It may come later, and then says something.
@@ -138,31 +135,40 @@ fn read(args: &FileArgs, services: &[String], context: &Context<'_>) -> Result<R
         dotenvs,
         profiles: args.profiles.clone(),
         services: services.to_vec(),
+        is_executable,
         ..LoadInput::new(files.clone(), &found.directory.to_string_lossy(), &mut read)
     });
     Ok(Read { files, seen, loaded })
 }
 
-/// The name of the project whose file is here or above; for choosing among those that run, so mistakes don't matter.
-pub(super) fn name_here(context: &Context<'_>) -> Option<String> {
-    let read = read(&context.files, &[], context).ok()?;
-    read.loaded.spec.map(|spec| spec.project)
+/// Whether its owner may run the file.
+fn is_executable(path: &str) -> bool {
+    std::fs::metadata(path).is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o100 != 0)
+}
+
+/// The texts of the files that were found.
+pub(super) fn read_all(found: &Found, here: &Path) -> Result<Vec<compose::SourceFile>, CommandError> {
+    if found.files.len() > MAX_FILES {
+        let text = format!("there are {} compose files, and at most {MAX_FILES} are read", found.files.len());
+        return Err(CommandError::user(text).hint("name fewer of them with `-f`"));
+    }
+    found.files.iter().map(|file| read_source(file, here)).collect()
 }
 
 /// The project's files and its `.env`s, in Compose's order: a `.env` beside the first `-f` (or here) may itself say
 /// which files there are, and the project's directory, which follows from them, may have another one.
-fn find_all(
+pub(super) fn find_all(
     args: &FileArgs,
     here: &Path,
     env: &BTreeMap<String, String>,
-) -> Result<(Found, Vec<compose::SourceFile>), CommandError> {
+) -> Result<(Option<Found>, Vec<compose::SourceFile>), CommandError> {
     let named = env_files(args, env);
     let start =
         args.project_directory.as_ref().map_or_else(|| parent(&args.files, here), |dir| here.join(dir));
     let start = tidy(&start);
     let mut dotenvs = dotenvs(&named, &start, here, env)?;
-    let found = find(args, here, &with_dotenvs(env, &dotenvs))?;
-    if named.is_empty() && found.directory != start {
+    let found = find(args, here, &with_dotenvs(env, &dotenvs));
+    if let Some(found) = found.as_ref().filter(|found| named.is_empty() && found.directory != start) {
         // The nearer one wins, so it comes last.
         dotenvs.splice(0..0, self::dotenvs(&named, &found.directory, here, env)?);
     }
@@ -170,7 +176,10 @@ fn find_all(
 }
 
 /// The caller's variables over those of the files; mistakes in the files are named when the project is loaded.
-fn with_dotenvs(env: &BTreeMap<String, String>, dotenvs: &[compose::SourceFile]) -> BTreeMap<String, String> {
+pub(super) fn with_dotenvs(
+    env: &BTreeMap<String, String>,
+    dotenvs: &[compose::SourceFile],
+) -> BTreeMap<String, String> {
     let mut all = BTreeMap::new();
     for file in dotenvs {
         let lookup = |name: &str| env.get(name).cloned();
@@ -183,12 +192,12 @@ fn with_dotenvs(env: &BTreeMap<String, String>, dotenvs: &[compose::SourceFile])
 }
 
 /// `-f`, else `COMPOSE_FILE`, else the nearest directory upwards with a file of a known name.
-fn find(args: &FileArgs, here: &Path, env: &BTreeMap<String, String>) -> Result<Found, CommandError> {
+fn find(args: &FileArgs, here: &Path, env: &BTreeMap<String, String>) -> Option<Found> {
     let given = args.project_directory.as_ref().map(|directory| tidy(&here.join(directory)));
     let named = if args.files.is_empty() { from_environment(env) } else { args.files.clone() };
     if !named.is_empty() {
         let directory = given.unwrap_or_else(|| tidy(&parent(&named, here)));
-        return Ok(Found { directory, files: named });
+        return Some(Found { directory, files: named });
     }
     let start = given.as_deref().unwrap_or(here);
     for directory in start.ancestors() {
@@ -198,12 +207,19 @@ fn find(args: &FileArgs, here: &Path, env: &BTreeMap<String, String>) -> Result<
             let files =
                 [file].into_iter().chain(there(OVERRIDE_NAMES)).map(|path| short(&path, here)).collect();
             let directory = given.clone().unwrap_or_else(|| directory.to_path_buf());
-            return Ok(Found { files, directory });
+            return Some(Found { files, directory });
         }
     }
-    Err(CommandError::user(format!("there is no compose file in {} or above it", start.display()))
+    None
+}
+
+/// Nowhere where one is looked for.
+pub(super) fn no_file(args: &FileArgs, here: &Path) -> CommandError {
+    let start =
+        args.project_directory.as_ref().map_or_else(|| here.to_path_buf(), |dir| tidy(&here.join(dir)));
+    CommandError::user(format!("there is no compose file in {} or above it", start.display()))
         .cause(format!("looked for {}", FILE_NAMES.join(", ")))
-        .hint("name one with `-f FILE`, or keep a single program alive with `bulsa run -- CMD`"))
+        .hint("name one with `-f FILE`, or keep a single program alive with `bulsa run -- CMD`")
 }
 
 fn from_environment(env: &BTreeMap<String, String>) -> Vec<PathBuf> {
@@ -320,11 +336,8 @@ mod tests {
         let deep = dir.path().join("a/b");
         fs::create_dir_all(&deep).unwrap();
         let env = BTreeMap::new();
-        let error = find(&FileArgs::default(), &deep, &env).map(|found| names(&found));
-        // Something above the temporary directory may hold one; then there is nothing to see here.
-        if let Err(error) = error {
-            assert!(error.hints[0].contains("-f FILE"), "{error:?}");
-        }
+        let error = no_file(&FileArgs::default(), &deep);
+        assert!(error.message.contains("a/b") && error.hints[0].contains("-f FILE"), "{error:?}");
         fs::write(dir.path().join("docker-compose.yml"), "").unwrap();
         fs::write(dir.path().join("compose.yaml"), "").unwrap();
         fs::write(dir.path().join("compose.override.yml"), "").unwrap();
@@ -382,6 +395,7 @@ mod tests {
         fs::write(here.join(".env"), "COMPOSE_FILE=sub/a.yaml,b.yaml\nCOMPOSE_PATH_SEPARATOR=,\n").unwrap();
         fs::write(here.join("sub/.env"), "A=1").unwrap();
         let (found, dotenvs) = find_all(&FileArgs::default(), &here, &BTreeMap::new()).unwrap();
+        let found = found.unwrap();
         assert_eq!(names(&found), ["sub/a.yaml", "b.yaml"]);
         assert_eq!(found.directory, here.join("sub"));
         let paths: Vec<_> = dotenvs.iter().map(|file| file.path.as_str()).collect();

@@ -4,7 +4,7 @@ use bulsa_core::wire::api::{ProjectView, ReplicaView};
 use clap::Args;
 use serde::Serialize;
 
-use super::context::Context;
+use super::{context::Context, which::Purpose};
 use crate::{
     output::{Cell, Clock, Table, Tone},
     report::{CommandError, ExitCode},
@@ -29,7 +29,7 @@ pub(super) async fn run(args: &PsArgs, context: &mut Context<'_>) -> Result<Exit
     let client = context.client().await?;
     let mut snapshot = client.snapshot().await?;
     if context.project.is_some() {
-        let name = context.which_project(&snapshot)?;
+        let name = context.which_project(&snapshot, Purpose::Look)?;
         snapshot.projects.retain(|project| project.name == name);
     }
     if let Some(service) = &args.service {

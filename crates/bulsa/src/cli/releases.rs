@@ -3,7 +3,7 @@
 use bulsa_core::wire::api::{ReleaseState, ReleaseView};
 use clap::Args;
 
-use super::context::Context;
+use super::{context::Context, which::Purpose};
 use crate::{
     output::{Cell, Clock, Table, Tone},
     report::{CommandError, ExitCode},
@@ -19,7 +19,7 @@ pub(super) struct ReleasesArgs {}
 pub(super) async fn run(_: &ReleasesArgs, context: &mut Context<'_>) -> Result<ExitCode, CommandError> {
     let client = context.client().await?;
     let snapshot = client.snapshot().await?;
-    let name = context.which_project(&snapshot)?;
+    let name = context.which_project(&snapshot, Purpose::Look)?;
     let releases = snapshot.project(&name).map(|project| project.releases.as_slice()).unwrap_or_default();
     context.printer.data(&releases, |clock| releases_text(releases, clock))?;
     Ok(ExitCode::Done)

@@ -6,6 +6,7 @@ use clap::Args;
 use super::{
     context::{Accepted, Context, accepted},
     deploy, follow,
+    which::Purpose,
 };
 use crate::report::{CommandError, ExitCode};
 
@@ -22,10 +23,10 @@ pub(super) struct RollbackArgs {
 
 pub(super) async fn run(args: &RollbackArgs, context: &mut Context<'_>) -> Result<ExitCode, CommandError> {
     let client = context.client().await?;
-    let project = context.which_project(&client.snapshot().await?)?;
+    let project = context.which_project(&client.snapshot().await?, Purpose::Change)?;
     let request = Request::Rollback { project: project.clone(), release: args.release };
     match accepted(client.request(&request).await?)? {
-        Accepted::Begun { deploy: Some(id), text } if !args.detach => {
+        Accepted::Begun { deploy: Some(id), text, .. } if !args.detach => {
             context.printer.remark(&text)?;
             follow::deployment(&client, context.printer, &project, id).await
         }

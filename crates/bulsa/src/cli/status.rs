@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::{
     context::Context,
     sources::{Drift, drift_of, drift_text},
+    which::Purpose,
 };
 use crate::{
     output::{Cell, Clock, Table, Tone},
@@ -23,7 +24,7 @@ pub(super) async fn run(_: &StatusArgs, context: &mut Context<'_>) -> Result<Exi
     let client = context.client().await?;
     let mut snapshot = client.snapshot().await?;
     if context.project.is_some() {
-        let name = context.which_project(&snapshot)?;
+        let name = context.which_project(&snapshot, Purpose::Look)?;
         snapshot.projects.retain(|project| project.name == name);
     }
     let mut drifts = BTreeMap::new();

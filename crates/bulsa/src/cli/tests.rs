@@ -1,4 +1,6 @@
+mod ends;
 mod files;
+mod named;
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -41,14 +43,24 @@ impl Ran {
 async fn bulsa(line: &[&str], directory: &Path, socket: &Path) -> Ran {
     let cli = Cli::try_parse_from([&["bulsa"], line].concat()).unwrap();
     let manner = Manner { json: cli.global.json, quiet: cli.global.quiet, no_color: true };
-    let (mut printer, out, err) = captured::printer(manner);
+    let (printer, out, err) = captured::printer(manner);
+    let result = run_on(printer, cli, directory, socket).await;
+    Ran { result, out: out.text(), err: err.text() }
+}
+
+/// The same with this printer.
+async fn run_on(
+    mut printer: Printer,
+    cli: Cli,
+    directory: &Path,
+    socket: &Path,
+) -> Result<ExitCode, CommandError> {
     let global =
         Global { socket: Some(socket.to_path_buf()), state_dir: Some(directory.join("state")), ..cli.global };
     let env = BTreeMap::from([("PATH".to_owned(), "/usr/bin".to_owned())]);
     let mut context =
         Context::from_parts(global, cli.files, &mut printer, env, directory.to_path_buf()).unwrap();
-    let result = client_command(cli.command, &mut context).await;
-    Ran { result, out: out.text(), err: err.text() }
+    client_command(cli.command, &mut context).await
 }
 
 fn project_dir() -> TempDir {
@@ -314,7 +326,8 @@ async fn a_deploy_shows_its_progress_and_exits_with_its_outcome() {
         daemon.publish(|project| {
             project.deployments.push(deployment(7, vec![line(1, ProgressKind::Step, "starting web")]));
         });
-        to.send(Answer::Accepted { deploy: Some(7), text: "deploy 7 of r4".to_owned() }).unwrap();
+        to.send(Answer::Accepted { deploy: Some(7), text: "deploy 7 of r4".to_owned(), notes: Vec::new() })
+            .unwrap();
         daemon.publish(|project| project.deployments[0].progress.push(done.clone()));
         request
     };
@@ -360,7 +373,7 @@ async fn a_refusal_and_nothing_to_do_have_their_exit_codes() {
     let refused = Answer::Refused { errors: vec!["port 8080 is taken".to_owned(), "so is 8081".to_owned()] };
     let (ran, _) = tokio::join!(bulsa(&["deploy"], dir.path(), &socket), answer_next(&mut daemon, refused));
     assert_eq!((ran.code(), ran.error().causes.as_slice()), (1, ["so is 8081".to_owned()].as_slice()));
-    let same = Answer::AlreadySo { text: "`shop` runs exactly this as r3".to_owned() };
+    let same = Answer::AlreadySo { text: "`shop` runs exactly this as r3".to_owned(), notes: Vec::new() };
     let (ran, _) = tokio::join!(bulsa(&["deploy"], dir.path(), &socket), answer_next(&mut daemon, same));
     assert_eq!((ran.code(), ran.err.as_str()), (0, "`shop` runs exactly this as r3\n"));
     let plan = Answer::Plan(Plan { project: "shop".to_owned(), release: 1, ..Plan::default() });
@@ -381,7 +394,8 @@ async fn stop_returns_when_no_replica_runs_any_more() {
         project.services = vec![service("web", ServiceState::Healthy, 2, vec![replica(1, 1, "ready")])];
     });
     let driver = async {
-        let accepted = Answer::Accepted { deploy: None, text: "stopping `web`".to_owned() };
+        let accepted =
+            Answer::Accepted { deploy: None, text: "stopping `web`".to_owned(), notes: Vec::new() };
         let request = answer_next(&mut daemon, accepted).await;
         daemon.publish(|project| project.services[0].state = ServiceState::Stopped);
         daemon.publish(|project| project.services[0].replicas.clear());
@@ -401,7 +415,8 @@ async fn down_returns_when_the_project_is_gone() {
     let socket = daemon.dir.path().join("api.sock");
     daemon.publish(|_| {});
     let driver = async {
-        let accepted = Answer::Accepted { deploy: None, text: "stopping `shop`".to_owned() };
+        let accepted =
+            Answer::Accepted { deploy: None, text: "stopping `shop`".to_owned(), notes: Vec::new() };
         answer_next(&mut daemon, accepted).await;
         daemon.snapshot.send_modify(|snapshot| {
             let next = std::sync::Arc::make_mut(snapshot);

@@ -1,8 +1,8 @@
 //! `bulsa up`: a deploy that starts the daemon where none runs, and stays to watch.
 
-use std::{collections::BTreeMap, os::fd::OwnedFd, time::Duration};
+use std::{cell::Cell, collections::BTreeMap, os::fd::OwnedFd, time::Duration};
 
-use bulsa_core::wire::api::{Request, ServiceState, Snapshot};
+use bulsa_core::wire::api::{ProjectView, Request, ServiceState, Snapshot};
 use clap::Args;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -99,9 +99,10 @@ pub(super) async fn bring_up(
 ) -> Result<ExitCode, CommandError> {
     let reached = daemon::reach_or_start(context).await?;
     let name = wanted.spec.project.clone();
-    match follow::unless_interrupted(deploy_and_stay(wanted, stay, &reached, context)).await {
+    let has_begun = Cell::new(false);
+    match follow::unless_interrupted(deploy_and_stay(wanted, stay, &reached, &has_begun, context)).await {
         Some(result) => result,
-        None => interrupted(&reached, &name, context).await,
+        None => interrupted(&reached, &name, has_begun.get(), context).await,
     }
 }
 
@@ -109,6 +110,7 @@ async fn deploy_and_stay(
     wanted: Wanted,
     stay: Stay,
     reached: &Reached,
+    has_begun: &Cell<bool>,
     context: &mut Context<'_>,
 ) -> Result<ExitCode, CommandError> {
     let client = &reached.client;
@@ -117,14 +119,16 @@ async fn deploy_and_stay(
         Ok(sent) => sent,
         Err(error) => return Err(leave_nothing(reached, error).await),
     };
+    has_begun.set(true);
     match sent {
-        Accepted::Begun { deploy: Some(id), text } => {
+        Accepted::Begun { deploy: Some(id), text, notes } => {
             context.printer.remark(&text)?;
-            let code = follow::deployment(client, context.printer, &name, id).await?;
+            let ended = follow::deployment(client, context.printer, &name, id).await;
+            deploy::warn_of(context.printer, &notes)?;
+            let code = ended?;
             if code != ExitCode::Done && !goes_on(client, stay, &name, context).await? {
                 if !stay.detached && reached.started {
-                    context.printer.remark("stopping the daemon that this command started")?;
-                    stop_all(reached).await?;
+                    end_unless_serving(reached, &name, context).await?;
                 }
                 return Ok(code);
             }
@@ -136,6 +140,8 @@ async fn deploy_and_stay(
     }
     let what = if reached.started { "stops everything" } else { "leaves it running" };
     context.printer.remark(&format!("showing logs; Ctrl-C {what}"))?;
+    // From here on it only shows: a reader that goes away has seen enough.
+    context.printer.persevere(false);
     attend(client, context.printer, name).await
 }
 
@@ -171,6 +177,36 @@ fn is_crash_looping(snapshot: &Snapshot, project: &str) -> bool {
     services.into_iter().any(|service| service.state == ServiceState::CrashLooping)
 }
 
+/// After a deploy of `name` that failed: the daemon that was started for it ends, unless it has something to keep alive.
+async fn end_unless_serving(
+    reached: &Reached,
+    name: &str,
+    context: &mut Context<'_>,
+) -> Result<(), CommandError> {
+    let snapshot = reached.client.snapshot().await?;
+    let serving = serving(&snapshot, name);
+    if serving.is_empty() {
+        context.printer.remark("stopping the daemon that this command started")?;
+        return stop_all(reached).await;
+    }
+    let text = format!(
+        "the daemon that this command started goes on with {}: `bulsa down -p NAME` stops a project, `kill {}` the daemon",
+        serving.join(", "),
+        snapshot.keeper_pid
+    );
+    context.printer.remark(&text)
+}
+
+/// The projects that are to be kept alive after a deploy of `name` that failed: those that came back with the daemon. A
+/// first release that failed stays as the live one, and has never served anybody.
+fn serving(snapshot: &Snapshot, name: &str) -> Vec<String> {
+    let is_first =
+        |project: &ProjectView| project.deployments.last().is_some_and(|last| last.previous.is_none());
+    let kept = snapshot.projects.iter().filter(|project| project.live.is_some());
+    let kept = kept.filter(|project| project.name != name || !is_first(project));
+    kept.map(|project| format!("`{}`", project.name)).collect()
+}
+
 /// A deploy that was not begun: a daemon that was started for it alone ends again.
 async fn leave_nothing(reached: &Reached, error: CommandError) -> CommandError {
     let is_idle = async { Ok::<_, CommandError>(reached.client.snapshot().await?.projects.is_empty()) };
@@ -185,23 +221,43 @@ async fn leave_nothing(reached: &Reached, error: CommandError) -> CommandError {
     }
 }
 
-/// Ctrl-C: what this command brought up goes down with it; what ran before stays.
+/// Ctrl-C: what this command brought up goes down with it; what ran before stays. A deploy that had not begun doesn't
+/// begin any more, since nobody waits for its answer.
 async fn interrupted(
     reached: &Reached,
     name: &str,
+    has_begun: bool,
     context: &mut Context<'_>,
 ) -> Result<ExitCode, CommandError> {
+    // Whoever reads the output got the same Ctrl-C, and may be gone.
+    context.printer.persevere(true);
+    let has_begun = has_begun || is_deploying(&reached.client, name).await;
+    let ending = if has_begun {
+        Ok(ExitCode::Done)
+    } else {
+        Err(CommandError::user(format!(
+            "interrupted before the deploy of `{name}` began: nothing was changed"
+        )))
+    };
     if !reached.started {
-        context
-            .printer
-            .remark(&format!("detached; `{name}` goes on, and `bulsa down -p {name}` stops it"))?;
-        return Ok(ExitCode::Done);
+        if has_begun {
+            let text = format!("detached; `{name}` goes on, and `bulsa down -p {name}` stops it");
+            context.printer.remark(&text)?;
+        }
+        return ending;
     }
     context.printer.remark("stopping everything; Ctrl-C again leaves that to the daemon")?;
     match follow::unless_interrupted(stop_all(reached)).await {
-        Some(result) => result.map(|()| ExitCode::Done),
-        None => Ok(ExitCode::Done),
+        Some(Err(error)) => Err(error),
+        Some(Ok(())) | None => ending,
     }
+}
+
+/// Whether a deploy runs. It may have begun just when its answer wasn't waited for any more.
+async fn is_deploying(client: &Client, name: &str) -> bool {
+    let looked = follow::unless_interrupted(client.snapshot()).await;
+    let snapshot = looked.and_then(Result::ok).unwrap_or_default();
+    snapshot.project(name).is_some_and(|project| project.deploying().is_some())
 }
 
 /// Ends the daemon, and returns when it is gone. The daemon itself bounds how long its replicas may take.

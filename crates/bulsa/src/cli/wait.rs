@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{context::Context, follow};
+use super::{context::Context, follow, which::Purpose};
 use crate::report::{CommandError, ExitCode};
 
 /// Wait for a deploy to end
@@ -15,7 +15,7 @@ pub(super) struct WaitArgs {
 pub(super) async fn run(args: &WaitArgs, context: &mut Context<'_>) -> Result<ExitCode, CommandError> {
     let client = context.client().await?;
     let snapshot = client.snapshot().await?;
-    let name = context.which_project(&snapshot)?;
+    let name = context.which_project(&snapshot, Purpose::Look)?;
     let last = snapshot.project(&name).and_then(|project| project.deployments.last()).map(|last| last.id);
     let Some(id) = args.id.or(last) else {
         return Err(CommandError::user(format!("`{name}` has had no deploy since the daemon started"))

@@ -98,7 +98,18 @@ on_both_engines!(the_switch_comes_when_the_app_is_ready);
 async fn a_deploy_of_the_same_is_none(engine: &Engine) {
     let Some(shop) = Shop::up(engine, &[]).await else { return };
     let (before, apps) = (shop.project.well().await, shop.apps());
-    shop.project.run(&["deploy"]).exits(0);
+    // No registry knows its image: that the one of this host was taken instead is said in every manner.
+    let taken = "going on with the image on this host";
+    shop.project.run(&["deploy"]).exits(0).says(&["nothing has changed", "warning:", taken]);
+    let quiet = shop.project.run(&["deploy", "--quiet"]).exits(0);
+    assert!(quiet.err.starts_with("warning: ") && quiet.err.contains(taken), "{}", quiet.said());
+    let json = shop.project.run(&["deploy", "--json"]).exits(0);
+    let json: serde_json::Value = serde_json::from_str(&json.out).unwrap();
+    assert!(
+        json["notes"].as_array().unwrap().iter().all(|note| note.as_str().unwrap().contains(taken)),
+        "{json}"
+    );
+    assert!(!json["notes"].as_array().unwrap().is_empty(), "{json}");
     assert_eq!(shop.project.well().await.live, before.live);
     assert_eq!(shop.apps(), apps);
 }

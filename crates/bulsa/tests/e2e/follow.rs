@@ -109,6 +109,36 @@ async fn an_attached_up_that_started_the_daemon_ends_it_at_ctrl_c() {
     world.run(&["status"]).await.exits(5);
 }
 
+/// The daemon that it started ends only where nothing serves.
+#[tokio::test]
+async fn an_attached_up_whose_deploy_fails_leaves_what_serves() {
+    let mut world = World::new("web.yaml");
+    let broken = [("VERSION", "v2"), ("BROKEN", "1"), ("GATE", "1500ms")];
+    broken.iter().for_each(|(name, value)| world.set(name, *value));
+    let mut up = Followed::start(&world, &["up"]);
+    up.remarks("stopping the daemon that this command started").await;
+    up.ends(7).await;
+    world.run(&["status"]).await.exits(5);
+
+    [("VERSION", "v1"), ("BROKEN", "0"), ("GATE", "20s")]
+        .iter()
+        .for_each(|(name, value)| world.set(name, *value));
+    world.up().await;
+    let before = world.well("web").await;
+    kill(pid(before.keeper_pid), Signal::TERM);
+    ended(pid(before.keeper_pid)).await;
+    assert!(is_closed(world.target()));
+
+    // The release before it comes back with the daemon, and is what serves in the end.
+    broken.iter().for_each(|(name, value)| world.set(name, *value));
+    let mut up = Followed::start(&world, &["up"]);
+    up.remarks("goes on with `web`: `bulsa down -p NAME` stops a project").await;
+    up.ends(3).await;
+    let after = world.well("web").await;
+    assert_eq!(only(&after).0.live, only(&before).0.live);
+    assert!(!is_closed(world.target()));
+}
+
 #[tokio::test]
 async fn an_attached_up_on_a_running_daemon_only_detaches_at_ctrl_c() {
     let world = World::web(&[]).await;

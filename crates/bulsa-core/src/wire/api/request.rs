@@ -133,11 +133,17 @@ pub enum Answer {
         deploy: Option<u32>,
         /// What is being done, one sentence.
         text: String,
+        /// What whoever asked should know of it, such as why an image was taken from this host.
+        #[serde(default)]
+        notes: Vec<String>,
     },
     /// Nothing to do: it is like that already.
     AlreadySo {
         /// What is so, one sentence.
         text: String,
+        /// As of [`Answer::Accepted`].
+        #[serde(default)]
+        notes: Vec<String>,
     },
     /// What a deploy would do.
     Plan(Plan),

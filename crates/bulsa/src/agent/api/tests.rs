@@ -59,10 +59,19 @@ async fn a_request_reaches_the_driver_and_its_answer_comes_back() {
     let request = Request::Scale { project: "shop".to_owned(), service: "web".to_owned(), replicas: 3 };
     let driver = async {
         let (request, answer) = daemon.requests.recv().await.unwrap();
-        answer.send(Answer::Accepted { deploy: None, text: format!("{:?}", request.project()) }).unwrap();
+        answer
+            .send(Answer::Accepted {
+                deploy: None,
+                text: format!("{:?}", request.project()),
+                notes: Vec::new(),
+            })
+            .unwrap();
     };
     let (answer, ()) = tokio::join!(daemon.client.request(&request), driver);
-    assert_eq!(answer.unwrap(), Answer::Accepted { deploy: None, text: "Some(\"shop\")".to_owned() });
+    assert_eq!(
+        answer.unwrap(),
+        Answer::Accepted { deploy: None, text: "Some(\"shop\")".to_owned(), notes: Vec::new() }
+    );
 }
 
 #[tokio::test]

@@ -54,7 +54,13 @@ impl Driver {
             Request::Deploy(deploy) => self.deploy(*deploy, answer).await,
             Request::Shutdown => {
                 self.begin_shutdown();
-                answer.send(Answer::Accepted { deploy: None, text: "stopping everything".to_owned() }).ok();
+                answer
+                    .send(Answer::Accepted {
+                        deploy: None,
+                        text: "stopping everything".to_owned(),
+                        notes: Vec::new(),
+                    })
+                    .ok();
             }
             Request::Rollback { project, release } => {
                 if let Some(answer) = self.check_rollback(&project, release, answer) {
@@ -108,11 +114,11 @@ impl Driver {
         let text = describe(&request);
         match admit(&project.desired, request, self.clock.now()) {
             Ok(Admission::Accepted { changes, deployment }) => {
-                let accepted = Answer::Accepted { deploy: deployment, text };
+                let accepted = Answer::Accepted { deploy: deployment, text, notes: Vec::new() };
                 self.commit(&name, changes, About::default(), Some((answer, accepted)));
             }
             Ok(Admission::AlreadySo(text)) => {
-                answer.send(Answer::AlreadySo { text }).ok();
+                answer.send(Answer::AlreadySo { text, notes: Vec::new() }).ok();
             }
             Err(denied) => {
                 answer.send(denial(&denied)).ok();
@@ -168,13 +174,13 @@ impl Driver {
                 let sources = serde_json::to_string(&request.sources).unwrap_or_default();
                 let about = About { sources, created_at_ms: self.clock.now().0 };
                 let text = with_drift(format!("release {release} is on its way"), &drift);
-                let accepted = Answer::Accepted { deploy: deployment, text };
+                let accepted = Answer::Accepted { deploy: deployment, text, notes: Vec::new() };
                 self.commit(&name, changes, about, Some((answer, accepted)));
             }
             Ok(Admission::AlreadySo(_)) if !restart.is_empty() => {
                 let text = "nothing has changed; the stopped services start again".to_owned();
                 let text = with_drift(text, &drift);
-                let accepted = Answer::Accepted { deploy: None, text };
+                let accepted = Answer::Accepted { deploy: None, text, notes: Vec::new() };
                 self.commit(&name, restart, About::default(), Some((answer, accepted)));
             }
             Ok(Admission::AlreadySo(text)) => {
@@ -214,7 +220,7 @@ impl Driver {
         // With names, the rest of the files may well mean something else; and what differs goes on to do so.
         let is_all = request.services.is_empty() && drift.differs.is_empty();
         let (Some(live), Ok(sources), true) = (live, sources, is_all) else {
-            answer.send(Answer::AlreadySo { text }).ok();
+            answer.send(Answer::AlreadySo { text, notes: Vec::new() }).ok();
             return;
         };
         let (store, project) = (self.store.clone(), request.project.clone());
@@ -223,7 +229,7 @@ impl Driver {
             if let Err(error) = store.commit(change).await {
                 tracing::warn!(%error, "the files of a release can't be stored anew: they will show as changed");
             }
-            answer.send(Answer::AlreadySo { text }).ok();
+            answer.send(Answer::AlreadySo { text, notes: Vec::new() }).ok();
         });
     }
 

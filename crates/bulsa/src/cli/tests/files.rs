@@ -74,7 +74,7 @@ async fn an_image_on_the_command_line_reaches_the_daemon_and_not_for_a_process()
     assert!(ran.error().message.contains("`web` runs as a process"), "{:?}", ran.error());
     let text = "name: shop\nservices:\n  web: {image: 'localhost:1/shop:1', ports: ['8080:3000']}\n";
     fs::write(dir.path().join("compose.yaml"), text).unwrap();
-    let same = Answer::AlreadySo { text: "so".to_owned() };
+    let same = Answer::AlreadySo { text: "so".to_owned(), notes: Vec::new() };
     let (ran, request) = tokio::join!(
         bulsa(&["deploy", "--no-pull", "web=localhost:1/shop:1.5"], dir.path(), &socket),
         answer_next(&mut daemon, same)

@@ -44,10 +44,17 @@ pub(in crate::agent) struct Prepared {
     room: Room,
     /// What the project has at the Engine; `None` where that could not be asked, which is an error in `result`.
     compose_made: Option<Vec<Found>>,
-    result: Result<Spec, Vec<String>>,
+    result: Result<Ready, Vec<String>>,
     made: MadeForIt,
     /// Until its images are known to be needed.
     images_stay: ImagesStay,
+}
+
+/// A spec with all its images pinned.
+struct Ready {
+    spec: Spec,
+    /// What whoever asked should know of it: why an image was taken from this host.
+    notes: Vec<String>,
 }
 
 /// The names of what was made at the Engine for one deploy, which is of no use where that isn't begun.
@@ -154,10 +161,10 @@ impl Driver {
     pub(super) async fn prepared(&mut self, prepared: Prepared) {
         let Prepared { mut request, answer, room, compose_made, result, made, images_stay } = prepared;
         let name = request.project.clone();
-        if let Ok(spec) = &result
+        if let Ok(ready) = &result
             && !request.plan
         {
-            self.docker.pruning.pin(spec);
+            self.docker.pruning.pin(&ready.spec);
         }
         drop(images_stay);
         let compose_made = compose_made.map(|found| self.learn_made_of(&request.project, found));
@@ -173,15 +180,16 @@ impl Driver {
                 let text = "whoever asked for the deploy is gone: it is not begun".to_owned();
                 self.tell(&name, "deploy.abandoned", None, text);
             }
-            Ok(spec) if request.plan => {
+            Ok(Ready { spec, .. }) if request.plan => {
                 request.spec = SpecV1::from(&spec);
                 match self.read_spec(&request) {
                     Ok((spec, hash)) => self.show_plan(&spec, &hash, &request.services, answer),
                     Err(errors) => drop(answer.send(Answer::Refused { errors })),
                 }
             }
-            Ok(spec) => {
+            Ok(Ready { spec, notes }) => {
                 request.spec = SpecV1::from(&spec);
+                let answer = self.noting(notes, answer);
                 self.asked(Request::Deploy(Box::new(request)), answer).await;
             }
             Err(errors) => {
@@ -205,6 +213,28 @@ impl Driver {
             self.tasks.spawn(async move { made.unmake(&engine, &name).await });
         }
     }
+
+    /// A place for the answer to a request that was prepared; `answer` gets it with these notes.
+    fn noting(&mut self, notes: Vec<String>, answer: oneshot::Sender<Answer>) -> oneshot::Sender<Answer> {
+        if notes.is_empty() {
+            return answer;
+        }
+        let (plain, answered) = oneshot::channel();
+        self.tasks.spawn(async move {
+            // An agent that goes down answers nobody; nor need anybody listen any more.
+            if let Ok(plain) = answered.await {
+                answer.send(with_notes(plain, notes)).ok();
+            }
+        });
+        plain
+    }
+}
+
+fn with_notes(mut answer: Answer, more: Vec<String>) -> Answer {
+    if let Answer::Accepted { notes, .. } | Answer::AlreadySo { notes, .. } = &mut answer {
+        notes.extend(more);
+    }
+    answer
 }
 
 async fn prepare(
@@ -213,13 +243,13 @@ async fn prepare(
     spec: Spec,
     progress: &mpsc::Sender<Progress>,
     made: &mut MadeForIt,
-) -> Result<Spec, Vec<String>> {
+) -> Result<Ready, Vec<String>> {
     // Before a pull, and again after it: it may have taken what was there.
     let full = images::disk_problem(engine.client()).await;
     if let Some(full) = full.as_ref().filter(|_| !request.plan) {
         return Err(vec![full.clone()]);
     }
-    let (facts, missing) = resolve_all(engine, request, &spec, progress).await?;
+    let Images { facts, missing, notes } = resolve_all(engine, request, &spec, progress).await?;
     let mut spec = pin(spec, &facts);
     if let Err(why) = netns::may_enter().await {
         leave_plain_names(&mut spec, &why);
@@ -229,7 +259,7 @@ async fn prepare(
         note_missing(&mut spec, &missing);
         note_once(&mut spec, full);
         note_clashes(&mut spec, clashes);
-        return Ok(spec);
+        return Ok(Ready { spec, notes });
     }
     let mut errors: Vec<String> = images::disk_problem(engine.client()).await.into_iter().collect();
     errors.extend(clashes.into_iter().map(|(name, text)| {
@@ -243,7 +273,7 @@ async fn prepare(
     let (volumes, no_volumes) = engine.make_volumes(&spec).await;
     *made = MadeForIt { networks, volumes };
     errors.extend(no_networks.into_iter().chain(no_volumes).map(|error| error.to_string()));
-    if errors.is_empty() { Ok(spec) } else { Err(errors) }
+    if errors.is_empty() { Ok(Ready { spec, notes }) } else { Err(errors) }
 }
 
 impl MadeForIt {
@@ -310,14 +340,24 @@ fn note_missing(spec: &mut Spec, missing: &BTreeSet<String>) {
     }
 }
 
-/// The images of all services whose image isn't pinned, and the services whose image a plan doesn't find here; every
-/// problem at once.
+/// What is known of the images that a deploy needs.
+#[derive(Default)]
+struct Images {
+    /// By service.
+    facts: BTreeMap<String, ImageFacts>,
+    /// The services whose image a plan doesn't find here.
+    missing: BTreeSet<String>,
+    /// Why images were taken from this host although they should have been pulled; services may share one.
+    notes: Vec<String>,
+}
+
+/// The images of all services whose image isn't pinned; every problem at once.
 async fn resolve_all(
     engine: &Docker,
     request: &DeployRequest,
     spec: &Spec,
     progress: &mpsc::Sender<Progress>,
-) -> Result<(BTreeMap<String, ImageFacts>, BTreeSet<String>), Vec<String>> {
+) -> Result<Images, Vec<String>> {
     let wanted: Vec<Wanted<'_>> = spec
         .services
         .values()
@@ -334,7 +374,7 @@ async fn resolve_all(
             })
         })
         .collect();
-    let (mut facts, mut missing, mut errors) = (BTreeMap::new(), BTreeSet::new(), Vec::new());
+    let (mut found, mut notes, mut errors) = (Images::default(), BTreeSet::new(), Vec::new());
     // A plan pulls and builds nothing; it goes on without what a deploy would get.
     let may_lack = |name: &str| {
         let container = spec.services.get(name).and_then(|service| service.container.as_deref());
@@ -342,18 +382,38 @@ async fn resolve_all(
     };
     for (name, resolved) in images::resolve_all(engine.client(), &wanted, progress).await {
         match resolved {
-            Ok(resolved) => drop(facts.insert(name, resolved.facts)),
-            Err(ImageProblem::Missing { .. }) if may_lack(&name) => drop(missing.insert(name)),
+            Ok(resolved) => {
+                notes.extend(resolved.note);
+                found.facts.insert(name, resolved.facts);
+            }
+            Err(ImageProblem::Missing { .. }) if may_lack(&name) => drop(found.missing.insert(name)),
             Err(error) => {
                 let position = spec.services.get(&name).map_or("", |service| service.position.as_str());
                 errors.push(format!("{position}: `{name}`: {error}"));
             }
         }
     }
-    if errors.is_empty() { Ok((facts, missing)) } else { Err(errors) }
+    found.notes = notes.into_iter().collect();
+    if errors.is_empty() { Ok(found) } else { Err(errors) }
 }
 
 /// Whether a deploy may build or pull it.
 fn is_to_be_had(container: &Container) -> bool {
     container.build.is_some() || container.pull_policy != PullPolicy::Never && !is_image_id(&container.image)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notes_go_with_what_is_begun_or_so_already() {
+        let notes = vec!["the registry is away".to_owned()];
+        let so = |notes| Answer::AlreadySo { text: "is so".to_owned(), notes };
+        assert_eq!(with_notes(so(Vec::new()), notes.clone()), so(notes.clone()));
+        let begun = |notes| Answer::Accepted { deploy: Some(2), text: "begun".to_owned(), notes };
+        assert_eq!(with_notes(begun(Vec::new()), notes.clone()), begun(notes.clone()));
+        let refused = Answer::Refused { errors: vec!["no".to_owned()] };
+        assert_eq!(with_notes(refused.clone(), notes), refused);
+    }
 }
