@@ -63,6 +63,10 @@ async fn run_on(
     client_command(cli.command, &mut context).await
 }
 
+fn accepted(deploy: Option<u32>, text: &str) -> Answer {
+    Answer::Accepted { deploy, text: text.to_owned(), notes: Vec::new() }
+}
+
 fn project_dir() -> TempDir {
     let dir = TempDir::new().unwrap();
     let text = "name: shop\nservices:\n  web:\n    command: node server.js\n    ports: ['8080:3000']\n";
@@ -326,8 +330,7 @@ async fn a_deploy_shows_its_progress_and_exits_with_its_outcome() {
         daemon.publish(|project| {
             project.deployments.push(deployment(7, vec![line(1, ProgressKind::Step, "starting web")]));
         });
-        to.send(Answer::Accepted { deploy: Some(7), text: "deploy 7 of r4".to_owned(), notes: Vec::new() })
-            .unwrap();
+        to.send(accepted(Some(7), "deploy 7 of r4")).unwrap();
         daemon.publish(|project| project.deployments[0].progress.push(done.clone()));
         request
     };
@@ -383,49 +386,6 @@ async fn a_refusal_and_nothing_to_do_have_their_exit_codes() {
     );
     assert!(matches!(request, Request::Deploy(deploy) if deploy.plan));
     assert_eq!(serde_json::from_str::<serde_json::Value>(&ran.out).unwrap()["release"], 1);
-}
-
-#[tokio::test]
-async fn stop_returns_when_no_replica_runs_any_more() {
-    let dir = project_dir();
-    let mut daemon = Daemon::start().await;
-    let socket = daemon.dir.path().join("api.sock");
-    daemon.publish(|project| {
-        project.services = vec![service("web", ServiceState::Healthy, 2, vec![replica(1, 1, "ready")])];
-    });
-    let driver = async {
-        let accepted =
-            Answer::Accepted { deploy: None, text: "stopping `web`".to_owned(), notes: Vec::new() };
-        let request = answer_next(&mut daemon, accepted).await;
-        daemon.publish(|project| project.services[0].state = ServiceState::Stopped);
-        daemon.publish(|project| project.services[0].replicas.clear());
-        request
-    };
-    let (ran, request) = tokio::join!(bulsa(&["stop", "web"], dir.path(), &socket), driver);
-    assert_eq!(request, Request::Stop { project: "shop".to_owned(), service: "web".to_owned() });
-    assert_eq!((ran.code(), ran.out.as_str()), (0, "web: stopped, 2/2 ready\n"));
-    let ran = bulsa(&["stop", "webb"], dir.path(), &socket).await;
-    assert_eq!((ran.code(), ran.error().hints[0].as_str()), (1, "did you mean `web`?"));
-}
-
-#[tokio::test]
-async fn down_returns_when_the_project_is_gone() {
-    let dir = project_dir();
-    let mut daemon = Daemon::start().await;
-    let socket = daemon.dir.path().join("api.sock");
-    daemon.publish(|_| {});
-    let driver = async {
-        let accepted =
-            Answer::Accepted { deploy: None, text: "stopping `shop`".to_owned(), notes: Vec::new() };
-        answer_next(&mut daemon, accepted).await;
-        daemon.snapshot.send_modify(|snapshot| {
-            let next = std::sync::Arc::make_mut(snapshot);
-            next.number += 1;
-            next.projects.clear();
-        });
-    };
-    let (ran, ()) = tokio::join!(bulsa(&["down"], dir.path(), &socket), driver);
-    assert_eq!((ran.code(), ran.err.as_str()), (0, "stopping `shop`\n`shop` is down\n"));
 }
 
 #[tokio::test]

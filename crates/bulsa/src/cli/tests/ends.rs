@@ -153,3 +153,44 @@ async fn an_interrupted_up_says_whether_its_deploy_had_begun() {
     assert_eq!(ran.code(), 0, "{:?}", ran.result);
     assert!(ran.err.contains("Ctrl-C leaves it running\ndetached; `shop` goes on"), "{}", ran.err);
 }
+
+#[tokio::test]
+async fn stop_returns_when_no_replica_runs_any_more() {
+    let dir = project_dir();
+    let mut daemon = Daemon::start().await;
+    let socket = daemon.dir.path().join("api.sock");
+    daemon.publish(|project| {
+        project.services = vec![service("web", ServiceState::Healthy, 2, vec![replica(1, 1, "ready")])];
+    });
+    let driver = async {
+        let accepted = accepted(None, "stopping `web`");
+        let request = answer_next(&mut daemon, accepted).await;
+        daemon.publish(|project| project.services[0].state = ServiceState::Stopped);
+        daemon.publish(|project| project.services[0].replicas.clear());
+        request
+    };
+    let (ran, request) = tokio::join!(bulsa(&["stop", "web"], dir.path(), &socket), driver);
+    assert_eq!(request, Request::Stop { project: "shop".to_owned(), service: "web".to_owned() });
+    assert_eq!((ran.code(), ran.out.as_str()), (0, "web: stopped, 2/2 ready\n"));
+    let ran = bulsa(&["stop", "webb"], dir.path(), &socket).await;
+    assert_eq!((ran.code(), ran.error().hints[0].as_str()), (1, "did you mean `web`?"));
+}
+
+#[tokio::test]
+async fn down_returns_when_the_project_is_gone() {
+    let dir = project_dir();
+    let mut daemon = Daemon::start().await;
+    let socket = daemon.dir.path().join("api.sock");
+    daemon.publish(|_| {});
+    let driver = async {
+        let accepted = accepted(None, "stopping `shop`");
+        answer_next(&mut daemon, accepted).await;
+        daemon.snapshot.send_modify(|snapshot| {
+            let next = std::sync::Arc::make_mut(snapshot);
+            next.number += 1;
+            next.projects.clear();
+        });
+    };
+    let (ran, ()) = tokio::join!(bulsa(&["down"], dir.path(), &socket), driver);
+    assert_eq!((ran.code(), ran.err.as_str()), (0, "stopping `shop`\n`shop` is down\n"));
+}
