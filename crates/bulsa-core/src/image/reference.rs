@@ -121,6 +121,12 @@ impl Reference {
         Ok(Self { registry: registry.to_owned(), repository, tag, digest })
     }
 
+    /// The name without a tag that means nothing: beside a digest.
+    #[must_use]
+    pub fn without_idle_tag(self) -> Self {
+        Self { tag: self.tag.filter(|_| self.digest.is_none()), ..self }
+    }
+
     /// The name without tag and digest, as Docker shows it: without its defaults.
     #[must_use]
     pub fn familiar(&self) -> String {
@@ -261,6 +267,12 @@ mod tests {
         let both = Reference::parse(&format!("localhost:5000/shop:1@{digest}")).unwrap();
         assert_eq!((both.tag.as_deref(), both.digest.as_deref()), (Some("1"), Some(digest.as_str())));
         assert_eq!(both.to_engine(), format!("localhost:5000/shop@{digest}"));
+        assert_eq!(
+            both.without_idle_tag(),
+            Reference::parse(&format!("localhost:5000/shop@{digest}")).unwrap()
+        );
+        let tagged = Reference::parse("shop:1").unwrap();
+        assert_eq!(tagged.clone().without_idle_tag(), tagged);
     }
 
     #[test]

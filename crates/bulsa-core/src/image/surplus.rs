@@ -18,8 +18,8 @@ use crate::{
 pub struct Surplus {
     /// The names under which they did.
     pub names: BTreeSet<String>,
-    /// Whether it was built by what the file says in `build`.
-    pub built: bool,
+    /// Whether it can be had again: it was built by what the file says in `build`, or pulled for a release.
+    pub replaceable: bool,
     /// The projects whose releases did.
     pub projects: BTreeSet<String>,
 }
@@ -47,7 +47,7 @@ pub fn inventory<'a>(projects: impl Iterator<Item = (&'a str, &'a Desired)>) -> 
                 }
                 let surplus = all.surplus.entry(image.to_owned()).or_default();
                 surplus.names.insert(container.image.clone());
-                surplus.built |= container.build.is_some();
+                surplus.replaceable |= container.build.is_some() || container.is_pulled;
                 surplus.projects.insert(name.to_owned());
             }
         }
@@ -187,6 +187,19 @@ mod tests {
     }
 
     #[test]
+    fn one_that_was_pulled_for_a_release_can_be_had_again() {
+        let mut desired = project(&[Retired, Retired, Live]);
+        let is_replaceable =
+            |desired: &Desired| inventory([("shop", desired)].into_iter()).surplus["web-1"].replaceable;
+        assert!(!is_replaceable(&desired));
+        let first = desired.releases.get_mut(&ReleaseId(1)).unwrap();
+        let mut pulled = Spec::clone(&first.spec);
+        pulled.services.get_mut("web").unwrap().container.as_mut().unwrap().is_pulled = true;
+        first.spec = Arc::new(pulled);
+        assert!(is_replaceable(&desired));
+    }
+
+    #[test]
     fn what_another_project_keeps_stays_and_a_built_one_is_known_for_it() {
         let (old, mut other) = (project(&[Retired, Retired, Live]), project(&[Live]));
         let both = [("shop", &old), ("other", &other)];
@@ -200,7 +213,7 @@ mod tests {
         let surplus = inventory(both.into_iter()).surplus;
         let expected = Surplus {
             names: BTreeSet::from(["web-1:latest".to_owned()]),
-            built: true,
+            replaceable: true,
             projects: BTreeSet::from(["other".to_owned(), "shop".to_owned()]),
         };
         assert_eq!(surplus, BTreeMap::from([("web-1".to_owned(), expected)]));

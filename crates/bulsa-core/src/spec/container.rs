@@ -30,6 +30,8 @@ pub struct Container {
     pub image: String,
     /// The image that this release means, by its id (`sha256:…`); `None` until the release is made.
     pub image_id: Option<String>,
+    /// Whether a registry gave that image, or said that it is still the one, when the release was made.
+    pub is_pulled: bool,
     /// How it is built.
     pub build: Option<Build>,
     /// When it is pulled.
@@ -214,6 +216,8 @@ pub struct Hook {
 pub struct ImageFacts {
     /// Its id, `sha256:…`.
     pub id: String,
+    /// Whether it was just pulled: a registry has it.
+    pub is_pulled: bool,
     /// EXPOSE
     pub expose: Vec<PortNumber>,
     /// HEALTHCHECK

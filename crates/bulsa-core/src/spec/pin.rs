@@ -34,6 +34,7 @@ pub fn pin(mut spec: Spec, images: &BTreeMap<String, ImageFacts>) -> Spec {
 fn pin_service(service: &mut Service, facts: &ImageFacts) {
     let Some(container) = &mut service.container else { return };
     container.image_id = Some(facts.id.clone());
+    container.is_pulled = facts.is_pulled;
     let in_file =
         container.expose.iter().any(|port| !facts.expose.contains(port)) || !service.ports.is_empty();
     for port in &facts.expose {

@@ -355,6 +355,8 @@ pub fn content_hash(spec: &Spec) -> String {
             continue;
         };
         container.notes.clear();
+        // The same image from this host, where the registry is away, is no other release.
+        container.is_pulled = false;
         networks.extend(container.networks.keys().cloned());
         volumes.extend(container.mounts.iter().filter_map(|mount| match &mount.source {
             MountSource::Volume { name, .. } => name.clone(),

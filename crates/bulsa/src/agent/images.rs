@@ -70,8 +70,6 @@ pub struct Wanted<'a> {
 pub struct Resolved {
     /// What is known of it; `facts.id` pins it.
     pub facts: ImageFacts,
-    /// Whether a registry was asked, and answered.
-    pub pulled: bool,
     /// Why the image on this host was taken although it should have been pulled. It was sent as progress too.
     pub note: Option<String>,
 }
@@ -309,7 +307,11 @@ impl<'a> Job<'a> {
         match self.platform {
             // Engines take an image for another platform where a registry has only that one.
             Some(wanted) if !local.is_for(wanted) => Err(local.not_for(&image, wanted)),
-            _ => Ok(Resolved { pulled: true, ..local.resolved(None) }),
+            _ => {
+                let mut resolved = local.resolved(None);
+                resolved.facts.is_pulled = true;
+                Ok(resolved)
+            }
         }
     }
 

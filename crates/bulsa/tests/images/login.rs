@@ -60,5 +60,5 @@ async fn pull_as_the_user(shop: &str) {
     assert_eq!(found.by_registry.len(), 1);
     let credentials = found.by_registry.into_values().next();
     let (result, _) = world.resolve(shop, |wanted| wanted.credentials = credentials).await;
-    assert!(result.unwrap().pulled);
+    assert!(result.unwrap().facts.is_pulled);
 }

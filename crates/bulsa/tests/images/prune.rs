@@ -8,9 +8,9 @@ use bulsa_core::image::Surplus;
 use crate::{registry::Registry, world::World};
 
 /// An image that some release used under these names.
-fn candidate(names: &[&str], built: bool) -> Candidate {
+fn candidate(names: &[&str], replaceable: bool) -> Candidate {
     let names = names.iter().map(|name| (*name).to_owned()).collect();
-    Candidate { image: Surplus { names, built, ..Surplus::default() }, since_ms: u64::MAX }
+    Candidate { image: Surplus { names, replaceable, ..Surplus::default() }, since_ms: u64::MAX }
 }
 
 #[tokio::test]

@@ -28,7 +28,7 @@ async fn a_moved_tag_is_another_image() {
     assert_eq!(kept.unwrap().facts.id, first);
     let (result, said) = world.resolve(&shop, |_| {}).await;
     let resolved = result.unwrap();
-    assert_eq!((&resolved.facts.id, resolved.pulled, resolved.note), (&second, true, None));
+    assert_eq!((&resolved.facts.id, resolved.facts.is_pulled, resolved.note), (&second, true, None));
     assert_eq!(resolved.facts.expose[0].port, 3000);
     assert_eq!(resolved.facts.volumes, ["/data"]);
     assert_eq!(resolved.facts.healthcheck.unwrap().interval, Some(Duration::from_secs(2)));
@@ -45,7 +45,7 @@ async fn what_the_registry_does_not_know_is_taken_from_here_with_a_note() {
     let id = world.image(&shop, "only here", &[]).await;
     let (result, said) = world.resolve(&shop, |_| {}).await;
     let resolved = result.unwrap();
-    assert_eq!((&resolved.facts.id, resolved.pulled), (&id, false));
+    assert_eq!((&resolved.facts.id, resolved.facts.is_pulled), (&id, false));
     let note = resolved.note.unwrap();
     assert!(note.contains("manifest unknown") && note.contains("on this host"), "{note}");
     assert!(said.iter().any(|progress| progress.text == note));
@@ -128,12 +128,16 @@ async fn a_digest_and_an_id_need_no_registry_once_they_are_here() {
     world.forget(&id).await;
     let (result, _) = world.resolve(&digest, |_| {}).await;
     let resolved = result.unwrap();
-    assert_eq!((&resolved.facts.id, resolved.pulled), (&id, true));
+    assert_eq!((&resolved.facts.id, resolved.facts.is_pulled), (&id, true));
     drop(registry);
     for name in [digest, id.clone()] {
         let (result, _) = world.resolve(&name, |_| {}).await;
         let resolved = result.unwrap();
-        assert_eq!((&resolved.facts.id, resolved.pulled, resolved.note), (&id, false, None), "{name}");
+        assert_eq!(
+            (&resolved.facts.id, resolved.facts.is_pulled, resolved.note),
+            (&id, false, None),
+            "{name}"
+        );
     }
     let nowhere = format!("sha256:{}", "0".repeat(64));
     let (result, _) = world.resolve(&nowhere, |_| {}).await;

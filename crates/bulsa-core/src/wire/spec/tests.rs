@@ -243,6 +243,17 @@ fn replicas_are_part_of_the_hash() {
 }
 
 #[test]
+fn where_an_image_came_from_is_no_part_of_the_hash() {
+    let from = |is_pulled| {
+        let mut spec = example();
+        let container = crate::spec::container::Container { is_pulled, ..Default::default() };
+        spec.services.get_mut("web").unwrap().container = Some(Box::new(container));
+        content_hash(&spec)
+    };
+    assert_eq!(from(true), from(false));
+}
+
+#[test]
 fn other_versions_are_refused_with_what_to_do() {
     let with_version =
         |version: u32| encode(&example()).replacen("\"version\":1", &format!("\"version\":{version}"), 1);

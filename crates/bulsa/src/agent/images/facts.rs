@@ -22,7 +22,7 @@ pub(super) struct Local {
     pub(super) facts: ImageFacts,
     /// `name:tag`, each.
     pub(super) tags: Vec<String>,
-    /// `name@sha256:…`, each: under these a registry has it.
+    /// `name@sha256:…`, each: under these a registry has it, or so it is said ([`Local::came_from_a_registry`]).
     pub(super) digests: Vec<String>,
     /// When it got its last name.
     pub(super) tagged: Option<jiff::Timestamp>,
@@ -43,13 +43,21 @@ impl Local {
         ImageProblem::Platform { image: image.to_owned(), wanted: wanted.to_owned(), found: parts.join("/") }
     }
 
+    /// Whether a registry is known to have it. With containerd's image store every name has a digest beside it, which is
+    /// the image's own id and proves nothing; but there one that was pulled by its digest has that in its name.
+    pub(super) fn came_from_a_registry(&self) -> bool {
+        let digest = |name: &str| name.split_once('@').map(|(_, digest)| digest.to_owned());
+        self.digests.iter().filter_map(|name| digest(name)).any(|digest| digest != self.facts.id)
+            || self.tags.iter().any(|name| digest(name).is_some())
+    }
+
     /// How long it has its tag; `None` where the Engine doesn't know, as for some that were pulled.
     pub(super) fn age(&self, now: jiff::Timestamp) -> Option<Duration> {
         Duration::try_from(now.duration_since(self.tagged?)).ok()
     }
 
     pub(super) fn resolved(self, note: Option<String>) -> Resolved {
-        Resolved { facts: self.facts, pulled: false, note }
+        Resolved { facts: self.facts, note }
     }
 }
 
@@ -63,7 +71,7 @@ pub(super) async fn inspect(docker: &Docker, image: &str) -> Result<Option<Local
     }
 }
 
-fn read(answer: ImageInspect) -> Option<Local> {
+pub(super) fn read(answer: ImageInspect) -> Option<Local> {
     let config = answer.config.unwrap_or_default();
     // The Engine says "the year 1" where it doesn't know.
     let tagged = answer
@@ -90,6 +98,7 @@ fn facts(id: String, config: ImageConfig) -> ImageFacts {
     volumes.sort();
     ImageFacts {
         id,
+        is_pulled: false,
         expose,
         healthcheck: config.healthcheck.and_then(healthcheck),
         volumes,

@@ -79,17 +79,22 @@ async fn decide(docker: &Docker, keep: &BTreeSet<String>, id: &str, candidate: &
     }
 }
 
-/// Whether nobody else has given it a name, and it can be had again: from a registry, or from the file's `build`. One
-/// without any name is of no use to anybody.
+/// Whether nobody else has given it a name, and it can be had again: from the file's `build`, or from a registry, as
+/// the release that used it found, or as the Engine tells. One without any name is of no use to anybody.
 fn is_ours(local: &Local, candidate: &Candidate) -> bool {
     let names = &candidate.image.names;
-    let ours: BTreeSet<Reference> = names.iter().filter_map(|name| Reference::parse(name).ok()).collect();
-    let can_be_had = candidate.image.built || !local.digests.is_empty() || local.tags.is_empty();
+    let ours: BTreeSet<Reference> = names
+        .iter()
+        .filter_map(|name| Reference::parse(name).ok())
+        .map(Reference::without_idle_tag)
+        .collect();
+    let is_ours = |tag: &String| Reference::parse(tag).is_ok_and(|tag| ours.contains(&tag));
+    let can_be_had = candidate.image.replaceable || local.came_from_a_registry() || local.tags.is_empty();
     let since = i64::try_from(candidate.since_ms).unwrap_or(i64::MAX);
     // By id the Engine removes an image that has one name at most.
     can_be_had
         && local.tags.len() <= 1
-        && local.tags.iter().all(|tag| Reference::parse(tag).is_ok_and(|tag| ours.contains(&tag)))
+        && local.tags.iter().all(is_ours)
         && (local.tags.is_empty() || local.tagged.is_none_or(|tagged| tagged.as_millisecond() <= since))
 }
 
@@ -115,5 +120,49 @@ async fn remove(docker: &Docker, id: &str, spare_parents: bool) -> Fate {
             tracing::info!(%error, id, "an image of an old release stays");
             Fate::Later
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "sha256:1111111111111111111111111111111111111111111111111111111111111111";
+    const OTHER: &str = "sha256:2222222222222222222222222222222222222222222222222222222222222222";
+
+    /// Whether an image with these names and digests goes, which releases used under this name.
+    fn goes(tags: &[&str], digests: &[&str], used_as: &str, replaceable: bool) -> bool {
+        let answer = serde_json::json!({ "Id": ID, "RepoTags": tags, "RepoDigests": digests });
+        let local = facts::read(serde_json::from_value(answer).unwrap()).unwrap();
+        let image = Surplus { names: [used_as.to_owned()].into(), replaceable, ..Surplus::default() };
+        is_ours(&local, &Candidate { image, since_ms: u64::MAX })
+    }
+
+    #[test]
+    fn a_digest_of_a_registrys_own_says_that_it_can_be_had_again() {
+        assert!(goes(&["shop:1"], &[&format!("shop@{OTHER}")], "shop:1", false));
+        assert!(!goes(&["shop:1"], &[], "shop:1", false), "only here");
+        assert!(goes(&["shop:1"], &[], "shop:1", true), "but it can be built, or was pulled");
+        assert!(!goes(&["other:1"], &[&format!("shop@{OTHER}")], "shop:1", false), "somebody else's name");
+    }
+
+    /// With containerd's image store an image's id is its digest, and each name has that beside it, pushed or not.
+    #[test]
+    fn a_digest_that_is_the_images_id_says_nothing() {
+        assert!(!goes(&["shop:1"], &[&format!("shop@{ID}")], "shop:1", false));
+        assert!(goes(&["shop:1"], &[&format!("shop@{ID}")], "shop:1", true));
+        assert!(goes(&[], &[], "shop:1", false), "its name has moved on");
+    }
+
+    /// There a name with a digest is only made by a pull.
+    #[test]
+    fn one_that_was_pulled_by_its_digest_goes_whatever_tag_stood_beside_it() {
+        let by_digest = format!("shop@{ID}");
+        for used_as in [format!("shop:1@{ID}"), by_digest.clone(), format!("docker.io/library/shop:2@{ID}")] {
+            assert!(goes(&[&by_digest], &[&by_digest], &used_as, false), "{used_as}");
+        }
+        assert!(!goes(&[&by_digest], &[&by_digest], "shop:1", false), "not under that name");
+        assert!(!goes(&[&by_digest], &[&by_digest], &format!("other@{ID}"), false));
+        assert!(!goes(&[&by_digest, "shop:1"], &[&by_digest], &format!("shop:1@{ID}"), false), "named again");
     }
 }
