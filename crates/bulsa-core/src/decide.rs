@@ -19,11 +19,12 @@
 //!
 //! The rooms: [`desired`] (what should be, and the changes to it), [`observed`] (what is), [`admit`] (which requests
 //! are let in), `wanted` (which slots should be filled), `humans` (what people did through the Engine), `slots` (start, replace, stop), `table` (routes),
-//! `progress` (a deploy's gate, switch, bake, retire).
+//! `names` (who carries a service's name), `progress` (a deploy's gate, switch, bake, retire).
 
 pub mod admit;
 pub mod desired;
 mod humans;
+mod names;
 pub mod observed;
 mod progress;
 mod slots;

@@ -70,11 +70,13 @@ pub(super) fn table(desired: &Desired, observed: &Observed, verdicts: &Verdicts)
     }
     table.release = Some(release);
     for service in live.spec.services.values() {
-        if service.is_routed() {
+        if service.is_routed() || !desired.anchor_ports(&service.name).is_empty() {
             let stopped =
                 desired.wish(&service.name).stopped || is_all_away(desired, observed, release, service);
-            // Of a rolling service both releases answer until the switch.
-            let releases = [Some(release), desired.beside(&service.name)];
+            // Of a rolling service both releases answer until the switch. Where only the candidate's anchor has its name,
+            // nobody knows whether the live release's replicas listen where that leads.
+            let has_live = service.is_routed() || desired.named_by(&service.name) == Some(release);
+            let releases = [Some(release).filter(|_| has_live), desired.beside(&service.name)];
             let targets = targets(&releases, &service.name, observed, verdicts);
             table.routes.insert(service.name.clone(), Route { targets, stopped });
         }

@@ -8,7 +8,7 @@ use bulsa_core::{
     health::{ProbeResult, Verdict},
     ids::ReleaseId,
     plan::{Drift, plan},
-    spec::Condition::Healthy,
+    spec::{Condition::Healthy, Rolling},
 };
 
 use crate::{
@@ -178,9 +178,85 @@ fn a_name_inside_the_networks_is_routed_as_a_published_port_is() {
     assert_eq!(w.routed(), "api-r1-1.1");
     w.dies("api-r1-1.1", EXIT_1);
     assert_eq!(w.routed(), "api-r1-1.2");
-    let mut plain = World::up(&v(1, [inner("api").with(|s| s.container.as_mut().unwrap().anchor.clear())]));
-    plain.step();
-    assert!(plain.table.unwrap().routes.is_empty(), "one that carries its own name isn't");
+    let mut other = World::up(&v(1, [plain("api")]));
+    other.step();
+    assert!(other.table.unwrap().routes.is_empty(), "one that carries its own name isn't");
+}
+
+/// One whose replicas carry the name themselves.
+fn plain(name: &str) -> Svc {
+    inner(name).with(|service| service.container.as_mut().unwrap().anchor.clear())
+}
+
+/// By which release the name of `api` goes, where its anchor leads, and to whom.
+fn name_of_api(w: &World) -> (u32, Vec<u16>, String) {
+    (w.desired.named_by("api").unwrap().0, w.desired.anchor_ports("api").into_iter().collect(), w.routed())
+}
+
+fn leads(release: u32, to: &str) -> (u32, Vec<u16>, String) {
+    (release, if to.is_empty() { vec![] } else { vec![3000] }, to.to_owned())
+}
+
+#[test]
+fn the_first_anchor_of_a_service_leads_nowhere_before_the_switch() {
+    let mut w = World::up(&v(1, [plain("api")]));
+    w.slow = vec!["api-r2"];
+    w.deploy(&v(2, [inner("api")]));
+    assert_eq!(name_of_api(&w), leads(1, ""));
+    w.starts("api-r2-1.1");
+    w.gets_ready("api-r2-1.1");
+    assert!(w.is_baking());
+    assert_eq!(name_of_api(&w), leads(2, "api-r2-1.1"));
+}
+
+#[test]
+fn an_anchor_that_has_lost_its_name_leads_to_the_new_replicas_as_long_as_it_is_there() {
+    let mut w = World::up(&v(1, [inner("api")]));
+    assert_eq!(name_of_api(&w), leads(1, "api-r1-1.1"));
+    w.slow = vec!["api-r2"];
+    w.deploy(&v(2, [plain("api")]));
+    assert_eq!(name_of_api(&w), leads(1, "api-r1-1.1"));
+    w.starts("api-r2-1.1");
+    w.gets_ready("api-r2-1.1");
+    assert_eq!(name_of_api(&w), leads(2, "api-r2-1.1"));
+    w.pass(BAKE + secs(1));
+    assert_eq!((w.outcome(), name_of_api(&w)), (Some(Outcome::Deployed), leads(2, "api-r2-1.1")));
+    w.pass(AGES);
+    assert_eq!(
+        (w.running(), name_of_api(&w)),
+        ("api-r2-1.1".to_owned(), leads(2, "")),
+        "gone with its release"
+    );
+
+    w.deploy(&v(3, [inner("api")]));
+    w.pass(AGES);
+    assert_eq!(name_of_api(&w), leads(3, "api-r3-1.1"), "{:?}", w.outcome());
+}
+
+#[test]
+fn an_anchor_has_the_name_while_those_who_carried_it_make_room() {
+    let mut w = World::up(&v(1, [plain("api")]));
+    w.slow = vec!["api-r2"];
+    w.deploy(&v(2, [inner("api").stop_first()]));
+    assert!(w.runs("api-r2-1.1"), "{}", w.running());
+    assert_eq!(
+        (w.desired.named_by("api"), w.desired.anchor_ports("api")),
+        (Some(ReleaseId(2)), [3000].into())
+    );
+    assert!(w.table.as_ref().unwrap().routes["api"].targets.is_empty(), "requests are held");
+    w.starts("api-r2-1.1");
+    w.gets_ready("api-r2-1.1");
+    assert_eq!(name_of_api(&w), leads(2, "api-r2-1.1"));
+
+    let how = Rolling { parallelism: 1, stop_first: true, delay: secs(0) };
+    let mut w = World::up(&v(1, [plain("api").replicas(2)]));
+    w.slow = vec!["api-r2-2"];
+    w.deploy(&v(2, [inner("api").replicas(2).rolling(how)]));
+    assert_eq!(w.running(), "api-r2-1.1 api-r2-2.1");
+    assert_eq!(name_of_api(&w), leads(2, "api-r2-1.1"));
+    w.starts("api-r2-2.1");
+    w.gets_ready("api-r2-2.1");
+    assert!(w.is_baking());
 }
 
 #[test]

@@ -6,11 +6,12 @@
 //! the anchor's network namespace.
 //!
 //! An anchor is told by its labels, never by its name: somebody else's container may have that. One that runs isn't
-//! replaced when the names change, but joined to what it lacks: its address, which clients remember, stays.
+//! replaced when the names change, but joined to what it lacks: its address, which clients remember, stays. One whose
+//! name others have as yet (the replicas of a release that has no anchor) is on the networks without it.
 //!
-//! Owns: the anchor's image (`image`), making and finding anchors (`found`, `address`), and opening listening sockets in
-//! their namespaces ([`netns`]). Never: routes anything; puts a name on an address that isn't the anchor's; touches a
-//! container that isn't an anchor of this daemon's.
+//! Owns: the anchor's image (`image`), what an anchor is to be (`wanted`), making and finding anchors (`found`,
+//! `address`), and opening listening sockets in their namespaces ([`netns`]). Never: routes anything; puts a name on an
+//! address that isn't the anchor's; touches a container that isn't an anchor of this daemon's.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -27,21 +28,19 @@ use bollard::{
     },
     query_parameters::{CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder},
 };
-use bulsa_core::spec::{Service, Spec};
 
-use self::found::Found;
+pub use self::wanted::Wanted;
+use self::{found::Found, wanted::Place};
 use super::docker::label;
 
 mod address;
 mod found;
 mod image;
 pub mod netns;
+mod wanted;
 
 /// The label with the service whose name it carries.
 const SERVICE: &str = label::ANCHOR;
-
-/// So many names are tried for an anchor: the usual one may be somebody else's.
-const NAMES_MAX: usize = 5;
 
 /// So many addresses are tried for an anchor, before it is made without a fixed one: what has an address and doesn't
 /// run isn't listed by the Engine.
@@ -101,70 +100,11 @@ pub struct Anchor {
     pub addresses: Vec<Ipv4Addr>,
 }
 
-/// What an anchor is to be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
-    project: String,
-    service: String,
-    /// By the Engine's name of the network.
-    networks: BTreeMap<String, Place>,
-}
-
-/// An anchor's place in one network.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Place {
-    /// The names that it carries there.
-    names: BTreeSet<String>,
-    /// Names of other services there: it must not carry them.
-    others: BTreeSet<String>,
-    /// Addresses that the file gives to others.
-    reserved: BTreeSet<Ipv4Addr>,
-}
-
 impl Wanted {
-    /// The anchor of a service that is in several releases at once: it serves what any of them calls it.
-    #[must_use]
-    pub fn of(project: &str, service: &str, specs: &[&Spec]) -> Self {
-        let mut networks: BTreeMap<String, Place> = BTreeMap::new();
-        for spec in specs {
-            let own = spec.services.get(service).and_then(|service| service.container.as_deref());
-            for key in own.into_iter().flat_map(|container| container.networks.keys()) {
-                let Some(network) = spec.networks.get(key) else { continue };
-                let place = networks.entry(network.name.clone()).or_default();
-                for other in spec.services.values() {
-                    let attachment = other.container.as_deref().and_then(|one| one.networks.get(key));
-                    place.reserved.extend(attachment.and_then(|attachment| attachment.ipv4));
-                    let to = if other.name == service { &mut place.names } else { &mut place.others };
-                    to.extend(names(other, key));
-                }
-            }
-        }
-        for place in networks.values_mut() {
-            let names = &place.names;
-            place.others.retain(|name| !names.contains(name));
-        }
-        Self { project: project.to_owned(), service: service.to_owned(), networks }
-    }
-
-    /// The names that its container may have, in order of preference.
-    fn container_names(&self) -> Vec<String> {
-        let first = format!("{}-{}-anchor", self.project, self.service);
-        let further: Vec<_> = (2..=NAMES_MAX).map(|number| format!("{first}-{number}")).collect();
-        std::iter::once(first).chain(further).collect()
-    }
-
     fn failed(&self, what: &'static str) -> impl FnOnce(Error) -> AnchorError {
         let service = self.service.clone();
         move |source| AnchorError::Engine { service, what, source }
     }
-}
-
-/// The names that a service has on one of its networks.
-fn names(service: &Service, network: &str) -> Vec<String> {
-    let Some(container) = service.container.as_deref() else { return Vec::new() };
-    let Some(joined) = container.networks.get(network) else { return Vec::new() };
-    let own = [Some(service.name.clone()), container.container_name.clone()];
-    own.into_iter().flatten().chain(joined.aliases.iter().cloned()).collect()
 }
 
 /// What an anchor that is there lacks.

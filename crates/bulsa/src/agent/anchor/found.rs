@@ -18,6 +18,9 @@ use bollard::{
 use super::{Anchor, SERVICE, service_of};
 use crate::agent::docker::label;
 
+/// So many characters of a container's id are its short id.
+const SHORT_ID: usize = 12;
+
 /// An anchor's container as it was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Found {
@@ -105,8 +108,8 @@ pub(super) fn read(inspected: ContainerInspectResponse) -> Option<Found> {
 fn joined(endpoint: EndpointSettings, id: &str) -> Joined {
     let given = endpoint.ip_address.filter(|text| !text.is_empty());
     let wanted = endpoint.ipam_config.and_then(|config| config.ipv4_address);
-    // Engines before 25 have the short id among the names.
-    let names =
-        endpoint.aliases.unwrap_or_default().into_iter().filter(|name| !id.starts_with(name.as_str()));
+    // Engines before 25 have the short id among the names; one that only begins like it is the service's.
+    let short: String = id.chars().take(SHORT_ID).collect();
+    let names = endpoint.aliases.unwrap_or_default().into_iter().filter(|name| *name != short);
     Joined { names: names.collect(), address: given.or(wanted).and_then(|text| text.parse().ok()) }
 }

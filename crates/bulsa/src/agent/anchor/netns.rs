@@ -6,12 +6,7 @@
 //! Owns: that thread. Never: keeps a namespace; when the anchor is started again its namespace is another, and sockets of
 //! the former one still look open while nobody can reach them.
 
-use std::{
-    fs::File,
-    io,
-    net::{Ipv4Addr, TcpListener},
-    os::fd::AsFd,
-};
+use std::{fs::File, io, net::TcpListener, os::fd::AsFd};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
@@ -31,7 +26,7 @@ pub async fn may_enter() -> Result<(), String> {
     }
 }
 
-/// Opens `count` listening sockets for each of `ports` inside an anchor's namespace.
+/// Opens `count` listening sockets for each of `ports` inside an anchor's namespace, for IPv4 and IPv6.
 ///
 /// # Errors
 /// When the anchor is gone, or this process may not enter its namespace (that takes root).
@@ -74,7 +69,9 @@ fn open_here(pid: u32, ports: &[u16], count: usize) -> Result<Vec<(u16, Vec<TcpL
     enter(pid)?;
     let mut all = Vec::new();
     for port in ports {
-        let addr = ListenAddr { host: Some(Ipv4Addr::UNSPECIFIED.into()), port: *port };
+        // Over both families: a network with IPv6 gives the anchor an address of each, and Docker's DNS answers with
+        // both. Where the namespace has no IPv6 it is IPv4 alone.
+        let addr = ListenAddr { host: None, port: *port };
         all.push((*port, open_listeners(addr, count).map_err(|error| error.to_string())?));
     }
     Ok(all)

@@ -1,18 +1,18 @@
 //! The anchors of the running projects, and the sockets in them.
 //!
-//! Owns: which anchors there should be (one per `app` service of the live release and of a candidate whose name is served
-//! inside its networks), and that the proxy listens in each. Sockets are named after the anchor's container and process:
-//! one that was started again has another namespace, so its sockets are opened anew, before any replica is started.
-//! Never: decides where a name leads; that is the route table.
+//! Owns: that the anchors are there which there should be (`wants`), again and again where one can't be had (`failures`),
+//! and that the proxy listens in each. Sockets are named after the anchor's container and process: one that was started
+//! again has another namespace, so its sockets are opened anew, before any replica is started. Never: decides where a name
+//! leads, or who carries it: that is the route table, and [`bulsa_core::decide::Desired::named_by`].
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+mod failures;
+mod wants;
 
-use bulsa_core::{decide::Event, ids::ReleaseId, spec::Spec, time::Timestamp};
+use std::collections::{BTreeMap, BTreeSet};
 
+use bulsa_core::decide::Event;
+
+use self::{failures::Failures, wants::Want};
 use super::{DockerInput, Driver, Input};
 use crate::agent::{
     anchor::{self, Anchor, netns},
@@ -28,19 +28,10 @@ pub(in crate::agent::driver) struct Anchors {
     open: BTreeMap<Name, Open>,
     /// Being made or looked at.
     ensuring: BTreeSet<Name>,
-    /// The releases whose anchors were made sure of, by project: another one may want them on other networks.
+    /// What those were to be that were made sure of ([`Want::mark`]): other releases may want them on other networks.
     ensured: BTreeMap<Name, String>,
     /// What went wrong with it last: it isn't tried again at once.
-    failed: BTreeMap<Name, Failed>,
-}
-
-/// An anchor that couldn't be had, or listened in.
-#[derive(Clone, Debug, Default)]
-struct Failed {
-    at: Timestamp,
-    /// How often in a row.
-    tries: u32,
-    why: String,
+    failed: Failures,
 }
 
 /// An anchor that the proxy listens in.
@@ -53,16 +44,10 @@ struct Open {
 pub(in crate::agent) struct Anchored {
     project: String,
     service: String,
-    /// The content hashes of the releases for which it was made.
-    hash: String,
+    /// What it was to be.
+    mark: String,
     result: Result<Anchor, String>,
 }
-
-/// An anchor that could not be had is tried again after this long. The Engine's lists, or housekeeping, come more often.
-const TRY_AGAIN: Duration = Duration::from_secs(10);
-
-/// After so many tries in vain a deploy is given up for it.
-const TRIES_MAX: u32 = 3;
 
 /// What begins the names of sockets in anchors.
 pub(in crate::agent::driver) const SOCKET_PREFIX: &str = "anchor/";
@@ -82,16 +67,6 @@ impl Anchors {
     }
 }
 
-/// An anchor that should be: for which release, and with which ports.
-#[derive(Default)]
-struct Want {
-    /// The specs of the releases that have its service.
-    specs: Vec<Arc<Spec>>,
-    /// Their content hashes.
-    hash: String,
-    ports: BTreeSet<u16>,
-}
-
 impl Driver {
     /// Makes the anchors that are missing, and lets go of those that nobody wants any more.
     pub(in crate::agent::driver) async fn keep_anchors(&mut self) {
@@ -99,11 +74,11 @@ impl Driver {
             return;
         }
         let (wanted, now) = (self.wanted_anchors(), self.clock.now());
-        let anchors = &mut self.docker.anchors;
-        anchors.failed.retain(|name, _| wanted.contains_key(name));
+        let unwanted = self.docker.anchors.failed.keep(|name| wanted.contains_key(name));
+        self.holds_no_more(unwanted);
         for (name, want) in &wanted {
-            let is_done = self.docker.anchors.ensured.get(name) == Some(&want.hash)
-                || self.docker.anchors.failed.get(name).is_some_and(|it| now.since(it.at) < TRY_AGAIN);
+            let is_done = self.docker.anchors.ensured.get(name) == Some(&want.mark)
+                || self.docker.anchors.failed.waits(name, now);
             // One after the other: each takes the highest address that is free.
             if !is_done && self.docker.anchors.ensuring.is_empty() {
                 self.docker.anchors.ensuring.insert(name.clone());
@@ -115,7 +90,6 @@ impl Driver {
         for name in &gone {
             self.docker.anchors.open.remove(name);
             self.docker.anchors.ensured.remove(name);
-            self.anchor_well(name);
         }
         let projects: BTreeSet<&String> = gone.iter().map(|(project, _)| project).collect();
         for project in projects {
@@ -136,12 +110,11 @@ impl Driver {
         let mut unserved: BTreeMap<&str, BTreeMap<String, Option<String>>> = BTreeMap::new();
         for (name, want) in wanted {
             let is_open = anchors.open.get(name).is_some_and(|open| open.ports.is_superset(&want.ports));
-            if is_open && anchors.ensured.get(name) == Some(&want.hash) {
+            if is_open && anchors.ensured.get(name) == Some(&want.mark) {
                 continue;
             }
-            let failed = anchors.failed.get(name).filter(|failed| failed.tries >= TRIES_MAX);
             let of_project = unserved.entry(name.0.as_str()).or_default();
-            of_project.insert(name.1.clone(), failed.map(|failed| failed.why.clone()));
+            of_project.insert(name.1.clone(), anchors.failed.given_up(name).map(str::to_owned));
         }
         let now = self.clock.now();
         for project in self.projects.values_mut() {
@@ -152,18 +125,22 @@ impl Driver {
 
     /// Something went wrong with an anchor.
     fn anchor_failed(&mut self, name: Name, why: String) {
-        let tries = self.docker.anchors.failed.get(&name).map_or(0, |before| before.tries) + 1;
-        self.anchor_well(&name);
         self.docker.anchors.ensured.remove(&name);
-        self.warn(&name.0, "anchor.failed", why.clone());
-        let failed = Failed { at: self.clock.now(), tries, why };
-        self.docker.anchors.failed.insert(name, failed);
+        let (project, now) = (name.0.clone(), self.clock.now());
+        let before = self.docker.anchors.failed.add(name, why.clone(), now);
+        self.holds_no_more(before);
+        self.warn(&project, "anchor.failed", why);
     }
 
     /// What was wrong with an anchor isn't any more.
     fn anchor_well(&mut self, name: &Name) {
-        if let Some(failed) = self.docker.anchors.failed.remove(name) {
-            self.warnings.retain(|text| *text != failed.why);
+        let warning = self.docker.anchors.failed.forget(name);
+        self.holds_no_more(warning);
+    }
+
+    fn holds_no_more(&mut self, warnings: impl IntoIterator<Item = String>) {
+        for warning in warnings {
+            self.warnings.retain(|text| *text != warning);
         }
     }
 
@@ -190,7 +167,7 @@ impl Driver {
                 let open = self.docker.anchors.open.get(&name);
                 if open.is_some_and(|open| open.anchor.container == container) {
                     self.docker.anchors.ensured.remove(&name);
-                    self.docker.anchors.failed.remove(&name);
+                    self.anchor_well(&name);
                 }
             }
             _ => {}
@@ -209,37 +186,13 @@ impl Driver {
     }
 
     fn wanted_anchors(&self) -> BTreeMap<Name, Want> {
-        let mut wanted: BTreeMap<Name, Want> = BTreeMap::new();
-        for project in self.projects.values().filter(|project| !project.desired.down) {
-            // Until a deployment is settled, an anchor is what both of its releases want: it may lead back.
-            let desired = &project.desired;
-            let before = desired.running().and_then(|deployment| deployment.previous);
-            let ids = [desired.candidate().map(|(id, _)| id), desired.live, before];
-            let ids: BTreeSet<ReleaseId> = ids.into_iter().flatten().collect();
-            for release in ids.iter().filter_map(|id| desired.releases.get(id)) {
-                for service in release.spec.services.values() {
-                    let ports =
-                        service.container.iter().flat_map(|container| container.anchor.iter().copied());
-                    let ports: BTreeSet<u16> = ports.collect();
-                    if ports.is_empty() || service.role != bulsa_core::spec::Role::App {
-                        continue;
-                    }
-                    let name = (project.name.clone(), service.name.clone());
-                    let want = wanted.entry(name).or_default();
-                    want.specs.push(Arc::clone(&release.spec));
-                    want.hash.push_str(&release.hash);
-                    want.ports.extend(ports);
-                }
-            }
-        }
-        wanted
+        wants::wanted(self.projects.values().map(|project| (project.name.as_str(), &project.desired)))
     }
 
-    fn ensure_anchor(&self, (project, service): Name, want: &Want) {
+    fn ensure_anchor(&self, name: Name, want: &Want) {
         let engine = self.engine();
-        let (inbox, owner, hash) = (self.inbox.clone(), self.identity.owner.clone(), want.hash.clone());
-        let specs: Vec<&Spec> = want.specs.iter().map(AsRef::as_ref).collect();
-        let wanted = anchor::Wanted::of(&project, &service, &specs);
+        let (inbox, owner, mark) = (self.inbox.clone(), self.identity.owner.clone(), want.mark.clone());
+        let (wanted, (project, service)) = (want.anchor(&name), name);
         drop(tokio::spawn(async move {
             let result = match engine {
                 Ok(engine) => {
@@ -247,19 +200,19 @@ impl Driver {
                 }
                 Err(error) => Err(error),
             };
-            let anchored = Anchored { project, service, hash, result };
+            let anchored = Anchored { project, service, mark, result };
             inbox.send(DockerInput::Anchored(anchored).into()).await.ok();
         }));
     }
 
     /// An anchor runs, or can't be had.
     pub(super) async fn anchored(&mut self, anchored: Anchored) {
-        let Anchored { project, service, hash, result } = anchored;
+        let Anchored { project, service, mark, result } = anchored;
         let name = (project.clone(), service);
         self.docker.anchors.ensuring.remove(&name);
         match result {
             Ok(anchor) => {
-                self.docker.anchors.ensured.insert(name.clone(), hash);
+                self.docker.anchors.ensured.insert(name.clone(), mark);
                 self.ask_for_subnets();
                 self.listen_in(anchor).await;
                 self.drop_stale_anchor_sockets().await;

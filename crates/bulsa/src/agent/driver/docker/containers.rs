@@ -284,6 +284,7 @@ fn first_port(service: &Service) -> u16 {
     let container = service.container.as_ref();
     let published = service.ports.first().map(|port| port.target);
     let anchored = container.and_then(|container| container.anchor.first().copied());
-    let exposed = container.and_then(|container| container.expose.first().map(|port| port.port));
+    let mut exposed = container.into_iter().flat_map(|container| &container.expose);
+    let exposed = exposed.find(|port| port.protocol == "tcp").map(|port| port.port);
     published.or(anchored).or(exposed).unwrap_or(0)
 }

@@ -38,6 +38,17 @@ struct Live<'a> {
 }
 
 impl Live<'_> {
+    /// What its replicas were found to speak on a port. Where they aren't asked, since the port is an anchor's that only
+    /// another release has, that one's were.
+    fn spoken(&self, service: &spec::Service, target: u16) -> Option<spec::Protocol> {
+        let mut anchored = service.container.iter().flat_map(|container| &container.anchor);
+        let is_asked =
+            service.ports.iter().any(|port| port.target == target) || anchored.any(|port| *port == target);
+        let others = self.project.desired.anchored_by(&service.name).into_iter().rev().filter(|_| !is_asked);
+        let mut releases = std::iter::once(self.release).chain(others);
+        releases.find_map(|release| self.project.spoken(release, &service.name, target))
+    }
+
     /// Where a replica has what is `target` on the live release's. A rolling service's new ones may be somewhere else:
     /// what is published alike is alike.
     fn port_of(&self, id: &ReplicaId, target: u16) -> u16 {
@@ -118,9 +129,9 @@ impl<'a> Maker<'a> {
                 self.add_route(socket, protocol, route);
             }
         }
+        let served = live.project.desired.anchor_ports(&service.name);
         for (port, socket) in self.anchors.sockets(project, &service.name) {
-            let is_served = service.container.as_ref().is_some_and(|one| one.anchor.contains(&port));
-            if is_served && self.routes.sockets.contains_key(&socket) {
+            if served.contains(&port) && self.routes.sockets.contains_key(&socket) {
                 let route = Route { host: None, path: "/".to_owned(), service: index(self, port) };
                 let protocol = self.protocol(live, service, port, &socket);
                 self.add_route(socket, protocol, route);
@@ -163,7 +174,7 @@ impl<'a> Maker<'a> {
     /// What is spoken on a socket: what the file says, what a replica was found to speak, or what the last table of the
     /// agent before this one says; HTTP until anything is known.
     fn protocol(&self, live: &Live<'_>, service: &spec::Service, target: u16, socket: &str) -> Protocol {
-        let found = || live.project.spoken(live.release, &service.name, target);
+        let found = || live.spoken(service, target);
         match known(service, target).or_else(found) {
             Some(spec::Protocol::Tcp) => Protocol::Tcp,
             Some(spec::Protocol::Http) => Protocol::Http,
