@@ -24,6 +24,27 @@ pub struct Room {
     pub leaving: BTreeMap<String, u32>,
 }
 
+/// Whether there is room without measuring what each replica uses, which takes a second on some Engines. `in_use` is what
+/// everything on this host uses, in bytes, the `running` replicas of these services among it: a second copy of them needs
+/// no more, and more of them as many times that.
+#[must_use]
+pub fn is_ample(
+    spec: &Spec,
+    (available, in_use): (u64, u64),
+    running: &BTreeMap<String, u32>,
+    replicas: impl Fn(&Service) -> u32,
+) -> bool {
+    let (mut times, mut reserved) = (0, 0_u64);
+    for service in spec.services.values().filter(|service| overlaps(service)) {
+        let Some(now) = running.get(&service.name).filter(|count| **count > 0) else { continue };
+        let wanted = replicas(service);
+        times = times.max(wanted.div_ceil(*now));
+        reserved = reserved.saturating_add(reserved_by(service).saturating_mul(u64::from(wanted)));
+    }
+    let need = in_use.saturating_mul(u64::from(times)).saturating_add(reserved);
+    need.saturating_add(RESERVE_BYTES) <= available
+}
+
 /// The spec as there is room for it. With too little memory for both releases at once, the apps that were to overlap are
 /// replaced one replica after the other, the new one first where there is room for one more of each, else the old one.
 /// An app with one replica is exchanged `stop_first` then. `replicas` says how many a service has, humans' wishes
@@ -73,10 +94,13 @@ pub fn fit(mut spec: Spec, room: &Room, replicas: impl Fn(&Service) -> u32) -> S
 
 /// What one replica needs, in bytes: what one uses now, and what the file reserves.
 fn one_of(service: &Service, room: &Room) -> u64 {
-    let container = service.container.as_deref();
-    let reserved = container.and_then(|one| one.resources.memory_reservation).unwrap_or(0);
     let used = room.used.get(&service.name).copied().unwrap_or(0);
-    used.max(u64::try_from(reserved).unwrap_or(0))
+    used.max(reserved_by(service))
+}
+
+fn reserved_by(service: &Service) -> u64 {
+    let reserved = service.container.as_deref().and_then(|one| one.resources.memory_reservation);
+    reserved.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0)
 }
 
 fn overlaps(service: &Service) -> bool {
@@ -150,6 +174,24 @@ mod tests {
         let (handover, note) = web(&fit(one, &room(RESERVE_BYTES + 99, 100)));
         assert_eq!(handover, Handover::StopFirst);
         assert!(note.contains("requests are held"), "{note}");
+    }
+
+    #[test]
+    fn where_all_that_runs_fits_once_more_nothing_need_be_measured() {
+        let ample = |spec: &Spec, available, running| {
+            let running = BTreeMap::from([("web".to_owned(), running), ("gone".to_owned(), 1)]);
+            is_ample(spec, (available, 1000), &running, |service| service.replicas)
+        };
+        assert!(ample(&spec(), RESERVE_BYTES + 1000, 2));
+        assert!(!ample(&spec(), RESERVE_BYTES + 999, 2));
+        assert!(!ample(&spec(), RESERVE_BYTES + 1999, 1), "twice as many as run");
+        assert!(ample(&spec(), RESERVE_BYTES + 2000, 1));
+        assert!(ample(&spec(), RESERVE_BYTES, 0), "nothing runs, so there is nothing to measure");
+        let mut greedy = spec();
+        greedy.services.get_mut("web").unwrap().container.as_mut().unwrap().resources.memory_reservation =
+            Some(500);
+        assert!(!ample(&greedy, RESERVE_BYTES + 1999, 2));
+        assert!(ample(&greedy, RESERVE_BYTES + 2000, 2));
     }
 
     #[test]

@@ -6,9 +6,10 @@ use crate::{
     shop::{Shop, on_both_engines},
     support::{
         engine::Engine,
-        is_long,
+        images, is_long,
         load::{answers, answers_of, at, on_app, perfect},
         network::get,
+        project::Project,
         unique, until,
     },
 };
@@ -65,25 +66,54 @@ async fn an_app_that_ignores_sigterm_is_deployed_without_a_lost_request(engine: 
 }
 on_both_engines!(an_app_that_ignores_sigterm_is_deployed_without_a_lost_request);
 
-/// The switch comes at most a second after the app alone would be ready.
-async fn the_switch_comes_when_the_app_is_ready(engine: &Engine) {
-    let Some(mut shop) = Shop::up(engine, &[("START_MS", "2000")]).await else { return };
+/// An app that needs two seconds, and nothing else.
+const SLOW: &str = r#"
+x-bulsa: { keep: { releases: 2, warm: 1s } }
+services:
+  web:
+    image: ${APP}
+    deploy: { replicas: 2 }
+    ports: ["127.0.0.1:${PORT}:3000"]
+    environment: { DEMO_VERSION: "${VERSION:-v1}", DEMO_START_MS: 2000 }
+    healthcheck:
+      test: ["CMD", "curl", "-f", "http://localhost:3000/health"]
+      interval: 1s
+    stop_grace_period: 3s
+    x-bulsa:
+      bake: { time: 1s }
+      drain: { requests: 5s, stagger: 1s }
+"#;
+
+/// How long such an app alone takes from `docker run` until it is ready.
+fn alone(engine: &Engine, app: &str) -> Duration {
     let name = unique("bulsa-test-alone");
     let begun = Instant::now();
     let port = crate::support::network::free_port();
     let published = format!("127.0.0.1:{port}:3000");
-    engine.docker(&["run", "-d", "--name", &name, "-p", &published, "-e", "DEMO_START_MS=2000", &shop.app]);
+    engine.docker(&["run", "-d", "--name", &name, "-p", &published, "-e", "DEMO_START_MS=2000", app]);
     until("the app alone is ready", || {
         let answer = get(engine.namespace(), at(port), "/health").ok()?;
         answer.starts_with("HTTP/1.1 200").then_some(())
     });
     let alone = begun.elapsed();
     engine.docker(&["rm", "--force", &name]);
+    alone
+}
 
-    let load = on_app(engine, shop.project.port(), 0).await;
-    shop.build("v2");
+/// The switch comes at most a second after the app alone would be ready.
+async fn the_switch_comes_when_the_app_is_ready(engine: &Engine) {
+    let app = images::app().load(engine);
+    let mut project = Project::new(engine, SLOW);
+    let first = project.image("v1", &app, &[]);
+    project.set("APP", first);
+    project.up().await;
+    let alone = alone(engine, &app);
+    let second = project.image("v2", &app, &["ENV BUILT=v2"]);
+    project.set("APP", second);
+    project.set("VERSION", "v2");
+    let load = on_app(engine, project.port(), 0).await;
     let begun = Instant::now();
-    let deploy = shop.project.start(&["deploy"]);
+    let deploy = project.start(&["deploy"]);
     answers_of(&load, "v2");
     let switched = begun.elapsed();
     deploy.end().exits(0);

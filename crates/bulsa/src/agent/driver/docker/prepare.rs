@@ -116,13 +116,13 @@ impl Driver {
                 events.send(event).ok();
             }
         });
-        let (inbox, samples) = (self.inbox.clone(), self.samples(&request.project));
+        let (inbox, samples) = (self.inbox.clone(), self.samples(&spec));
         let (leaving, images_stay) = (self.making_room(&spec), self.docker.pruning.hold_off());
         self.tasks.spawn(async move {
             let images_stay = images_stay.await;
-            let room = measure(&engine, samples, leaving).await;
             let mut made = MadeForIt::default();
-            let result = prepare(&engine, &request, spec, &out, &mut made).await;
+            let preparing = prepare(&engine, &request, spec, &out, &mut made);
+            let (room, result) = tokio::join!(measure(&engine, samples, leaving), preparing);
             let (compose_made, result) = match (existing(&engine, &request.project).await, result) {
                 (Ok(found), result) => (Some(found), result),
                 (Err(error), Ok(_)) => (None, Err(vec![error])),

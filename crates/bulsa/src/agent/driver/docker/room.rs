@@ -8,10 +8,11 @@ use std::{collections::BTreeMap, time::Duration};
 use bollard::{models::ContainerStatsResponse, query_parameters::StatsOptionsBuilder};
 use bulsa_core::{
     decide::ReleaseState,
-    room::Room,
+    ids::ReplicaId,
+    room::{self, Room},
     spec::{Role, Spec},
 };
-use futures_util::StreamExt;
+use futures_util::{StreamExt, future::join_all};
 use tokio::time::timeout;
 
 use super::{Driver, container_of};
@@ -41,17 +42,24 @@ impl Driver {
         leaving
     }
 
-    /// One running container of each app and worker of a project: what its services use is measured on them.
-    pub(super) fn samples(&self, name: &str) -> BTreeMap<String, String> {
-        let Some(project) = self.projects.get(name) else { return BTreeMap::new() };
-        let live = project.desired.live;
-        project
-            .observed
-            .replicas()
-            .filter(|(id, _)| Some(id.release) == live)
-            .filter(|(id, _)| matches!(self.role_of(name, id), Role::App | Role::Worker))
-            .filter_map(|(id, _)| Some((id.service.clone(), container_of(project, id)?.to_owned())))
-            .collect()
+    /// One running container of each app and worker of a project: what its services use is measured on them. None where
+    /// there is room whatever they use.
+    pub(super) fn samples(&self, spec: &Spec) -> BTreeMap<String, String> {
+        let Some(project) = self.projects.get(&spec.project) else { return BTreeMap::new() };
+        let (live, name) = (project.desired.live, &spec.project);
+        let is_measured = |id: &ReplicaId| matches!(self.role_of(name, id), Role::App | Role::Worker);
+        let replicas = project.observed.replicas().map(|(id, _)| id);
+        let (mut samples, mut running) = (BTreeMap::new(), BTreeMap::new());
+        for id in replicas.filter(|id| Some(id.release) == live && is_measured(id)) {
+            let Some(container) = container_of(project, id) else { continue };
+            samples.insert(id.service.clone(), container.to_owned());
+            *running.entry(id.service.clone()).or_insert(0) += 1;
+        }
+        let is_ample = memory().is_some_and(|memory| {
+            let free = (memory.available, memory.total.saturating_sub(memory.available));
+            room::is_ample(spec, free, &running, |service| project.desired.replicas(service))
+        });
+        if is_ample { BTreeMap::new() } else { samples }
     }
 }
 
@@ -61,17 +69,17 @@ pub(super) async fn measure(
     samples: BTreeMap<String, String>,
     leaving: BTreeMap<String, u32>,
 ) -> Room {
-    let mut room = Room { available: available(), leaving, ..Room::default() };
-    for (service, container) in samples {
+    let one = async |(service, container): (String, String)| {
         let options = StatsOptionsBuilder::new().stream(false).one_shot(true).build();
         let mut stats = std::pin::pin!(engine.client().stats(&container, Some(options)));
-        if let Ok(Some(Ok(stats))) = timeout(STATS_WAIT, stats.next()).await
-            && let Some(bytes) = used(&stats)
-        {
-            room.used.insert(service, bytes);
+        match timeout(STATS_WAIT, stats.next()).await {
+            Ok(Some(Ok(stats))) => used(&stats).map(|bytes| (service, bytes)),
+            _ => None,
         }
-    }
-    room
+    };
+    // At once: older Engines answer at their next look at the container, a second later.
+    let used = join_all(samples.into_iter().map(one)).await.into_iter().flatten().collect();
+    Room { available: memory().map(|memory| memory.available), used, leaving }
 }
 
 /// What a container uses and could not give back: as `docker stats` shows it, without its page cache.
@@ -82,12 +90,21 @@ fn used(stats: &ContainerStatsResponse) -> Option<u64> {
     Some(memory.usage?.saturating_sub(cache.unwrap_or(0)))
 }
 
-/// `MemAvailable` of this host, in bytes.
-fn available() -> Option<u64> {
+/// This host's memory, in bytes.
+struct Memory {
+    total: u64,
+    /// What can be had without taking it from anybody.
+    available: u64,
+}
+
+fn memory() -> Option<Memory> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
-    Some(kib << 10)
+    let bytes = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        let kib: u64 = line.trim_start_matches(':').trim().trim_end_matches("kB").trim().parse().ok()?;
+        kib.checked_mul(1 << 10)
+    };
+    Some(Memory { total: bytes("MemTotal")?, available: bytes("MemAvailable")? })
 }
 
 #[cfg(test)]
@@ -96,6 +113,7 @@ mod tests {
 
     #[test]
     fn this_host_has_some_memory() {
-        assert!(available().unwrap() > 1 << 20);
+        let memory = memory().unwrap();
+        assert!(memory.available > 1 << 20 && memory.total > memory.available);
     }
 }
