@@ -171,10 +171,13 @@ impl Printer {
     /// # Errors
     /// When stderr can't be written.
     pub fn remark(&mut self, text: &str) -> Result<(), CommandError> {
-        if self.manner.quiet || self.manner.json {
-            return Ok(());
-        }
-        self.insist(text)
+        if self.remarks() { self.insist(text) } else { Ok(()) }
+    }
+
+    /// Whether [`Printer::remark`] shows anything.
+    #[must_use]
+    pub fn remarks(&self) -> bool {
+        !self.manner.quiet && !self.manner.json
     }
 
     /// Something for people that even `--quiet` doesn't leave out, on stderr.

@@ -1,6 +1,10 @@
 //! What every command works with.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    path::PathBuf,
+    time::Duration,
+};
 
 use bulsa_core::wire::api::{Answer, Snapshot};
 use tokio::time::Instant;
@@ -122,6 +126,15 @@ impl<'a> Context<'a> {
 pub(super) enum Accepted {
     Begun { deploy: Option<u32>, text: String, notes: Vec<String> },
     Already { text: String, notes: Vec<String> },
+}
+
+impl Accepted {
+    /// The same without notes that were `shown` already, each behind the service that it is about.
+    pub(super) fn without(mut self, shown: &VecDeque<String>) -> Self {
+        let (Self::Begun { notes, .. } | Self::Already { notes, .. }) = &mut self;
+        notes.retain(|note| !shown.iter().any(|line| line.ends_with(note.as_str())));
+        self
+    }
 }
 
 /// Turns denials and refusals into errors with their exit codes.

@@ -1,6 +1,9 @@
 //! `bulsa deploy`, and what `up` and `run` share with it: sending a spec and following what becomes of it.
 
-use std::{collections::BTreeMap, pin::pin};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    pin::pin,
+};
 
 use bulsa_core::{
     spec::Spec,
@@ -57,6 +60,9 @@ impl DeployArgs {
         self.plan
     }
 }
+
+/// So many of the newest lines about images are remembered, so that none is told twice.
+const SHOWN_MAX: usize = 100;
 
 /// What to deploy.
 pub(super) struct Wanted {
@@ -120,12 +126,19 @@ pub(super) async fn send(
     let mut asked = pin!(client.request(&request));
     // Without the events the deploy goes on all the same, only more quietly.
     let mut events = if has_images { client.events(&query).await.ok() } else { None };
+    let mut shown = VecDeque::new();
     loop {
-        let Some(stream) = &mut events else { return accepted(asked.await?) };
+        let Some(stream) = &mut events else { return Ok(accepted(asked.await?)?.without(&shown)) };
         tokio::select! {
-            answer = &mut asked => return accepted(answer?),
+            answer = &mut asked => return Ok(accepted(answer?)?.without(&shown)),
             event = stream.next() => match event {
-                Ok(Some(event)) if event.kind == "image.progress" => printer.remark(&event.text)?,
+                Ok(Some(event)) if event.kind == "image.progress" => {
+                    printer.remark(&event.text)?;
+                    if printer.remarks() {
+                        shown.truncate(SHOWN_MAX - 1);
+                        shown.push_front(event.text);
+                    }
+                }
                 Ok(Some(_)) => {}
                 Ok(None) | Err(_) => events = None,
             }

@@ -130,7 +130,7 @@ async fn a_deploy_of_the_same_is_none(engine: &Engine) {
     let (before, apps) = (shop.project.well().await, shop.apps());
     // No registry knows its image: that the one of this host was taken instead is said in every manner.
     let taken = "going on with the image on this host";
-    shop.project.run(&["deploy"]).exits(0).says(&["nothing has changed", "warning:", taken]);
+    shop.project.run(&["deploy"]).exits(0).says(&["nothing has changed", taken]);
     let quiet = shop.project.run(&["deploy", "--quiet"]).exits(0);
     assert!(quiet.err.starts_with("warning: ") && quiet.err.contains(taken), "{}", quiet.said());
     let json = shop.project.run(&["deploy", "--json"]).exits(0);

@@ -395,8 +395,8 @@ fn core_request(request: Request) -> Option<(String, CoreRequest)> {
 fn describe(request: &CoreRequest) -> String {
     match request {
         CoreRequest::Deploy { .. } => "deploying".to_owned(),
-        CoreRequest::Rollback { to: Some(id) } => format!("going back to {id}"),
-        CoreRequest::Rollback { to: None } => "going back to the release before".to_owned(),
+        CoreRequest::Rollback { to: Some(id) } => format!("the rollback to {id} is on its way"),
+        CoreRequest::Rollback { to: None } => "the rollback is on its way".to_owned(),
         CoreRequest::Stop { service } => format!("stopping `{service}`"),
         CoreRequest::Start { service } => format!("starting `{service}`"),
         CoreRequest::Restart { service } => format!("restarting `{service}`, one replica after another"),

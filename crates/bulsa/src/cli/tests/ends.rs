@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use rustix::process::{Signal, getpid, kill_process};
 
-use super::*;
+use super::{super::context::Accepted, *};
 
 /// A stream that can't be written.
 struct Broken(io::ErrorKind);
@@ -102,6 +102,20 @@ async fn notes_of_the_preparation_come_last_and_in_every_manner() {
         assert!(ran.err.starts_with(first) && ran.err.ends_with(&last), "{words:?}: {}", ran.err);
         assert_eq!(ran.err.matches(note).count(), 1, "{words:?}: {}", ran.err);
     }
+}
+
+#[test]
+fn a_note_that_was_shown_is_not_told_again() {
+    let begun = |notes: &[&str]| Accepted::Begun {
+        deploy: Some(1),
+        text: "begun".to_owned(),
+        notes: notes.iter().map(|note| (*note).to_owned()).collect(),
+    };
+    let shown = ["api: pulled", "web: shop:1: the registry is away"].map(str::to_owned).into();
+    assert_eq!(
+        begun(&["shop:1: the registry is away", "other:1: too"]).without(&shown),
+        begun(&["other:1: too"])
+    );
 }
 
 /// Ctrl-C, to this process.
