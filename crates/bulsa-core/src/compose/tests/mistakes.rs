@@ -238,7 +238,9 @@ fn what_is_taken_and_works_otherwise_is_warned_of() {
     let complaints = |lines: &str| Shop::new().complaints(lines);
     assert_eq!(
         complaints("healthcheck: {test: [CMD-SHELL, a, b]}"),
-        ["3:25 warning: services.web.healthcheck.test: the shell runs \"a\" alone; the words after it are its $0, $1, …"]
+        [
+            "3:25 warning: services.web.healthcheck.test: the shell runs \"a\" alone; the words after it are its $0, $1, …"
+        ]
     );
     assert!(complaints("healthcheck: {test: [CMD-SHELL, a]}").is_empty());
 }
