@@ -42,8 +42,9 @@ fn below(node: &Node, shape: &Shape, path: &str, engine: Engine, diags: &mut Dia
             for entry in entries.iter().filter(|entry| says_something(&entry.value)) {
                 let Some(field) = object.field(&entry.key) else { continue };
                 let path = if path.is_empty() { entry.key.clone() } else { format!("{path}.{}", entry.key) };
-                if field.support == Support::Warned && is_true(&entry.value) {
-                    diags.push(warning(entry, &path));
+                if let (Support::Warned(why, hint), true) = (field.support, is_true(&entry.value)) {
+                    let text = format!("{path}: `{}` has no effect: {why}", entry.key);
+                    diags.push(Diagnostic::warning(&entry.key_pos, text).hint(hint));
                 }
                 match refusal(field, engine) {
                     Some(why) => diags.push(refused(entry, &path, why)),
@@ -72,7 +73,7 @@ fn refusal(field: &Field, engine: Engine) -> Option<Later> {
     match field.support {
         Support::Refused(why) => Some(why),
         Support::Docker | Support::Noted if engine == Engine::Process => Some(Later::ProcessEngine),
-        Support::Docker | Support::Noted | Support::Warned | Support::Both => None,
+        Support::Docker | Support::Noted | Support::Warned(..) | Support::Both => None,
     }
 }
 
@@ -80,15 +81,7 @@ fn refused(entry: &Entry, path: &str, why: Later) -> Diagnostic {
     Diagnostic::error(&entry.key_pos, format!("{path}: `{}` {}", entry.key, why.reason())).hint(why.hint())
 }
 
-/// Of what is implied, Compose says `restart` too; what the file itself says comes here.
-fn warning(entry: &Entry, path: &str) -> Diagnostic {
-    Diagnostic::warning(
-        &entry.key_pos,
-        format!("{path}: `{}` has no effect: nothing is restarted because of another service", entry.key),
-    )
-    .hint("an app that loses its connection must connect again; `bulsa restart SERVICE` restarts one by hand")
-}
-
+/// Whether it asks for what a switch is for; one that is off asks for nothing.
 fn is_true(node: &Node) -> bool {
     node.scalar().is_some_and(|scalar| scalar.resolve() == Value::Bool(true))
 }

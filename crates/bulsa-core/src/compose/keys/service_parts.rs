@@ -91,7 +91,12 @@ pub(super) const DEPENDENCY: Object = object(
             Shape::Choice(&["service_started", "service_healthy", "service_completed_successfully"]),
         ),
         both("required", Shape::Bool).show(Given),
-        warned("restart", Shape::Bool),
+        warned(
+            "restart",
+            Shape::Bool,
+            "nothing is restarted because of another service",
+            "an app that loses its connection must connect again; `bulsa restart SERVICE` restarts one by hand",
+        ),
     ],
 );
 /// `services.*.develop`

@@ -43,8 +43,8 @@ pub enum Support {
     Docker,
     /// It is taken in a service with containers, and has no effect there; the plan says what is done instead.
     Noted,
-    /// It is taken on both engines, and has no effect; a warning says so.
-    Warned,
+    /// It is taken on both engines, and has no effect; a warning says so, why, and what to do.
+    Warned(&'static str, &'static str),
     /// Nowhere yet, and why.
     Refused(Later),
 }
@@ -217,8 +217,8 @@ pub(super) const fn noted(key: &'static str, shape: Shape) -> Field {
 }
 
 /// A key that is taken and has no effect, which a warning says.
-pub(super) const fn warned(key: &'static str, shape: Shape) -> Field {
-    Field { key, shape, show: Show::Filled, support: Support::Warned }
+pub(super) const fn warned(key: &'static str, shape: Shape, why: &'static str, hint: &'static str) -> Field {
+    Field { key, shape, show: Show::Filled, support: Support::Warned(why, hint) }
 }
 
 /// A key that works nowhere yet.
