@@ -56,7 +56,8 @@ pub use ipnet::IpNet;
 pub use crate::proxy::{Applied, GRACE_MAX, Options, Proxy, WORKERS_MAX};
 pub use crate::report::{HeldReport, Report, TargetReport};
 pub use crate::table::{
-    CloseTunnels, HOLD_MS_MAX, Hold, LISTENERS_MAX, ListenerRoutes, Protocol, ROUTES_MAX, Route,
-    SERVICES_MAX, Service, TABLE_VERSION, TABLE_VERSION_MIN, TARGETS_MAX, Table, TableError, Target,
-    WITHIN_MS_MAX,
+    Balance, CloseTunnels, HOLD_MS_MAX, HeaderRule, Hold, LISTENERS_MAX, Limits, ListenerRoutes,
+    PAGE_BYTES_MAX, Policy, Protocol, ProxyHeader, ROUTES_MAX, Redirect, Route, Rules, SERVICES_MAX,
+    SLOW_START_MS_MAX, Secret, Service, TABLE_VERSION, TABLE_VERSION_MIN, TARGETS_MAX, Table, TableError,
+    Target, Times, WEIGHT_MAX, WITHIN_MS_MAX,
 };

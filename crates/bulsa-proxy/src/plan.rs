@@ -186,17 +186,11 @@ impl Registry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::table::Hold;
     use crate::target::InFlight;
 
     fn table(number: u64, targets: &[(&str, u16)]) -> Table {
-        let target = |(id, port): &(&str, u16)| Target {
-            id: (*id).to_owned(),
-            addr: SocketAddr::from(([127, 0, 0, 1], *port)),
-            release: "1".into(),
-        };
-        let targets = targets.iter().map(target).collect();
-        let services = vec![Service { name: "web".into(), targets, hold: Hold::default() }];
+        let target = |(id, port): &(&str, u16)| Target::new(id, ([127, 0, 0, 1], *port).into());
+        let services = vec![Service::new("web", targets.iter().map(target).collect())];
         Table { services, ..Table::empty(number) }
     }
 

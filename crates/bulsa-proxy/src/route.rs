@@ -180,13 +180,9 @@ mod tests {
     use crate::table::Route;
 
     fn routes(list: &[(Option<&str>, &str)]) -> Routes {
-        let routes = list.iter().enumerate().map(|(service, (host, path))| Route {
-            host: host.map(str::to_owned),
-            path: (*path).to_owned(),
-            service,
-        });
-        let listener =
-            ListenerRoutes { name: "http".into(), protocol: Protocol::Http, routes: routes.collect() };
+        let routes =
+            list.iter().enumerate().map(|(service, (host, path))| Route::new(host.as_deref(), path, service));
+        let listener = ListenerRoutes::http("http", routes.collect());
         Routes::compile(&Table { listeners: vec![listener], ..Table::empty(1) })
     }
 
@@ -253,10 +249,8 @@ mod tests {
 
     #[test]
     fn only_a_tcp_listener_has_a_service_for_whole_connections() {
-        let route = Route { host: None, path: "/".into(), service: 3 };
-        let listener =
-            ListenerRoutes { name: "db".into(), protocol: Protocol::Tcp, routes: vec![route.clone()] };
-        let http = ListenerRoutes { name: "http".into(), protocol: Protocol::Http, routes: vec![route] };
+        let listener = ListenerRoutes::tcp("db", 3);
+        let http = ListenerRoutes::http("http", vec![Route::to(3)]);
         let routes = Routes::compile(&Table { listeners: vec![listener, http], ..Table::empty(1) });
         let of = |name| (routes.protocol(name), routes.find_tcp(name));
         assert_eq!(of("db"), (Some(Protocol::Tcp), Some(3)));

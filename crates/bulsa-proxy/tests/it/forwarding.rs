@@ -111,8 +111,7 @@ async fn hosts_are_told_apart() {
         targets: vec![shop.target("shop")],
         ..table.services[0].clone()
     });
-    let route = Route { host: Some("shop.example".into()), path: "/".into(), service: 1 };
-    table.listeners[0].routes.push(route);
+    table.listeners[0].routes.push(Route::new(Some("shop.example"), "/", 1));
     let rig = Rig::new(&table).await;
     assert_eq!(ask(rig.addr, "GET / HTTP/1.1\r\nHost: SHOP.example:80\r\n\r\n").await.text(), "shop");
     assert_eq!(ask(rig.addr, "GET / HTTP/1.1\r\nHost: else\r\n\r\n").await.text(), "any");

@@ -6,9 +6,7 @@ use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bulsa_proxy::{
-    Applied, Hold, ListenerRoutes, Options, Protocol, Proxy, Report, Route, Service, Table, Target,
-};
+use bulsa_proxy::{Applied, Hold, ListenerRoutes, Options, Proxy, Report, Route, Service, Table, Target};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
@@ -291,7 +289,7 @@ impl Backend {
     }
 
     pub(crate) fn target(&self, id: &str) -> Target {
-        Target { id: id.into(), addr: self.addr, release: "1".into() }
+        Target { release: "1".into(), ..Target::new(id, self.addr) }
     }
 }
 
@@ -307,19 +305,15 @@ impl Drop for Backend {
 pub(crate) fn nowhere(id: &str) -> (Target, TcpSocket) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    (Target { id: id.into(), addr: socket.local_addr().unwrap(), release: "1".into() }, socket)
+    (Target { release: "1".into(), ..Target::new(id, socket.local_addr().unwrap()) }, socket)
 }
 
 /// A table with one listener, `http`, and one service that takes everything.
 pub(crate) fn table(number: u64, targets: &[Target]) -> Table {
-    let hold = Hold { time_ms: 5_000, requests: 100 };
+    let hold = Hold { time_ms: 5_000, requests: 100, ..Hold::default() };
     Table {
-        listeners: vec![ListenerRoutes {
-            name: "http".into(),
-            protocol: Protocol::Http,
-            routes: vec![Route { host: None, path: "/".into(), service: 0 }],
-        }],
-        services: vec![Service { name: "web".into(), targets: targets.to_vec(), hold }],
+        listeners: vec![ListenerRoutes::http("http", vec![Route::to(0)])],
+        services: vec![Service { hold, ..Service::new("web", targets.to_vec()) }],
         ..Table::empty(number)
     }
 }

@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bulsa_proxy::{CloseTunnels, ListenerRoutes, Protocol, Route, Service, Table, Target};
+use bulsa_proxy::{CloseTunnels, ListenerRoutes, Protocol, Service, Table, Target};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -278,13 +278,9 @@ async fn one_id_may_have_two_addresses_and_an_order_to_close_is_for_both() {
     let mut table = table(1, &[page.target("a")]);
     let mut other = page.target("a");
     other.addr = data.addr;
-    table.services.push(Service { name: "data".into(), targets: vec![other], hold: table.services[0].hold });
+    table.services.push(Service { name: "data".into(), targets: vec![other], ..table.services[0].clone() });
     table.listeners[0].protocol = Protocol::Tcp;
-    table.listeners.push(ListenerRoutes {
-        name: "data".into(),
-        protocol: Protocol::Tcp,
-        routes: vec![Route { host: None, path: "/".into(), service: 1 }],
-    });
+    table.listeners.push(ListenerRoutes::tcp("data", 1));
     let rig = Rig::new(&table).await;
     let listener = StdListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();

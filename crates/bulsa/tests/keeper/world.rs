@@ -13,7 +13,7 @@ use bulsa::agent::keeper_client::{KeeperClient, KeeperEvent, ProxyHandle, Welcom
 use bulsa::link::listeners::{ListenAddr, open_listeners};
 use bulsa::link::messages::{ExitRecord, SpawnSpec};
 use bulsa::link::{Link, memfd};
-use bulsa_proxy::{Hold, ListenerRoutes, Protocol, Route, Service, Table, Target};
+use bulsa_proxy::{ListenerRoutes, Route, Service, Table, Target};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use tempfile::TempDir;
@@ -233,12 +233,10 @@ pub(crate) fn backend() -> SocketAddr {
 
 /// A table that sends everything on `web` to one target.
 pub(crate) fn table(number: u64, target: SocketAddr) -> OwnedFd {
-    let target = Target { id: "t1".to_owned(), addr: target, release: "r1".to_owned() };
+    let target = Target::new("t1", target);
     let mut table = Table::empty(number);
-    table.services.push(Service { name: "web".to_owned(), targets: vec![target], hold: Hold::default() });
-    let route = Route { host: None, path: "/".to_owned(), service: 0 };
-    let listener = ListenerRoutes { name: "web".to_owned(), protocol: Protocol::Http, routes: vec![route] };
-    table.listeners.push(listener);
+    table.services.push(Service::new("web", vec![target]));
+    table.listeners.push(ListenerRoutes::http("web", vec![Route::to(0)]));
     memfd::sealed("table", &serde_json::to_vec(&table).unwrap()).unwrap()
 }
 

@@ -123,8 +123,7 @@ impl<'a> Maker<'a> {
             let socket = name_of(project, &service.name, port);
             if self.routes.sockets.contains_key(&socket) {
                 let target = index(self, port.target);
-                let route =
-                    Route { host: port.route_host.clone(), path: port.route_path.clone(), service: target };
+                let route = Route::new(port.route_host.as_deref(), &port.route_path, target);
                 let protocol = self.protocol(live, service, port.target, &socket);
                 self.add_route(socket, protocol, route);
             }
@@ -132,7 +131,7 @@ impl<'a> Maker<'a> {
         let served = live.project.desired.anchor_ports(&service.name);
         for (port, socket) in self.anchors.sockets(project, &service.name) {
             if served.contains(&port) && self.routes.sockets.contains_key(&socket) {
-                let route = Route { host: None, path: "/".to_owned(), service: index(self, port) };
+                let route = Route::to(index(self, port));
                 let protocol = self.protocol(live, service, port, &socket);
                 self.add_route(socket, protocol, route);
             }
@@ -155,19 +154,20 @@ impl<'a> Maker<'a> {
         route: &decide::Route,
         port: Option<u16>,
     ) -> usize {
-        let targets = route.targets.iter().map(|(id, addr)| Target {
-            id: live.project.task(id),
-            addr: SocketAddr::new(addr.ip(), port.map_or(addr.port(), |port| live.port_of(id, port))),
-            release: id.release.to_string(),
+        let targets = route.targets.iter().map(|(id, addr)| {
+            let port = port.map_or(addr.port(), |port| live.port_of(id, port));
+            let target = Target::new(&live.project.task(id), SocketAddr::new(addr.ip(), port));
+            Target { release: id.release.to_string(), ..target }
         });
-        let hold = if route.stopped {
-            Hold { time_ms: 0, requests: 0 }
+        let (time_ms, requests) = if route.stopped {
+            (0, 0)
         } else {
-            Hold { time_ms: millis(service.hold.time, HOLD_MS_MAX), requests: service.hold.requests }
+            (millis(service.hold.time, HOLD_MS_MAX), service.hold.requests)
         };
+        let hold = Hold { time_ms, requests, ..Hold::default() };
         let suffix = port.map(|port| format!(":{port}")).unwrap_or_default();
         let name = format!("{}/{}{suffix}", live.project.name, service.name);
-        self.table.services.push(Service { name, targets: targets.collect(), hold });
+        self.table.services.push(Service { hold, ..Service::new(&name, targets.collect()) });
         self.table.services.len() - 1
     }
 
@@ -188,8 +188,11 @@ impl<'a> Maker<'a> {
     /// The table.
     pub(super) fn finish(mut self) -> Table {
         let listeners = self.listeners.into_iter();
-        self.table.listeners =
-            listeners.map(|(name, (protocol, routes))| ListenerRoutes { name, protocol, routes }).collect();
+        let made = listeners.map(|(name, (protocol, routes))| ListenerRoutes {
+            protocol,
+            ..ListenerRoutes::http(&name, routes)
+        });
+        self.table.listeners = made.collect();
         self.table.trusted = self.trusted.into_iter().collect();
         self.table
     }
@@ -227,17 +230,10 @@ mod tests {
     #[test]
     fn a_project_whose_containers_are_not_known_yet_keeps_its_former_routes_and_no_others() {
         let addr = SocketAddr::from(([10, 0, 0, 2], 3000));
-        let target = |id: &str| Target { id: id.to_owned(), addr, release: "r1".to_owned() };
-        let service = |name: &str, id: &str| Service {
-            name: name.to_owned(),
-            targets: vec![target(id)],
-            hold: Hold::default(),
-        };
-        let route = |service| Route { host: None, path: "/".to_owned(), service };
+        let service = |name: &str, id: &str| Service::new(name, vec![Target::new(id, addr)]);
         let listener = |name: &str, protocol, service| ListenerRoutes {
-            name: name.to_owned(),
             protocol,
-            routes: vec![route(service)],
+            ..ListenerRoutes::http(name, vec![Route::to(service)])
         };
         let former = Table {
             services: vec![
