@@ -1,4 +1,4 @@
-//! Bodies on their way through: streamed, never collected.
+//! Answers on their way through: streamed, never collected; and what was not read of a request.
 //!
 //! Owns: the wrappers around hyper's bodies that notice their end.
 //! Never: copies or changes a byte.
@@ -7,7 +7,7 @@
 //! the next request. What an application did not read of a request's body is read and thrown away for a
 //! short while: closing a socket with unread bytes resets it, and the client would lose the answer with it.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -31,92 +31,6 @@ const LEFTOVER_TIME_MAX: Duration = Duration::from_secs(2);
 /// Leftover bodies waiting to be looked at on one worker, at most. More are dropped unread.
 const LEFTOVERS_MAX: usize = 1024;
 
-/// How far a request's body has come.
-#[derive(Debug, Default)]
-pub(crate) struct BodyState {
-    ended: Cell<bool>,
-    failed: Cell<bool>,
-}
-
-impl BodyState {
-    /// Whether all of it has been passed on.
-    pub(crate) fn ended(&self) -> bool {
-        self.ended.get()
-    }
-
-    /// Whether the client broke it off.
-    pub(crate) fn failed(&self) -> bool {
-        self.failed.get()
-    }
-}
-
-/// A request's body on its way to a target.
-#[derive(Debug)]
-pub(crate) struct RequestBody {
-    incoming: Option<Incoming>,
-    state: Rc<BodyState>,
-    /// Where an unread rest goes. `None` if the client waits for leave to send it.
-    leftovers: Option<Rc<Leftovers>>,
-}
-
-impl RequestBody {
-    pub(crate) fn new(incoming: Incoming, leftovers: Option<Rc<Leftovers>>) -> Self {
-        let state = Rc::new(BodyState::default());
-        state.ended.set(incoming.is_end_stream());
-        Self { incoming: Some(incoming), state, leftovers }
-    }
-
-    /// A body without content, for a second attempt.
-    pub(crate) fn empty() -> Self {
-        let state = Rc::new(BodyState::default());
-        state.ended.set(true);
-        Self { incoming: None, state, leftovers: None }
-    }
-
-    pub(crate) fn state(&self) -> Rc<BodyState> {
-        Rc::clone(&self.state)
-    }
-}
-
-impl Body for RequestBody {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let this = &mut *self;
-        let Some(incoming) = &mut this.incoming else { return Poll::Ready(None) };
-        let frame = ready!(Pin::new(&mut *incoming).poll_frame(cx));
-        match &frame {
-            Some(Ok(_)) => this.state.ended.set(incoming.is_end_stream()),
-            Some(Err(_)) => this.state.failed.set(true),
-            None => this.state.ended.set(true),
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.incoming.as_ref().is_none_or(Body::is_end_stream)
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.incoming.as_ref().map_or(SizeHint::with_exact(0), Body::size_hint)
-    }
-}
-
-impl Drop for RequestBody {
-    fn drop(&mut self) {
-        if self.state.ended() || self.state.failed() {
-            return;
-        }
-        if let (Some(incoming), Some(leftovers)) = (self.incoming.take(), self.leftovers.take()) {
-            leftovers.push(incoming);
-        }
-    }
-}
-
 /// Bodies that nobody reads any more, on one worker.
 #[derive(Debug, Default)]
 pub(crate) struct Leftovers {
@@ -125,7 +39,7 @@ pub(crate) struct Leftovers {
 }
 
 impl Leftovers {
-    fn push(&self, incoming: Incoming) {
+    pub(crate) fn push(&self, incoming: Incoming) {
         let mut queue = self.queue.borrow_mut();
         if queue.len() < LEFTOVERS_MAX {
             queue.push_back(incoming);

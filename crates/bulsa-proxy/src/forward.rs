@@ -1,46 +1,61 @@
-//! One request on its way: chosen, sent, retried, answered.
+//! One request on its way: screened, rewritten, carried to a target, answered.
 //!
-//! Owns: the loop around choice, connection and exchange, and the guards of a request.
-//! Never: holds a body; where a request waits for a target is in [`crate::wait`].
+//! Owns: what a request is to the application ([`forward`]), and what its answer is to the client ([`Exchange`]).
+//! Never: chooses a target or tries again (that is [`crate::courier`]); holds a body.
 //!
 //! ```text
-//! screen ─▶ choose ─▶ connect ─▶ send ─▶ answer's head ─▶ answer's body (see body.rs)
-//!             ▲  │       │         │           └─▶ 101: tunnel
-//!             │  └ hold ◀┴─────────┘ per choose.rs
+//! screen ─▶ route ─▶ rewrite ─▶ carry (courier.rs) ─▶ answer's head ─▶ answer's body (see body.rs)
+//!             └▶ redirect                               └─▶ 101: tunnel
 //! ```
-//!
-//! The request counts as in flight on its target from the choice on; the guard moves with it into the answer's body.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderValue, TRANSFER_ENCODING};
-use http::{Method, Request, Response, StatusCode, Uri, Version, request};
-use http_body::Body;
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderValue, LOCATION, SET_COOKIE, TRANSFER_ENCODING,
+};
+use http::{Method, Request, Response, StatusCode, Version, request};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
-use tokio::time::Instant;
 
-use crate::body::{AnswerBody, BodyState, RequestBody, TargetBody};
-use crate::choose::{Attempts, Failure, Next};
+use crate::body::{AnswerBody, TargetBody};
+use crate::courier::{Courier, Exchange, Parcel, Way};
 use crate::headers;
-use crate::local::{LocalService, LocalTable, LocalTarget};
 use crate::pool::Lease;
-use crate::report::count;
+use crate::request_body::Source;
+use crate::request_id::{self, X_REQUEST_ID};
 use crate::respond::Refusal;
+use crate::rules::RouteRules;
 use crate::server::Client;
-use crate::target::{InFlight, Outcome};
 use crate::tunnel::Tunnel;
-use crate::upstream::{Upstream, connect};
-use crate::wait::{Chosen, Wait};
+
+/// Why a request is not answered by a target, with what is known of it by then.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    refusal: Refusal,
+    /// What is said instead of the usual text.
+    page: Option<Bytes>,
+    id: Option<HeaderValue>,
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal, page: None, id: None }
+    }
+}
 
 /// Answers one request of a client.
 pub(crate) async fn answer(client: Rc<Client>, request: Request<Incoming>) -> Response<AnswerBody> {
     let mut response = match forward(&client, request).await {
         Ok(response) => response,
-        Err(refusal) => {
+        Err(Refused { refusal, page, id }) => {
             refusal.count(client.worker.stats());
-            refusal.into_response()
+            let mut response = refusal.into_response(page);
+            if let Some(id) = id {
+                response.headers_mut().insert(X_REQUEST_ID, id);
+            }
+            response
         }
     };
     // Where TCP is spoken now, HTTP ends with what was still asked.
@@ -51,27 +66,43 @@ pub(crate) async fn answer(client: Rc<Client>, request: Request<Incoming>) -> Re
     response
 }
 
-async fn forward(client: &Rc<Client>, request: Request<Incoming>) -> Result<Response<AnswerBody>, Refusal> {
+async fn forward(client: &Rc<Client>, request: Request<Incoming>) -> Result<Response<AnswerBody>, Refused> {
     let mut request = request;
-    let upgrade = hyper::upgrade::on(&mut request);
+    let upgrade = headers::asks_for_upgrade(request.headers()).then(|| hyper::upgrade::on(&mut request));
     let (mut head, incoming) = request.into_parts();
     // A client that waits for leave to send its body would take our reading of the rest for that leave.
     let leftovers = (!head.headers.contains_key(EXPECT)).then(|| client.worker.leftovers());
-    let body = RequestBody::new(incoming, leftovers);
+    let is_idempotent = is_idempotent(&head.method);
+    let source = Source::new(incoming, is_idempotent, leftovers);
     let host = headers::screen(&mut head).map_err(Refusal::Unfit)?;
     let websocket = headers::asks_for_websocket(&head);
-    let way = Way { uri: head.uri.clone(), host };
-    rewrite(client, &mut head, &body, &way.host, websocket);
-    let replay = (is_idempotent(&head.method) && body.is_end_stream()).then(|| head.clone());
-    let courier =
-        Courier { client, way, websocket, replay, attempts: Attempts::default(), wait: Wait::default() };
-    let (exchange, answer) = courier.carry(Request::from_parts(head, body)).await?;
-    if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return Ok(exchange.open_tunnel(client, answer, upgrade));
+    let table = client.worker.table();
+    let trusted = |address: &IpAddr| table.plan.trusted.iter().any(|block| block.contains(address));
+    let is_trusted = trusted(&client.peer);
+    let from =
+        if is_trusted { headers::client_behind(&head.headers, client.peer, trusted) } else { client.peer };
+    let way = Way::new(client, &head.uri, host);
+    let rules = way.rules(&table).ok_or(Refusal::NoRoute)?.cloned();
+    if let Some(redirected) = rules.as_ref().and_then(|rules| redirect(rules, &way)) {
+        return Ok(redirected);
     }
-    Ok(exchange.pass_answer(answer))
+    drop(table);
+    let by = Rewriting { websocket, is_trusted, rules: rules.as_deref() };
+    let id = rewrite(client, &mut head, &source, &way, &by);
+    let request = Request::from_parts(head, source.reader());
+    let parcel = Parcel { way, source, id: id.clone(), from, websocket, is_idempotent };
+    let courier = Courier::new(client, parcel);
+    let (exchange, answer) =
+        courier.carry(request).await.map_err(|(refusal, page)| Refused { refusal, page, id: Some(id) })?;
+    match upgrade {
+        Some(upgrade) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            Ok(exchange.open_tunnel(client, answer, upgrade))
+        }
+        _ => Ok(exchange.pass_answer(answer, rules.as_deref())),
+    }
 }
 
+/// RFC 9110, 9.2.2.
 fn is_idempotent(method: &Method) -> bool {
     matches!(
         *method,
@@ -79,168 +110,67 @@ fn is_idempotent(method: &Method) -> bool {
     )
 }
 
-/// Makes the client's head the one that a target gets.
+fn redirect(rules: &RouteRules, way: &Way) -> Option<Response<AnswerBody>> {
+    let (status, to) = rules.redirect(way.host(), way.uri())?;
+    let mut response = Response::new(AnswerBody::text(Bytes::new()));
+    *response.status_mut() = StatusCode::from_u16(status).ok()?;
+    response.headers_mut().insert(LOCATION, to);
+    rules.on_response(response.headers_mut());
+    Some(response)
+}
+
+/// What a request is rewritten by.
+struct Rewriting<'r> {
+    websocket: bool,
+    is_trusted: bool,
+    rules: Option<&'r RouteRules>,
+}
+
+/// Makes the client's head the one that a target gets. Returns the request's id.
 fn rewrite(
     client: &Client,
     head: &mut request::Parts,
-    body: &RequestBody,
-    host: &HeaderValue,
-    websocket: bool,
-) {
-    let trusted = client.worker.table().plan.trusted.iter().any(|block| block.contains(&client.peer));
+    source: &Source,
+    way: &Way,
+    by: &Rewriting<'_>,
+) -> HeaderValue {
     headers::strip_hop_by_hop(&mut head.headers);
-    headers::set_forwarded(&mut head.headers, client.peer, trusted, host);
+    headers::set_forwarded(&mut head.headers, client.peer, by.is_trusted, way.host_field());
+    let id = request_id::set(&mut head.headers, by.is_trusted, || client.worker.random_bits());
     head.headers.entry(HOST).or_insert(HeaderValue::from_static(""));
     head.version = Version::HTTP_11;
-    if websocket {
+    if by.websocket {
         headers::set_websocket(&mut head.headers);
-    } else if !body.is_end_stream() && !head.headers.contains_key(CONTENT_LENGTH) {
+    } else if !source.is_empty() && !head.headers.contains_key(CONTENT_LENGTH) {
         // hyper would send a GET without its body otherwise.
         head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
-}
-
-/// What a request is routed by.
-struct Way {
-    uri: Uri,
-    host: HeaderValue,
-}
-
-impl Way {
-    fn find<'t>(&self, listener: &str, table: &'t LocalTable) -> Option<&'t LocalService> {
-        table.find(listener, self.host.to_str().unwrap_or_default(), self.uri.path())
-    }
-}
-
-/// An exchange whose answer's head has come.
-struct Exchange {
-    target: Rc<LocalTarget>,
-    in_flight: InFlight,
-    upstream: Upstream,
-    request: Rc<BodyState>,
-}
-
-/// Takes one request to a target, and to another one where that is safe.
-struct Courier<'c> {
-    client: &'c Rc<Client>,
-    way: Way,
-    websocket: bool,
-    /// The head once more, if the request may be sent twice.
-    replay: Option<request::Parts>,
-    attempts: Attempts,
-    wait: Wait,
-}
-
-impl Courier<'_> {
-    async fn carry(
-        mut self,
-        request: Request<RequestBody>,
-    ) -> Result<(Exchange, Response<Incoming>), Refusal> {
-        let mut request = request;
-        loop {
-            let (worker, lost) = (&self.client.worker, self.attempts.lost());
-            let chosen =
-                self.wait.choose(worker, lost, |table| self.way.find(&self.client.listener, table)).await?;
-            let (failure, back) = match self.connect(&chosen.target).await {
-                Err(failure) => (failure, Some(request)),
-                Ok((upstream, reused)) => {
-                    // From here on the request is the target's; it waits no more.
-                    self.wait.leave();
-                    match self.send(chosen, upstream, reused, request).await {
-                        Ok(answered) => return Ok(answered),
-                        Err(failed) => failed,
-                    }
-                }
-            };
-            match self.attempts.failed(failure, self.replay.is_some()) {
-                Next::Again => request = back.or_else(|| self.replayed()).ok_or(Refusal::BadGateway)?,
-                Next::BadGateway => return Err(Refusal::BadGateway),
-                Next::Unavailable => return Err(Refusal::Unavailable),
-                Next::BadBody => return Err(Refusal::BadBody),
+    if let Some(rules) = by.rules {
+        if let Some(stripped) = rules.strip(&head.uri) {
+            head.uri = stripped;
+            if let Some(prefix) = rules.stripped_prefix().and_then(|p| HeaderValue::from_str(p).ok()) {
+                head.headers.insert(headers::X_FORWARDED_PREFIX, prefix);
             }
         }
+        rules.on_request(&mut head.headers);
     }
-
-    /// The request once more, after it was lost.
-    fn replayed(&self) -> Option<Request<RequestBody>> {
-        let head = self.replay.clone()?;
-        count(&self.client.worker.stats().retried);
-        Some(Request::from_parts(head, RequestBody::empty()))
-    }
-
-    /// An idle connection to the target, or a new one. Says whether it was used before.
-    async fn connect(&self, target: &Rc<LocalTarget>) -> Result<(Upstream, bool), Failure> {
-        if !self.attempts.wants_fresh_connection()
-            && let Some(idle) = target.take_idle(Instant::now())
-        {
-            return Ok((idle, true));
-        }
-        match connect(target.stats.addr()).await {
-            Ok(upstream) => Ok((upstream, false)),
-            Err(error) => Err(self.client.worker.cannot_connect(target, &error)),
-        }
-    }
-
-    /// Sends the request and waits for the answer's head. On failure the request comes back if it was not sent.
-    async fn send(
-        &self,
-        chosen: Chosen,
-        mut upstream: Upstream,
-        reused: bool,
-        request: Request<RequestBody>,
-    ) -> Result<(Exchange, Response<Incoming>), (Failure, Option<Request<RequestBody>>)> {
-        let Chosen { target, in_flight, pass } = chosen;
-        let state = request.body().state();
-        upstream.begin(reused);
-        let sent = upstream.sender.try_send_request(request).await;
-        drop(pass);
-        let mut error = match sent {
-            Ok(answer) if self.is_fit(&answer) => {
-                in_flight.count(Outcome::Answered(answer.status().as_u16()));
-                return Ok((Exchange { target, in_flight, upstream, request: state }, answer));
-            }
-            Ok(_) => {
-                in_flight.count(Outcome::Lost);
-                return Err((Failure::Garbled, None));
-            }
-            Err(error) => error,
-        };
-        let back = error.take_message();
-        tracing::debug!(target = target.stats.id(), error = %error.error(), unsent = back.is_some(), "no answer");
-        if back.is_some() {
-            if !reused {
-                // It took the connection and dropped it before a byte was sent: as good as refused.
-                self.client.worker.leave_out(&target);
-            }
-            return Err((Failure::Unsent, back));
-        }
-        if state.failed() {
-            return Err((Failure::Client, None));
-        }
-        in_flight.count(Outcome::Lost);
-        let failure = if upstream.has_answered() {
-            Failure::Garbled
-        } else {
-            Failure::Lost(target.lost(Instant::now()))
-        };
-        Err((failure, None))
-    }
-
-    /// Whether an answer may be passed on: a `101` only to who asked for it, and for what was asked.
-    fn is_fit(&self, answer: &Response<Incoming>) -> bool {
-        answer.status() != StatusCode::SWITCHING_PROTOCOLS
-            || (self.websocket && headers::is_websocket(answer.headers()))
-    }
+    id
 }
 
 impl Exchange {
-    fn pass_answer(self, answer: Response<Incoming>) -> Response<AnswerBody> {
+    fn pass_answer(self, answer: Response<Incoming>, rules: Option<&RouteRules>) -> Response<AnswerBody> {
         let (mut head, incoming) = answer.into_parts();
         let stated = headers::keep_alive_timeout(&head.headers);
         headers::strip_hop_by_hop(&mut head.headers);
         // hyper speaks the client's own version.
         head.version = Version::HTTP_11;
-        let lease = Lease::new(self.upstream, self.target, self.request, stated);
+        if let Some(cookie) = self.set_cookie {
+            head.headers.append(SET_COOKIE, cookie);
+        }
+        if let Some(rules) = rules {
+            rules.on_response(&mut head.headers);
+        }
+        let lease = Lease::new(self.upstream, self.target, self.source, stated);
         let body = TargetBody::new(incoming, self.in_flight, lease);
         Response::from_parts(head, AnswerBody::Target(body))
     }
@@ -256,6 +186,9 @@ impl Exchange {
         headers::strip_hop_by_hop(&mut head.headers);
         headers::set_websocket(&mut head.headers);
         head.version = Version::HTTP_11;
+        if let Some(cookie) = self.set_cookie {
+            head.headers.append(SET_COOKIE, cookie);
+        }
         let tunnel = Tunnel::enter(client.worker.tunnels(), self.in_flight.into_tunnel());
         client.worker.apply_orders_to_tunnels();
         let (client, upstream) = (Rc::clone(client), self.upstream);

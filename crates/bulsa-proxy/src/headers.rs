@@ -20,7 +20,8 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub(crate) const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+pub(crate) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
@@ -84,6 +85,35 @@ fn make_origin_form(head: &mut request::Parts) {
 fn is_host(host: &[u8]) -> bool {
     let plain = |b: &u8| b.is_ascii_graphic() && !b"@/\\?#,\"<>".contains(b);
     host.iter().all(plain)
+}
+
+/// Whom a request is for that a trusted peer has passed on: the last address in `X-Forwarded-For` that is not trusted
+/// itself, for whatever stands before it anybody may have written. The peer, if there is none.
+pub(crate) fn client_behind(headers: &HeaderMap, peer: IpAddr, trusted: impl Fn(&IpAddr) -> bool) -> IpAddr {
+    let mut last = peer;
+    let values = headers.get_all(X_FORWARDED_FOR).into_iter().collect::<Vec<_>>();
+    let texts = values.iter().rev().filter_map(|value| value.to_str().ok());
+    for text in texts.flat_map(|text| text.rsplit(',')) {
+        let Some(address) = address_of(text.trim()) else { return last };
+        last = address;
+        if !trusted(&address) {
+            return address;
+        }
+    }
+    last
+}
+
+/// An address as it is written in `X-Forwarded-For`: some put a port behind it.
+fn address_of(text: &str) -> Option<IpAddr> {
+    let bare = text.strip_prefix('[').and_then(|rest| rest.split(']').next()).unwrap_or(text);
+    let parsed =
+        bare.parse::<IpAddr>().or_else(|_| text.parse::<std::net::SocketAddr>().map(|addr| addr.ip()));
+    parsed.ok().map(|address| address.to_canonical())
+}
+
+/// Whether a request asks to leave HTTP.
+pub(crate) fn asks_for_upgrade(headers: &HeaderMap) -> bool {
+    headers.contains_key(UPGRADE)
 }
 
 /// Whether a request asks for a WebSocket: the only upgrade that is passed on.
@@ -313,6 +343,21 @@ mod tests {
         assert_eq!(text(&headers, "x-forwarded-for"), "1.1.1.1, 2.2.2.2, 9.9.9.9");
         assert_eq!(text(&headers, "x-forwarded-proto"), "https");
         assert_eq!(text(&headers, "x-forwarded-host"), "shop");
+    }
+
+    #[test]
+    fn the_client_behind_trusted_peers_is_the_last_that_is_none() {
+        let of = |list: &'static str| {
+            let headers = head("/", &[("x-forwarded-for", list)]).headers;
+            let trusted = |address: &IpAddr| address.to_string().starts_with("10.");
+            client_behind(&headers, "10.0.0.1".parse().unwrap(), trusted).to_string()
+        };
+        assert_eq!(of("6.6.6.6, 1.1.1.1, 10.0.0.2"), "1.1.1.1");
+        assert_eq!(of("1.1.1.1:4711"), "1.1.1.1");
+        assert_eq!(of("[2001:db8::1]:80, 10.0.0.2"), "2001:db8::1");
+        assert_eq!(of("10.0.0.3, 10.0.0.2"), "10.0.0.3");
+        assert_eq!(of("unknown, 10.0.0.2"), "10.0.0.2");
+        assert_eq!(of(""), "10.0.0.1");
     }
 
     #[test]

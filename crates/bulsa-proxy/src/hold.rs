@@ -5,19 +5,20 @@
 //!
 //! A waiting request keeps its [`Place`]; its body is not read meanwhile, and when its client goes away the place
 //! goes with it. When targets become ready the oldest get a [`Pass`], no more than [`PASSES_PER_TARGET`] for each
-//! ready target at a time: a replica that has just come up is not to be flooded by a thousand requests at once. A pass
-//! is given back with the answer's head, and the next in line gets it. New requests do not queue behind waiting
+//! ready target at a time: a replica that has just come up is not to be flooded by a thousand requests at once, and one
+//! that is tried after a time out gets one. A pass is given back with the answer's head, and the next in line gets it. New requests do not queue behind waiting
 //! ones: the pace is a limit on the burst, not on the service.
 //!
 //! The number of places is limited per service over all workers by a shared count.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 /// Requests let out of the hold and not yet answered, for each ready target and worker, at most.
 pub(crate) const PASSES_PER_TARGET: usize = 32;
@@ -28,13 +29,18 @@ pub(crate) struct Room {
     state: RefCell<State>,
     /// The places taken on all workers.
     places: Arc<AtomicU32>,
+    /// Somebody looks after those who wait; see [`crate::worker::Worker::let_out`].
+    pub(crate) is_watched: Cell<bool>,
+    /// Since when no target has been ready.
+    empty_since: Cell<Option<Instant>>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     waiting: BTreeMap<u64, oneshot::Sender<Pass>>,
     next: u64,
-    ready: usize,
+    /// Passes that may be out at a time.
+    most: usize,
     passes: usize,
 }
 
@@ -53,7 +59,8 @@ pub(crate) struct Pass {
 
 impl Room {
     pub(crate) fn new(places: Arc<AtomicU32>) -> Rc<Self> {
-        Rc::new(Self { state: RefCell::default(), places })
+        let (is_watched, empty_since) = (Cell::new(false), Cell::new(None));
+        Rc::new(Self { state: RefCell::default(), places, is_watched, empty_since })
     }
 
     /// Takes a place, if fewer than `max` are taken.
@@ -66,10 +73,27 @@ impl Room {
         Some(Place { room: Rc::clone(self), turn })
     }
 
-    /// Says how many targets are ready now, and lets out as many requests as that allows.
-    pub(crate) fn set_ready(self: &Rc<Self>, ready: usize) {
-        self.state.borrow_mut().ready = ready;
+    /// Whether nobody waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.state.borrow().waiting.is_empty()
+    }
+
+    /// Says how many passes may be out at a time now, and lets out as many requests as that allows.
+    pub(crate) fn set_passes(self: &Rc<Self>, most: usize) {
+        self.state.borrow_mut().most = most;
         self.let_out();
+    }
+
+    /// Notes that a target was ready.
+    pub(crate) fn is_served(&self) {
+        self.empty_since.set(None);
+    }
+
+    /// Notes that no target was ready, and says since when that is so.
+    pub(crate) fn is_unserved(&self, now: Instant) -> Instant {
+        let since = self.empty_since.get().unwrap_or(now);
+        self.empty_since.set(Some(since));
+        since
     }
 
     /// Sends everybody away without a pass, to look for a route again.
@@ -89,7 +113,7 @@ impl Room {
 
     fn next_out(&self) -> Option<oneshot::Sender<Pass>> {
         let mut state = self.state.borrow_mut();
-        if state.ready.saturating_mul(PASSES_PER_TARGET) <= state.passes {
+        if state.most <= state.passes {
             return None;
         }
         let waiter = loop {
@@ -109,12 +133,13 @@ impl Place {
         Rc::ptr_eq(&self.room, room)
     }
 
-    /// Waits for a pass, which never comes while no target is ready. `None`: look for a route again.
-    pub(crate) async fn pass(&mut self) -> Option<Pass> {
+    /// Stands in the queue. What comes is a pass, but never while no target is ready; an error says that a route is to
+    /// be looked for again.
+    pub(crate) fn queue(&mut self) -> oneshot::Receiver<Pass> {
         let (sender, receiver) = oneshot::channel();
         self.room.state.borrow_mut().waiting.insert(self.turn, sender);
         self.room.let_out();
-        receiver.await.ok()
+        receiver
     }
 }
 
@@ -146,7 +171,7 @@ mod tests {
 
     fn wait(room: &Rc<Room>) -> Waiting {
         let mut place = room.enter(1000).expect("there is room");
-        Box::pin(async move { place.pass().await })
+        Box::pin(async move { place.queue().await.ok() })
     }
 
     fn poll(waiting: &mut Waiting) -> Option<Pass> {
@@ -165,7 +190,7 @@ mod tests {
         let room = room();
         let mut one = wait(&room);
         assert!(poll(&mut one).is_none());
-        room.set_ready(1);
+        room.set_passes(PASSES_PER_TARGET);
         assert!(poll(&mut one).is_some());
     }
 
@@ -176,7 +201,7 @@ mod tests {
         for one in &mut all {
             assert!(poll(one).is_none());
         }
-        room.set_ready(1);
+        room.set_passes(PASSES_PER_TARGET);
         let mut passes: Vec<_> = all.iter_mut().map(poll).collect();
         assert!(passes[..PASSES_PER_TARGET].iter().all(Option::is_some));
         assert!(passes[PASSES_PER_TARGET..].iter().all(Option::is_none));
@@ -193,7 +218,7 @@ mod tests {
         for one in &mut all {
             assert!(poll(one).is_none());
         }
-        room.set_ready(2);
+        room.set_passes(2 * PASSES_PER_TARGET);
         assert_eq!(all.iter_mut().filter_map(poll).count(), PASSES_PER_TARGET + 1);
     }
 
@@ -205,7 +230,7 @@ mod tests {
         assert!(poll(&mut stays).is_none());
         drop(gone);
         assert_eq!(room.places.load(Ordering::Relaxed), 1);
-        room.set_ready(1);
+        room.set_passes(PASSES_PER_TARGET);
         assert!(poll(&mut stays).is_some());
     }
 
@@ -214,7 +239,7 @@ mod tests {
         let room = room();
         let mut gone = wait(&room);
         assert!(poll(&mut gone).is_none());
-        room.set_ready(1);
+        room.set_passes(PASSES_PER_TARGET);
         drop(gone);
         assert_eq!(room.state.borrow().passes, 0);
     }

@@ -10,15 +10,17 @@
 //!     ▲                                             │             on the path of a request
 //!     └─────────── counters, "look again" ◀─────────┘
 //!
-//!   accept ▸ server ▸ forward ▸ [ wait: choose ▸ hold | pool ▸ upstream ] ▸ body | tunnel
-//!          ▸ tcp    ▸           [ wait: choose ▸ hold ] ▸ tunnel
+//!   accept ▸ server ▸ forward ▸ courier: [ wait: balance ▸ hold | pool ▸ upstream ▸ retry ] ▸ body | tunnel
+//!          ▸ tcp    ▸                    [ wait: balance ▸ hold ] ▸ tunnel
 //! ```
 //!
 //! What it promises:
 //! - Once [`Report::table`] is at least N, no request is sent to a target that table N leaves out, holds and retries
 //!   included; a target that such a report shows without work gets none any more.
 //! - A request that was not sent at all goes to another target, whatever its method. One that was sent and got not a
-//!   byte of an answer goes once to another if it is idempotent and has no body; otherwise it is answered 502.
+//!   byte of an answer goes once to another if it is idempotent and its body is still there; otherwise it is answered 502.
+//! - A target that refuses a connection gets nothing for a while; one that keeps failing, too, as long as the others
+//!   don't. The last one stays unless it refuses.
 //! - While a service has no ready target its requests wait, bounded in time and number, with their bodies unread.
 //! - Tunnels stay with their target until they end or are told to. A TCP connection is one tunnel from the moment at
 //!   which a target has taken it; before that it is held, and goes elsewhere when refused, as a request does.
@@ -30,18 +32,24 @@
 #![forbid(unsafe_code)]
 
 mod accept;
+mod balance;
 mod body;
-mod choose;
+mod courier;
 mod forward;
 mod headers;
+mod health;
 mod hold;
 mod local;
 mod plan;
 mod pool;
 mod proxy;
 mod report;
+mod request_body;
+mod request_id;
 mod respond;
+mod retry;
 mod route;
+mod rules;
 mod server;
 mod table;
 mod target;
@@ -54,7 +62,7 @@ mod worker;
 pub use ipnet::IpNet;
 
 pub use crate::proxy::{Applied, GRACE_MAX, Options, Proxy, WORKERS_MAX};
-pub use crate::report::{HeldReport, Report, TargetReport};
+pub use crate::report::{HeldReport, Report, SUSPECT_PATH_MAX, Suspect, TargetReport};
 pub use crate::table::{
     Balance, CloseTunnels, HOLD_MS_MAX, HeaderRule, Hold, LISTENERS_MAX, Limits, ListenerRoutes,
     PAGE_BYTES_MAX, Policy, Protocol, ProxyHeader, ROUTES_MAX, Redirect, Route, Rules, SERVICES_MAX,

@@ -5,6 +5,9 @@
 //!
 //! A target is the same one in two tables if its id and address are equal; then its counters go on. A target that a
 //! table leaves out stays in the registry, and in reports, until a report has shown it without work.
+//!
+//! A service that a table does not change is the same object in two plans: a worker then keeps all that it knows of it,
+//! so that the cost of a switch is that of what has changed.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -12,11 +15,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use ipnet::IpNet;
 
+use crate::balance::Cookie;
+use crate::health;
 use crate::report::{HeldReport, Signal, TargetReport};
 use crate::route::Routes;
-use crate::table::{CloseTunnels, ListenerRoutes, Service, Table, Target};
+use crate::table::{Balance, CloseTunnels, ListenerRoutes, Policy, Secret, Service, Table, Target};
 use crate::target::TargetStats;
 
 /// Targets without work that a registry keeps only to report them once more, at most.
@@ -27,9 +33,13 @@ const RETIRED_MAX: usize = 4096;
 pub(crate) struct Plan {
     pub(crate) number: u64,
     pub(crate) routes: Routes,
-    pub(crate) services: Vec<PlanService>,
+    pub(crate) services: Vec<Arc<PlanService>>,
+    /// The services' places by their names.
+    pub(crate) by_name: HashMap<String, usize>,
     pub(crate) trusted: Vec<IpNet>,
     pub(crate) close_tunnels: Vec<CloseTunnels>,
+    /// The ids of targets on which nobody is to wait any longer.
+    pub(crate) abandon: HashSet<String>,
     /// The listeners' routes as they were written, to see whether the next table changes them.
     listeners: Vec<ListenerRoutes>,
 }
@@ -41,8 +51,24 @@ pub(crate) struct PlanService {
     pub(crate) targets: Vec<PlanTarget>,
     pub(crate) hold_time: Duration,
     pub(crate) hold_requests: u32,
+    /// Requests are held although targets may be ready.
+    pub(crate) hold_on: bool,
+    /// What those get who waited in vain.
+    pub(crate) page: Option<Bytes>,
     /// Places taken in the hold on all workers.
     pub(crate) places: Arc<AtomicU32>,
+    pub(crate) balance: Balance,
+    pub(crate) rules: health::Rules,
+    /// How long a fresh target's share grows.
+    pub(crate) slow_start: Duration,
+    /// Whether all targets are alike, so that the next one in turn is the right one if it is fine.
+    pub(crate) is_plain: bool,
+    /// How long an answer's first byte may take.
+    pub(crate) first_byte: Option<Duration>,
+    pub(crate) health_path: Option<String>,
+    pub(crate) cookie: Option<Cookie>,
+    /// What it was made from, to see whether the next table changes it.
+    source: (Service, Option<Secret>),
 }
 
 /// One target of a service.
@@ -51,13 +77,26 @@ pub(crate) struct PlanTarget {
     pub(crate) stats: Arc<TargetStats>,
     /// The number of the table since which it has been routed without a break.
     pub(crate) since: u64,
+    pub(crate) weight: u32,
+    pub(crate) is_backup: bool,
+    /// What hashes tell it apart by: the same for every process.
+    pub(crate) hash: u64,
 }
 
 impl Plan {
     /// Whether a request's way from listener to service name may differ between two plans.
     pub(crate) fn routes_differ(&self, other: &Self) -> bool {
-        let names = |plan: &Self| plan.services.iter().map(|s| s.name.clone()).collect::<Vec<_>>();
-        self.listeners != other.listeners || names(self) != names(other)
+        fn names(plan: &Plan) -> impl Iterator<Item = &str> {
+            plan.services.iter().map(|service| service.name.as_str())
+        }
+        self.listeners != other.listeners || !names(self).eq(names(other))
+    }
+}
+
+impl PlanService {
+    /// The time out, if 0 means none.
+    fn time(ms: u64) -> Option<Duration> {
+        (0 < ms).then(|| Duration::from_millis(ms))
     }
 }
 
@@ -69,6 +108,8 @@ pub(crate) struct Registry {
     next_key: u64,
     targets: HashMap<(String, SocketAddr), Entry>,
     places: HashMap<String, Arc<AtomicU32>>,
+    /// The services of the newest table.
+    services: HashMap<String, Arc<PlanService>>,
 }
 
 #[derive(Debug)]
@@ -93,19 +134,30 @@ impl Entry {
 
 impl Registry {
     pub(crate) fn new(workers: usize, signal: Arc<Signal>) -> Self {
-        Self { workers, signal, next_key: 0, targets: HashMap::new(), places: HashMap::new() }
+        Self {
+            workers,
+            signal,
+            next_key: 0,
+            targets: HashMap::new(),
+            places: HashMap::new(),
+            services: HashMap::new(),
+        }
     }
 
     /// Compiles a table that was checked. `acknowledged` is the number of the table that all workers run on.
     pub(crate) fn compile(&mut self, table: &Table, acknowledged: u64) -> Plan {
         self.retire(table, acknowledged);
-        let services = table.services.iter().map(|service| self.service(service, table.number)).collect();
+        let services: Vec<_> = table.services.iter().map(|service| self.service(service, table)).collect();
+        let by_name = services.iter().enumerate().map(|(index, service)| (service.name.clone(), index));
+        self.services = services.iter().map(|one| (one.name.clone(), Arc::clone(one))).collect();
         Plan {
             number: table.number,
             routes: Routes::compile(table),
+            by_name: by_name.collect(),
             services,
             trusted: table.trusted.clone(),
             close_tunnels: table.close_tunnels.clone(),
+            abandon: table.abandon.iter().cloned().collect(),
             listeners: table.listeners.clone(),
         }
     }
@@ -126,13 +178,52 @@ impl Registry {
             .retain(|name, count| services.contains(name.as_str()) || 0 < count.load(Ordering::Relaxed));
     }
 
-    fn service(&mut self, service: &Service, number: u64) -> PlanService {
+    fn service(&mut self, service: &Service, table: &Table) -> Arc<PlanService> {
+        let targets: Vec<_> =
+            service.targets.iter().map(|target| self.target(target, table.number)).collect();
+        if let Some(known) = self.services.get(&service.name) {
+            let is_same = |(a, b): (&PlanTarget, &PlanTarget)| a.since == b.since;
+            if known.source.0 == *service
+                && known.source.1 == table.secret
+                && known.targets.iter().zip(&targets).all(is_same)
+            {
+                return Arc::clone(known);
+            }
+        }
+        Arc::new(self.new_service(service, targets, table.secret.as_ref()))
+    }
+
+    fn new_service(
+        &mut self,
+        service: &Service,
+        targets: Vec<PlanTarget>,
+        secret: Option<&Secret>,
+    ) -> PlanService {
+        let balance = service.balance;
+        let ids = service.targets.iter().map(|target| target.id.as_str());
+        let is_sticky = balance.policy == Policy::Sticky;
+        let cookie = secret.filter(|_| is_sticky).map(|secret| Cookie::new(&secret.0, &service.name, ids));
+        let has_caps = 0 < balance.max_connections || 0 < balance.max_in_flight;
+        let is_alike = |target: &Target| target.weight == 1 && !target.backup;
         PlanService {
             name: service.name.clone(),
-            targets: service.targets.iter().map(|target| self.target(target, number)).collect(),
             hold_time: Duration::from_millis(service.hold.time_ms),
             hold_requests: service.hold.requests,
+            hold_on: service.hold.on,
+            page: service.hold.page.clone().map(Bytes::from),
             places: Arc::clone(self.places.entry(service.name.clone()).or_default()),
+            balance,
+            rules: health::Rules {
+                max_fails: balance.max_fails,
+                fail_timeout: Duration::from_millis(balance.fail_timeout_ms),
+            },
+            slow_start: Duration::from_millis(balance.slow_start_ms),
+            is_plain: !has_caps && balance.slow_start_ms == 0 && service.targets.iter().all(is_alike),
+            first_byte: PlanService::time(service.times.first_byte_ms),
+            health_path: service.health_path.clone(),
+            cookie,
+            targets,
+            source: (service.clone(), secret.cloned()),
         }
     }
 
@@ -154,9 +245,17 @@ impl Registry {
         if !entry.routed {
             (entry.since, entry.routed, entry.reported) = (number, true, false);
             entry.stats.set_unrouted(false);
+            // Whoever routes it again knows better than what was met there before.
+            entry.stats.health().reset();
         }
         entry.release.clone_from(&target.release);
-        PlanTarget { stats: Arc::clone(&entry.stats), since: entry.since }
+        PlanTarget {
+            stats: Arc::clone(&entry.stats),
+            since: entry.since,
+            weight: target.weight.max(1),
+            is_backup: target.backup,
+            hash: stable_hash(&target.id),
+        }
     }
 
     /// Reports all targets, sorted by id and address. `acknowledged` must have been read before.
@@ -181,6 +280,12 @@ impl Registry {
         held.sort_by(|a, b| a.service.cmp(&b.service));
         held
     }
+}
+
+/// A hash of a name that is the same in every process (64-bit FNV-1a).
+fn stable_hash(name: &str) -> u64 {
+    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    name.bytes().fold(0xcbf2_9ce4_8422_2325, step)
 }
 
 #[cfg(test)]
@@ -255,6 +360,19 @@ mod tests {
         assert_eq!(registry.report_targets(3).len(), 1, "shown once after all have");
         registry.compile(&table(4, &[]), 3);
         assert_eq!(registry.report_targets(3).len(), 0);
+    }
+
+    #[test]
+    fn a_service_that_is_not_changed_is_the_same_object() {
+        let mut registry = registry();
+        let first = registry.compile(&table(1, &[("a", 1)]), u64::MAX);
+        let second = registry.compile(&table(2, &[("a", 1)]), u64::MAX);
+        assert!(Arc::ptr_eq(&first.services[0], &second.services[0]));
+        let third = registry.compile(&table(3, &[("a", 1), ("b", 2)]), u64::MAX);
+        assert!(!Arc::ptr_eq(&second.services[0], &third.services[0]));
+        registry.compile(&table(4, &[]), u64::MAX);
+        let again = registry.compile(&table(5, &[("a", 1), ("b", 2)]), u64::MAX);
+        assert!(!Arc::ptr_eq(&third.services[0], &again.services[0]), "its targets are routed anew");
     }
 
     #[test]

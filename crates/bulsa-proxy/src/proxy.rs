@@ -66,8 +66,7 @@ impl Proxy {
         }
         table.check().map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let signal = Arc::new(Signal::default());
-        let stats = (0..workers).map(|_| WorkerStats::default()).collect();
-        let shared = Arc::new(Shared { stats, signal: Arc::clone(&signal) });
+        let shared = Arc::new(Shared::new(workers, Arc::clone(&signal)));
         let mut registry = Registry::new(workers, signal);
         let plan = Arc::new(registry.compile(table, 0));
         let orders = Orders { number: 1, plan, listeners: BTreeMap::new(), drain: None };
@@ -160,6 +159,10 @@ impl Proxy {
             unavailable: sum(|s| &s.unavailable),
             retried: sum(|s| &s.retried),
             local_errors: sum(|s| &s.local_errors),
+            timed_out: sum(|s| &s.timed_out),
+            over_budget: sum(|s| &s.over_budget),
+            lost_to_idle_close: sum(|s| &s.lost_to_idle_close),
+            suspects: self.shared.last_suspects(),
         }
     }
 

@@ -44,7 +44,42 @@ pub struct Report {
     pub retried: u64,
     /// Connections to targets that failed for want of resources on this side.
     pub local_errors: u64,
+    /// Requests answered 504 by the proxy itself.
+    #[serde(default)]
+    pub timed_out: u64,
+    /// Second attempts that were not made because there had been too many.
+    #[serde(default)]
+    pub over_budget: u64,
+    /// Requests lost on a connection that had been idle and was closed by the target in that very moment, and that could
+    /// not be sent again.
+    #[serde(default)]
+    pub lost_to_idle_close: u64,
+    /// The last requests with which two targets died, oldest first; see [`Suspect::number`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub suspects: Vec<Suspect>,
 }
+
+/// A request that died with two targets: it may be what kills them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Suspect {
+    /// Counts them, from 1: who has seen one knows which are new.
+    pub number: u64,
+    /// The service.
+    pub service: String,
+    /// The method.
+    pub method: String,
+    /// The path without its query, cut to [`SUSPECT_PATH_MAX`] bytes.
+    pub path: String,
+    /// The request's id, as in its `X-Request-Id`.
+    pub request: String,
+    /// The ids of the targets that it died with.
+    pub targets: Vec<String>,
+}
+
+/// Bytes of a suspect's path that are kept.
+pub const SUSPECT_PATH_MAX: usize = 256;
+/// Suspects that are kept, at most.
+pub(crate) const SUSPECTS_MAX: usize = 32;
 
 /// The counters of one target.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +105,15 @@ pub struct TargetReport {
     pub broken: u64,
     /// Connections that it did not take: refused, reset before a byte was sent, or not taken in time.
     pub refused: u64,
+    /// Requests that it did not answer in the time that its service gives it.
+    #[serde(default)]
+    pub timed_out: u64,
+    /// Requests have been waiting there for a second or more, and none of them was answered: worth a look.
+    #[serde(default)]
+    pub stalled: bool,
+    /// It is left out for what requests have met there.
+    #[serde(default)]
+    pub left_out: bool,
 }
 
 /// The requests waiting for one service.
@@ -98,6 +142,9 @@ pub(crate) struct WorkerStats {
     pub(crate) unavailable: AtomicU64,
     pub(crate) retried: AtomicU64,
     pub(crate) local_errors: AtomicU64,
+    pub(crate) timed_out: AtomicU64,
+    pub(crate) over_budget: AtomicU64,
+    pub(crate) lost_to_idle_close: AtomicU64,
 }
 
 /// Adds one to a counter that only one worker writes.

@@ -10,8 +10,18 @@
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
+use crate::rules::RouteRules;
 use crate::table::{ListenerRoutes, Protocol, Table};
+
+/// Where a request leads.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Found<'r> {
+    /// The service's index in the table.
+    pub(crate) service: usize,
+    pub(crate) rules: Option<&'r Arc<RouteRules>>,
+}
 
 /// The routes of all listeners of one table.
 #[derive(Debug, Default)]
@@ -28,11 +38,12 @@ struct Matcher {
     any_host: Vec<Prefix>,
 }
 
-/// A path prefix without its last slash (the root is empty), and the service's index.
+/// A path prefix without its last slash (the root is empty), and where it leads.
 #[derive(Debug)]
 struct Prefix {
     path: String,
     service: usize,
+    rules: Option<Arc<RouteRules>>,
 }
 
 impl Routes {
@@ -58,11 +69,12 @@ impl Routes {
 
     /// Finds the index of the service that a TCP listener's connections go to.
     pub(crate) fn find_tcp(&self, listener: &str) -> Option<usize> {
-        self.is_tcp(listener).then(|| self.find(listener, "", "/")).flatten()
+        let found = self.is_tcp(listener).then(|| self.find(listener, "", "/")).flatten();
+        found.map(|found| found.service)
     }
 
-    /// Finds the index of the service for a request. `host` may carry a port; `path` begins with a slash.
-    pub(crate) fn find(&self, listener: &str, host: &str, path: &str) -> Option<usize> {
+    /// Finds where a request leads. `host` may carry a port; `path` begins with a slash.
+    pub(crate) fn find(&self, listener: &str, host: &str, path: &str) -> Option<Found<'_>> {
         let matcher = self.listeners.get(listener)?;
         let path = resolve_dots(path)?;
         let exact = if matcher.by_host.is_empty() {
@@ -79,7 +91,9 @@ impl Matcher {
         let mut matcher = Self::default();
         for route in &listener.routes {
             let path = resolve_dots(&route.path).unwrap_or(Cow::Borrowed("/"));
-            let prefix = Prefix { path: path.trim_end_matches('/').to_owned(), service: route.service };
+            let path = path.trim_end_matches('/').to_owned();
+            let rules = RouteRules::compile(&route.rules, &path).map(Arc::new);
+            let prefix = Prefix { path, service: route.service, rules };
             match &route.host {
                 Some(host) => {
                     matcher.by_host.entry(host_key(host).into_owned()).or_default().push(prefix);
@@ -101,8 +115,9 @@ impl Prefix {
     }
 }
 
-fn longest(prefixes: &[Prefix], path: &str) -> Option<usize> {
-    prefixes.iter().find(|prefix| prefix.matches(path)).map(|prefix| prefix.service)
+fn longest<'r>(prefixes: &'r [Prefix], path: &str) -> Option<Found<'r>> {
+    let prefix = prefixes.iter().find(|prefix| prefix.matches(path))?;
+    Some(Found { service: prefix.service, rules: prefix.rules.as_ref() })
 }
 
 /// The host as it is compared: without port, without the root's dot, in lower case.
@@ -186,9 +201,13 @@ mod tests {
         Routes::compile(&Table { listeners: vec![listener], ..Table::empty(1) })
     }
 
+    fn found(routes: &Routes, listener: &str, host: &str, path: &str) -> Option<usize> {
+        routes.find(listener, host, path).map(|found| found.service)
+    }
+
     #[track_caller]
     fn check(list: &[(Option<&str>, &str)], host: &str, path: &str, expected: Option<usize>) {
-        assert_eq!(routes(list).find("http", host, path), expected, "{host}{path}");
+        assert_eq!(found(&routes(list), "http", host, path), expected, "{host}{path}");
     }
 
     #[test]
@@ -244,7 +263,7 @@ mod tests {
 
     #[test]
     fn an_unknown_listener_has_no_routes() {
-        assert_eq!(routes(&[(None, "/")]).find("other", "h", "/"), None);
+        assert_eq!(found(&routes(&[(None, "/")]), "other", "h", "/"), None);
     }
 
     #[test]
@@ -291,7 +310,7 @@ mod tests {
             path in "(/[ab]{1,2}){1,4}",
         ) {
             let borrowed: Vec<_> = list.iter().map(|(h, p)| (h.as_deref(), p.as_str())).collect();
-            prop_assert_eq!(routes(&borrowed).find("http", &host, &path), model(&list, &host, &path));
+            prop_assert_eq!(found(&routes(&borrowed), "http", &host, &path), model(&list, &host, &path));
         }
 
         #[test]

@@ -1,7 +1,7 @@
-//! What is counted of a target, by all workers and across tables.
+//! What is counted of a target, by all workers and across tables, and how it stands.
 //!
-//! Owns: the counters of one target, and the guards that keep "in flight" and "tunnels" true.
-//! Never: decides anything, or takes a lock on the path of a request.
+//! Owns: the counters of one target, its health, and the guards that keep "in flight" and "tunnels" true.
+//! Never: decides anything, or takes a lock on the path of a request that is answered.
 //!
 //! Each worker writes only its own padded slot. A request is counted in flight from the moment its target is
 //! chosen until its answer is wholly handed over or dropped; the guard does both ends, so no way out of the code
@@ -11,8 +11,15 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
+use tokio::time::Instant;
+
+use crate::health::{Health, Standing, Traffic};
 use crate::report::{Signal, TargetReport};
+
+/// How long requests may wait on a target, none getting its first byte, before that is worth a look.
+pub(crate) const STALL_TIME: Duration = Duration::from_secs(1);
 
 /// The counters of one target.
 #[derive(Debug)]
@@ -21,6 +28,9 @@ pub(crate) struct TargetStats {
     addr: SocketAddr,
     /// Unique within the process, so that workers compare numbers and not strings.
     key: u64,
+    /// What the times in the slots count from.
+    epoch: Instant,
+    health: Health,
     /// Whether the newest table leaves the target out.
     unrouted: AtomicBool,
     slots: Box<[Slot]>,
@@ -37,6 +47,11 @@ struct Slot {
     answers_5xx: AtomicU64,
     broken: AtomicU64,
     refused: AtomicU64,
+    timed_out: AtomicU64,
+    /// Requests that were sent and have got no byte of an answer.
+    waiting: AtomicU64,
+    /// Since when requests have been waiting without one of them being answered, in milliseconds.
+    waiting_since: AtomicU64,
 }
 
 /// How an exchange with a target ended.
@@ -52,12 +67,15 @@ pub(crate) enum Outcome {
     Opened,
     /// It did not take the connection.
     Refused,
+    /// It gave no answer in the time that it has.
+    TimedOut,
 }
 
 impl TargetStats {
     pub(crate) fn new(id: String, addr: SocketAddr, key: u64, workers: usize, signal: Arc<Signal>) -> Self {
         let slots = (0..workers).map(|_| Slot::default()).collect();
-        Self { id, addr, key, unrouted: AtomicBool::new(false), slots, signal }
+        let (epoch, health) = (Instant::now(), Health::new());
+        Self { id, addr, key, epoch, health, unrouted: AtomicBool::new(false), slots, signal }
     }
 
     pub(crate) fn id(&self) -> &str {
@@ -70,6 +88,47 @@ impl TargetStats {
 
     pub(crate) fn key(&self) -> u64 {
         self.key
+    }
+
+    pub(crate) fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// Requests in flight, on all workers.
+    pub(crate) fn in_flight(&self) -> u64 {
+        self.slots.iter().map(|slot| slot.in_flight.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Requests in flight and tunnels, on all workers.
+    pub(crate) fn load(&self) -> u64 {
+        let tunnels = self.slots.iter().map(|slot| slot.tunnels.load(Ordering::Relaxed)).sum::<u64>();
+        self.in_flight() + tunnels
+    }
+
+    /// What it has had so far.
+    pub(crate) fn traffic(&self) -> Traffic {
+        let sum = |field: fn(&Slot) -> &AtomicU64| {
+            self.slots.iter().map(|slot| field(slot).load(Ordering::Relaxed)).sum::<u64>()
+        };
+        Traffic { requests: sum(|s| &s.requests), failures: sum(|s| &s.broken) + sum(|s| &s.timed_out) }
+    }
+
+    /// Whether requests wait there and none has been answered for [`STALL_TIME`].
+    pub(crate) fn is_stalled(&self, now: Instant) -> bool {
+        let (now, limit) = (self.ms(now), STALL_TIME.as_millis() as u64);
+        let mut waiting = 0;
+        for slot in &self.slots {
+            let here = slot.waiting.load(Ordering::Relaxed);
+            waiting += here;
+            if 0 < here && now < slot.waiting_since.load(Ordering::Relaxed) + limit {
+                return false;
+            }
+        }
+        0 < waiting
+    }
+
+    fn ms(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.epoch).as_millis() as u64
     }
 
     /// Says whether the newest table routes to the target. From then on its last request's end is signalled.
@@ -90,6 +149,11 @@ impl TargetStats {
             Outcome::Lost => {
                 add(&slot.requests);
                 add(&slot.broken);
+            }
+            Outcome::TimedOut => {
+                add(&slot.requests);
+                add(&slot.timed_out);
+                self.signal.raise();
             }
             Outcome::Opened => add(&slot.requests),
             Outcome::BrokenOff => add(&slot.broken),
@@ -121,6 +185,9 @@ impl TargetStats {
             answers_5xx: sum(|s| &s.answers_5xx),
             broken: sum(|s| &s.broken),
             refused: sum(|s| &s.refused),
+            timed_out: sum(|s| &s.timed_out),
+            stalled: self.is_stalled(Instant::now()),
+            left_out: self.health.standing(Instant::now()) != Standing::Fine,
         }
     }
 
@@ -151,6 +218,10 @@ pub(crate) struct InFlight {
     worker: usize,
 }
 
+/// Holds one request that was sent and waits for its answer.
+#[derive(Debug)]
+pub(crate) struct Waiting<'f>(&'f InFlight);
+
 /// Holds one tunnel on its target.
 #[derive(Debug)]
 pub(crate) struct InTunnel {
@@ -170,6 +241,16 @@ impl InFlight {
         self.stats.count(self.worker, outcome);
     }
 
+    /// Counts the request as waiting for its answer from now on, until the guard is dropped.
+    pub(crate) fn wait(&self, now: Instant) -> Waiting<'_> {
+        let slot = &self.stats.slots[self.worker];
+        if slot.waiting.load(Ordering::Relaxed) == 0 {
+            slot.waiting_since.store(self.stats.ms(now), Ordering::Relaxed);
+        }
+        add(&slot.waiting);
+        Waiting(self)
+    }
+
     /// Counts the request as a tunnel from now on. At no moment is it counted as neither.
     pub(crate) fn into_tunnel(self) -> InTunnel {
         self.stats.slots[self.worker].tunnels.fetch_add(1, Ordering::SeqCst);
@@ -181,6 +262,20 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         self.stats.slots[self.worker].in_flight.fetch_sub(1, Ordering::SeqCst);
         self.stats.work_ended(self.worker);
+    }
+}
+
+impl Waiting<'_> {
+    /// The answer came: whoever else waits there is not forgotten.
+    pub(crate) fn answered(self, now: Instant) {
+        let InFlight { stats, worker } = self.0;
+        stats.slots[*worker].waiting_since.store(stats.ms(now), Ordering::Relaxed);
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.stats.slots[self.0.worker].waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -241,6 +336,23 @@ mod tests {
         assert!(!stats.signal.is_raised());
         drop(other);
         stats.signal.wait().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_target_is_stalled_when_requests_wait_and_none_is_answered() {
+        let stats = stats();
+        let (one, other) = (InFlight::begin(&stats, 0), InFlight::begin(&stats, 1));
+        let now = Instant::now();
+        let (slow, quick) = (one.wait(now), other.wait(now));
+        assert!(!stats.is_stalled(now + STALL_TIME / 2));
+        assert!(stats.is_stalled(now + STALL_TIME));
+        quick.answered(now + STALL_TIME);
+        let again = other.wait(now + STALL_TIME);
+        assert!(!stats.is_stalled(now + STALL_TIME), "others are answered");
+        drop(again);
+        assert!(stats.is_stalled(now + STALL_TIME * 2));
+        drop(slow);
+        assert!(!stats.is_stalled(now + STALL_TIME * 3), "nobody waits");
     }
 
     #[test]

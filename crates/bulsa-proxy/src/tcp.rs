@@ -20,15 +20,16 @@ use std::rc::Rc;
 
 use tokio::io::Interest;
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
-use crate::choose::{Attempts, Next};
 use crate::respond::Refusal;
+use crate::retry::{Attempts, Next};
 use crate::server::{Client, serve};
 use crate::table::Protocol;
 use crate::target::Outcome;
 use crate::tunnel::Tunnel;
 use crate::upstream::open;
-use crate::wait::{Chosen, Wait};
+use crate::wait::{Chosen, Wait, Wanted};
 
 /// Why a connection was not passed through.
 #[derive(Debug)]
@@ -59,27 +60,31 @@ pub(crate) async fn pass_through(client: Rc<Client>, stream: TcpStream) {
 async fn tunnel_to_target(client: &Client, stream: &TcpStream) -> Result<(Tunnel, TcpStream), Unopened> {
     let worker = &client.worker;
     let (mut wait, mut attempts) = (Wait::default(), Attempts::default());
+    // Not a byte has been sent when a target refuses: the next one may have it.
+    let wanted = Wanted { lost: None, may_fail: true, from: client.peer, cookies: None };
     loop {
         // In this order: who need not wait is not asked whether it is still there.
         let chosen = tokio::select! {
             biased;
-            chosen = wait.choose(worker, None, |table| table.find_tcp(&client.listener)) => {
+            chosen = wait.choose(client, wanted, |table| table.find_tcp(&client.listener)) => {
                 chosen.map_err(Unopened::Refused)?
             }
             () = gone(stream) => return Err(Unopened::Gone),
         };
         // The pass is given back as soon as the target has taken or refused the connection.
-        let Chosen { target, in_flight, pass: _pass } = chosen;
+        let Chosen { service, target, in_flight, pass: _pass, .. } = chosen;
+        let asked = Instant::now();
         match open(target.stats.addr()).await {
             Ok(socket) => {
                 in_flight.count(Outcome::Opened);
+                worker.succeeded(&service, &target, asked, Instant::now());
                 let tunnel = Tunnel::enter(worker.tunnels(), in_flight.into_tunnel());
                 worker.apply_orders_to_tunnels();
                 return Ok((tunnel, socket));
             }
             Err(error) => {
-                let failure = worker.cannot_connect(&target, &error);
-                if attempts.failed(failure, false) != Next::Again {
+                let failure = worker.cannot_connect(&service, &target, &error);
+                if attempts.failed(failure, false, asked) != Next::Again {
                     return Err(Unopened::Refused(Refusal::Unavailable));
                 }
             }

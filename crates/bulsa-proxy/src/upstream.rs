@@ -11,8 +11,8 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -23,9 +23,9 @@ use rustix::net::RecvFlags;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
-use crate::body::RequestBody;
+use crate::request_body::RequestBody;
 
 /// How long a target may take to accept a connection.
 pub(crate) const CONNECT_TIME_MAX: Duration = Duration::from_secs(2);
@@ -35,6 +35,8 @@ pub(crate) const CONNECT_TIME_MAX: Duration = Duration::from_secs(2);
 pub(crate) struct Upstream {
     pub(crate) sender: http1::SendRequest<RequestBody>,
     marks: Arc<Marks>,
+    /// When the last answer on it had come, if it was idle until it was taken.
+    pub(crate) idle_since: Option<Instant>,
     task: AbortHandle,
 }
 
@@ -68,13 +70,16 @@ pub(crate) async fn connect(addr: SocketAddr) -> Result<Upstream, ConnectError> 
     builder.preserve_header_case(true);
     let (sender, connection) =
         builder.handshake(io).await.map_err(|error| ConnectError::Refused(io::Error::other(error)))?;
-    let run = async {
+    let ended = Arc::clone(&marks);
+    let run = async move {
         if let Err(error) = connection.with_upgrades().await {
             tracing::debug!(%error, "a connection to a target ended");
         }
+        // Whoever has the connection idle asks when this was.
+        ended.closed_at.get_or_init(Instant::now);
     };
     let task = tokio::task::spawn_local(run).abort_handle();
-    Ok(Upstream { sender, marks, task })
+    Ok(Upstream { sender, marks, idle_since: None, task })
 }
 
 fn is_local(error: &io::Error) -> bool {
@@ -88,6 +93,11 @@ impl Upstream {
     pub(crate) fn begin(&self, reused: bool) {
         self.marks.answered.store(false, Ordering::Relaxed);
         self.marks.look.store(reused, Ordering::Relaxed);
+    }
+
+    /// When the connection ended, if it has.
+    pub(crate) fn closed_at(&self) -> Option<Instant> {
+        self.marks.closed_at.get().copied()
     }
 
     /// Whether a byte has come since [`Self::begin`].
@@ -108,6 +118,8 @@ struct Marks {
     answered: AtomicBool,
     /// The next time that nothing is to read, look into the kernel whether that is really so.
     look: AtomicBool,
+    /// When the connection ended.
+    closed_at: OnceLock<Instant>,
 }
 
 /// The socket under hyper's client connection.

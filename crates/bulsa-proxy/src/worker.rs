@@ -11,12 +11,12 @@
 //! ```
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::TcpListener as StdListener;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore, watch};
@@ -24,11 +24,14 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::accept::{CONNECTIONS_MAX, accept_forever};
+use crate::balance::mix;
 use crate::body::Leftovers;
-use crate::choose::Failure;
-use crate::local::{CurrentTable, LocalTable, LocalTarget};
+use crate::health::Fault;
+use crate::hold::Room;
+use crate::local::{CurrentTable, LocalService, LocalTable, LocalTarget};
 use crate::plan::Plan;
-use crate::report::{Signal, WorkerStats, count};
+use crate::report::{SUSPECTS_MAX, Signal, Suspect, WorkerStats, count};
+use crate::retry::Failure;
 use crate::target::Outcome;
 use crate::tunnel::{END_TIME_MAX, Tunnels};
 use crate::upstream::ConnectError;
@@ -36,8 +39,8 @@ use crate::upstream::ConnectError;
 /// How long idle client connections are kept after a drain has begun, so that clients hear `Connection: close` with
 /// an answer rather than lose a request to a closing socket.
 const IDLE_GRACE: Duration = Duration::from_secs(3);
-/// How often idle connections to targets are looked through.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// How often idle connections to targets, and those that wait for an answer, are looked through.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
 /// What is left for connections to end after the deadline of a drain.
 const LAST_MOMENTS: Duration = Duration::from_millis(200);
 
@@ -66,6 +69,33 @@ pub(crate) enum Phase {
 pub(crate) struct Shared {
     pub(crate) stats: Box<[WorkerStats]>,
     pub(crate) signal: Arc<Signal>,
+    /// Requests with which two targets died, and their number so far. Locked by such a request, and by reports.
+    pub(crate) suspects: Mutex<(u64, VecDeque<Suspect>)>,
+}
+
+impl Shared {
+    pub(crate) fn new(workers: usize, signal: Arc<Signal>) -> Self {
+        let stats = (0..workers).map(|_| WorkerStats::default()).collect();
+        Self { stats, signal, suspects: Mutex::default() }
+    }
+
+    /// Notes a request with which two targets died.
+    pub(crate) fn suspect(&self, suspect: Suspect) {
+        let mut suspects = self.suspects.lock().unwrap_or_else(PoisonError::into_inner);
+        let (number, last) = &mut *suspects;
+        *number += 1;
+        if SUSPECTS_MAX <= last.len() {
+            last.pop_front();
+        }
+        last.push_back(Suspect { number: *number, ..suspect });
+        self.signal.raise();
+    }
+
+    /// The last of them.
+    pub(crate) fn last_suspects(&self) -> Vec<Suspect> {
+        let suspects = self.suspects.lock().unwrap_or_else(PoisonError::into_inner);
+        suspects.1.iter().cloned().collect()
+    }
 }
 
 /// The state of one worker, within its thread.
@@ -160,14 +190,17 @@ impl Worker {
         self.shared.signal.raise();
     }
 
-    fn take_plan(&self, plan: Arc<Plan>) {
+    fn take_plan(self: &Rc<Self>, plan: Arc<Plan>) {
         let old = self.table();
         self.table.set(old.next(plan, self.index));
         let new = self.table();
         if new.plan.routes_differ(&old.plan) {
             old.disperse();
         }
-        new.let_out(Instant::now());
+        for service in new.services() {
+            self.let_out(service);
+        }
+        new.abandon();
         self.table_changed.notify_waiters();
         self.apply_orders_to_tunnels();
     }
@@ -181,12 +214,15 @@ impl Worker {
     }
 
     /// A random number from 0 to 1; good enough to spread things in time (the splitmix64 sequence).
-    fn random(&self) -> f64 {
-        let state = self.random.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
-        self.random.set(state);
-        let mut mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((mixed ^ (mixed >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+    pub(crate) fn random(&self) -> f64 {
+        (self.random_bits() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    /// 64 random bits, not fit for secrets.
+    pub(crate) fn random_bits(&self) -> u64 {
+        let state = self.random.get();
+        self.random.set(state.wrapping_add(0x9e37_79b9_7f4a_7c15));
+        mix(state)
     }
 
     fn listen(self: &Rc<Self>, wanted: &BTreeMap<String, Arc<Vec<StdListener>>>) {
@@ -250,20 +286,27 @@ impl Worker {
         }
     }
 
-    /// Closes idle connections to targets when their time is up.
+    /// Closes idle connections to targets when their time is up, and says when a target is stalled.
     async fn sweep_forever(self: Rc<Self>) {
         loop {
             sleep(SWEEP_INTERVAL).await;
-            self.table().sweep(Instant::now());
+            if self.table().sweep(Instant::now()) {
+                self.shared.signal.raise();
+            }
         }
     }
 
     /// Notes that there is no connection to a target, and says what that means for who wanted one.
-    pub(crate) fn cannot_connect(self: &Rc<Self>, target: &LocalTarget, error: &ConnectError) -> Failure {
+    pub(crate) fn cannot_connect(
+        self: &Rc<Self>,
+        service: &LocalService,
+        target: &LocalTarget,
+        error: &ConnectError,
+    ) -> Failure {
         match error {
             ConnectError::Refused(error) => {
                 tracing::debug!(target = target.stats.id(), %error, "a target did not take a connection");
-                self.leave_out(target);
+                self.leave_out(service, target);
                 Failure::Refused
             }
             ConnectError::Local(error) => {
@@ -274,19 +317,60 @@ impl Worker {
         }
     }
 
-    /// Leaves out a target that did not take a connection, for a while or until the next table.
-    pub(crate) fn leave_out(self: &Rc<Self>, target: &LocalTarget) {
-        let now = Instant::now();
+    /// Leaves out a target that did not take a connection, for a while.
+    pub(crate) fn leave_out(self: &Rc<Self>, service: &LocalService, target: &LocalTarget) {
         target.stats.count(self.index, Outcome::Refused);
-        if let Some(until) = target.leave_out(now) {
-            self.table().let_out(now);
-            // At most one of these for each target and period.
-            let worker = Rc::clone(self);
-            drop(tokio::task::spawn_local(async move {
-                sleep_until(until).await;
-                worker.table().let_out(Instant::now());
-            }));
+        target.close_idle();
+        self.failed(service, target, Fault::Refused, Instant::now());
+    }
+
+    /// Notes that a request met a fault at a target.
+    pub(crate) fn failed(&self, service: &LocalService, target: &LocalTarget, fault: Fault, now: Instant) {
+        let (rules, traffic) = (&service.plan.rules, target.stats.traffic());
+        if target.stats.health().failed(fault, rules, traffic, now).is_some() {
+            tracing::debug!(target = target.stats.id(), ?fault, "a target is left out for a while");
+            self.shared.signal.raise();
         }
+    }
+
+    /// Notes that a target answered a request that was sent at that moment.
+    pub(crate) fn succeeded(
+        self: &Rc<Self>,
+        service: &LocalService,
+        target: &LocalTarget,
+        sent: Instant,
+        now: Instant,
+    ) {
+        if target.stats.health().succeeded(sent, &service.plan.rules, now) {
+            self.let_out(service);
+            self.shared.signal.raise();
+        }
+    }
+
+    /// Lets out who waits for a service, as far as its targets are ready, and looks after the others as long as a target
+    /// may be ready again by itself.
+    pub(crate) fn let_out(self: &Rc<Self>, service: &LocalService) {
+        let Some(until) = service.look(Instant::now()) else { return };
+        // One of these for each service at a time.
+        if !service.room.is_watched.replace(true) {
+            let (worker, room) = (Rc::clone(self), Rc::clone(&service.room));
+            drop(tokio::task::spawn_local(worker.watch(room, until)));
+        }
+    }
+
+    async fn watch(self: Rc<Self>, room: Rc<Room>, first: Instant) {
+        let mut next = Some(first);
+        while let Some(until) = next {
+            sleep_until(until).await;
+            let table = self.table();
+            let service = table.services().iter().find(|service| Rc::ptr_eq(&service.room, &room));
+            next = service.and_then(|service| service.look(Instant::now()));
+        }
+        room.is_watched.set(false);
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
     }
 
     fn enter(&self, phase: Phase) {
@@ -367,8 +451,7 @@ mod tests {
 
     #[test]
     fn random_numbers_stay_between_0_and_1_and_differ() {
-        let shared = Shared { stats: Box::default(), signal: Arc::default() };
-        let worker = Worker::new(0, Arc::new(shared));
+        let worker = Worker::new(0, Arc::new(Shared::new(0, Arc::default())));
         let numbers: Vec<_> = (0..1000).map(|_| worker.random()).collect();
         assert!(numbers.iter().all(|n| (0.0..1.0).contains(n)));
         let mean = numbers.iter().sum::<f64>() / 1000.0;

@@ -125,3 +125,42 @@ async fn a_waiting_request_whose_route_goes_away_is_told_so() {
     rig.apply(&next).await;
     assert_eq!(patient(client.message()).await.unwrap().status(), 404);
 }
+
+#[tokio::test]
+async fn on_request_all_wait_though_a_target_is_ready() {
+    let backend = Backend::saying("x").await;
+    let mut table = table(1, &[backend.target("a")]);
+    table.services[0].hold.on = true;
+    let rig = Rig::new(&table).await;
+    let mut client = Wire::connect(rig.addr).await;
+    client.write(&get("/")).await;
+    rig.held(1).await;
+    assert_eq!(backend.seen.count(), 0);
+    table.number = 2;
+    table.services[0].hold.on = false;
+    rig.apply(&table).await;
+    assert_eq!(patient(client.message()).await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn who_waits_in_vain_gets_the_services_own_page() {
+    let mut table = table(1, &[]);
+    table.services[0].hold.time_ms = 1;
+    table.services[0].hold.page = Some("<h1>soon</h1>".into());
+    let rig = Rig::new(&table).await;
+    let answer = rig.get("/").await;
+    assert_eq!((answer.status(), answer.text().as_str()), (503, "<h1>soon</h1>"));
+    assert_eq!(answer.field("content-type"), "text/html; charset=utf-8");
+    assert_eq!(answer.field("retry-after"), "1");
+}
+
+#[tokio::test]
+async fn while_requests_wait_an_outer_balancer_is_told_that_all_is_well() {
+    let mut table = table(1, &[]);
+    table.services[0].health_path = Some("/health?full".into());
+    table.services[0].hold.time_ms = 200;
+    let rig = Rig::new(&table).await;
+    assert_eq!(rig.get("/health").await.status(), 200);
+    assert_eq!(ask(rig.addr, &post("/health", "")).await.status(), 503, "that is no check");
+    assert_eq!(rig.get("/health").await.status(), 503, "as long as requests may wait, and no longer");
+}

@@ -6,10 +6,13 @@
     reason = "a test may fail by panicking, helpers included"
 )]
 
+mod balance;
 mod drain;
 mod forwarding;
+mod health;
 mod hold;
 mod retry;
+mod rules;
 mod support;
 mod swap;
 mod tcp;

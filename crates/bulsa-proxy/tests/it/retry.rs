@@ -14,7 +14,7 @@ async fn a_refused_request_goes_to_another_target_whatever_its_method() {
 }
 
 #[tokio::test]
-async fn a_target_left_out_is_back_with_the_next_table() {
+async fn a_target_left_out_is_back_when_it_is_routed_anew() {
     let (gone, socket) = nowhere("a");
     let other = Backend::saying("other").await;
     let rig = Rig::new(&table(1, &[gone.clone(), other.target("b")])).await;
@@ -24,7 +24,8 @@ async fn a_target_left_out_is_back_with_the_next_table() {
         seen.next(&mut wire).await;
         wire.write(&ok("back")).await;
     });
-    rig.apply(&table(2, &[gone, other.target("b")])).await;
+    rig.apply(&table(2, &[other.target("b")])).await;
+    rig.apply(&table(3, &[gone, other.target("b")])).await;
     let answers = [rig.get("/").await.text(), rig.get("/").await.text()];
     assert!(answers.contains(&"back".into()), "{answers:?}");
     assert_eq!(back.seen.count(), 1);
@@ -67,13 +68,50 @@ async fn a_post_that_was_sent_and_lost_is_not_sent_again() {
 }
 
 #[tokio::test]
-async fn a_put_with_a_body_is_not_sent_again() {
+async fn a_put_is_sent_again_with_its_body_unless_that_is_too_long_to_be_kept() {
+    let (dying, alive) = (Backend::dying().await, Backend::saying("x").await);
+    for (body, expected) in [("a".repeat(60_000), [200, 200]), ("a".repeat(70_000), [200, 502])] {
+        let rig = Rig::new(&table(1, &[dying.target("dying"), alive.target("alive")])).await;
+        let request = post("/", &body).replace("POST", "PUT");
+        let mut statuses = [ask(rig.addr, &request).await.status(), ask(rig.addr, &request).await.status()];
+        statuses.sort_unstable();
+        assert_eq!(statuses, expected, "{} bytes", body.len());
+        assert!(alive.seen.all().iter().all(|message| message.body.len() % 10_000 == 0));
+    }
+}
+
+#[tokio::test]
+async fn a_chunked_put_is_sent_again_whole() {
     let (dying, alive) = (Backend::dying().await, Backend::saying("x").await);
     let rig = Rig::new(&table(1, &[dying.target("dying"), alive.target("alive")])).await;
-    let request = post("/", "a").replace("POST", "PUT");
-    let mut statuses = [ask(rig.addr, &request).await.status(), ask(rig.addr, &request).await.status()];
-    statuses.sort_unstable();
-    assert_eq!(statuses, [200, 502]);
+    let request =
+        "PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n";
+    for _ in 0..2 {
+        assert_eq!(ask(rig.addr, request).await.status(), 200);
+    }
+    assert!(alive.seen.all().iter().all(|message| message.text() == "abcde"));
+}
+
+#[tokio::test]
+async fn a_get_lost_to_a_connection_closed_in_that_moment_goes_to_the_same_target() {
+    // Every other request is answered by closing the connection, as if its keep-alive had just run out.
+    let backend = Backend::serving(|mut wire, seen| async move {
+        while seen.next(&mut wire).await.is_some() && seen.count() % 2 == 1 {
+            wire.write(&ok("x")).await;
+        }
+    })
+    .await;
+    let rig = Rig::new(&table(1, &[backend.target("a")])).await;
+    let mut client = Wire::connect(rig.addr).await;
+    assert_eq!(client.ask(&get("/")).await.status(), 200);
+    let begun = std::time::Instant::now();
+    assert_eq!(client.ask(&get("/")).await.status(), 200, "on a fresh connection");
+    assert!(begun.elapsed() < std::time::Duration::from_millis(900), "nothing is waited for");
+    assert!(!rig.target("a").left_out);
+    // Since then nothing that must not be sent twice goes on an idle connection.
+    let before = backend.seen.connections();
+    client.ask(&post("/", "x")).await;
+    assert_eq!(backend.seen.connections(), before + 1);
 }
 
 #[tokio::test]
