@@ -104,6 +104,12 @@ impl Health {
         matches!(self.verdict, Verdict::Ready | Verdict::Assumed)
     }
 
+    /// Whether its probes have begun to fail, and not one of those runs got an answer: the sign of a hang.
+    #[must_use]
+    pub const fn is_silent(&self) -> bool {
+        matches!(self.verdict, Verdict::Suspect | Verdict::Failed { .. }) && !self.answered
+    }
+
     /// Declares it ready without a probe: a service whose check is [`crate::spec::Check::Up`].
     pub fn declare_ready(&mut self, now: Timestamp) {
         if matches!(self.verdict, Verdict::Unknown | Verdict::Assumed) {

@@ -3,12 +3,16 @@
 //! Owns: the content of the route table. Never: numbers it, knows a socket or a host name (the shell joins the live
 //! release's ports to it), or waits for anybody.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    time::Duration,
+};
 
 use super::{
     desired::Desired,
     humans::is_all_away,
-    observed::{Observed, ReplicaPhase},
+    observed::{Observed, Replica, ReplicaPhase},
     slots::{Leaving, Verdicts},
 };
 use crate::{
@@ -28,6 +32,8 @@ pub struct Table {
     pub routes: BTreeMap<String, Route>,
     /// Tunnels to be closed.
     pub close_tunnels: Vec<CloseTunnels>,
+    /// Replicas that answer nobody: what waits there for a first byte goes elsewhere, if it may be done twice.
+    pub abandon: Vec<ReplicaId>,
 }
 
 impl Table {
@@ -64,6 +70,10 @@ pub(super) fn table(desired: &Desired, observed: &Observed, verdicts: &Verdicts)
             table.close_tunnels.push(CloseTunnels { replica: id.clone(), within });
         }
     }
+    let is_silent = |replica: &Replica| replica.health.is_silent() || replica.paused;
+    let waited_for =
+        observed.replicas().filter(|(id, one)| is_silent(one) && observed.load(id).in_flight > 0);
+    table.abandon = waited_for.map(|(id, _)| id.clone()).collect();
     let Some((release, live)) = desired.live() else { return table };
     if desired.down {
         return table;
@@ -81,6 +91,9 @@ pub(super) fn table(desired: &Desired, observed: &Observed, verdicts: &Verdicts)
             table.routes.insert(service.name.clone(), Route { targets, stopped });
         }
     }
+    // One that is routed for want of a better one may answer yet.
+    let routed: BTreeSet<ReplicaId> = table.targets().cloned().collect();
+    table.abandon.retain(|id| !routed.contains(id));
     table
 }
 

@@ -1,6 +1,9 @@
 //! What dies, hangs or sickens, and what takes its place.
 
-use bulsa_core::{decide::Route, health::ProbeResult};
+use bulsa_core::{
+    decide::{Load, Route},
+    health::ProbeResult,
+};
 
 use crate::{
     build::{AGES, GATE, app, secs, shared, v, worker},
@@ -56,6 +59,33 @@ fn a_suspect_replica_is_unrouted_while_there_is_another() {
     w.probed("web-r1-1.1", ProbeResult::Pass, 2);
     assert_eq!(w.routed(), "web-r1-1.1 web-r1-2.1");
     assert_eq!(w.log_of(&["start", "stop", "kill"]), Vec::<String>::new());
+}
+
+/// Whom the table gives up.
+fn abandoned(w: &World) -> Vec<String> {
+    w.table.as_ref().unwrap().abandon.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn what_waits_on_a_replica_that_answers_nobody_may_go_elsewhere() {
+    let mut w = World::up(&v(1, [app("web").replicas(2)]));
+    w.load("web-r1-1.1", Load { in_flight: 3, ..Load::default() });
+    w.probed("web-r1-1.1", ProbeResult::NoAnswer, 1);
+    assert_eq!((w.routed().as_str(), abandoned(&w)), ("web-r1-2.1", vec!["web-r1-1.1".to_owned()]));
+    w.probed("web-r1-1.1", ProbeResult::Pass, 2);
+    assert_eq!(abandoned(&w), Vec::<String>::new());
+}
+
+#[test]
+fn nobody_is_sent_away_from_a_replica_that_answers_badly_or_is_the_last() {
+    let mut w = World::up(&v(1, [app("web").replicas(2)]));
+    w.load("web-r1-1.1", Load { in_flight: 3, ..Load::default() });
+    w.probed("web-r1-1.1", ProbeResult::BadAnswer, 1);
+    assert_eq!((w.routed().as_str(), abandoned(&w)), ("web-r1-2.1", vec![]));
+    let mut w = World::up(&v(1, [app("web")]));
+    w.load("web-r1-1.1", Load { in_flight: 3, ..Load::default() });
+    w.probed("web-r1-1.1", ProbeResult::NoAnswer, 1);
+    assert_eq!((w.routed().as_str(), abandoned(&w)), ("web-r1-1.1", vec![]));
 }
 
 #[test]

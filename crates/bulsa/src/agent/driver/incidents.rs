@@ -9,7 +9,7 @@ use bulsa_core::{
     ids::{ReplicaId, Slot},
 };
 
-use super::Driver;
+use super::{Driver, project::parse_task};
 use crate::agent::{
     process::logs,
     store::{IncidentRow, Record},
@@ -41,6 +41,7 @@ impl Driver {
             "exit": super::view::exit_text(status),
             "last_probe": meta.map_or("", |meta| meta.last_probe.as_str()),
             "last_lines": last_lines,
+            "suspect_request": meta.and_then(|meta| meta.suspect.as_deref()),
         });
         let row = IncidentRow {
             id: next_id,
@@ -55,6 +56,34 @@ impl Driver {
         };
         project.incidents.0.insert(id.slot(), (row.clone(), answered_502));
         self.store.note(Record::Incident(row));
+    }
+
+    /// Two replicas died with one request: it may be what kills them. Whose incident is open gets it as evidence, and
+    /// that of a death that is not known of yet will.
+    pub(super) fn suspect(&mut self, suspect: &bulsa_proxy::Suspect) {
+        let request = format!("{} {} (request {})", suspect.method, suspect.path, suspect.request);
+        let dead: Vec<_> = suspect.targets.iter().filter_map(|target| parse_task(target)).collect();
+        let Some((name, _)) = dead.first() else { return };
+        for (name, id) in &dead {
+            let Some(project) = self.projects.get_mut(*name) else { continue };
+            if let Some(meta) = project.meta.get_mut(id) {
+                meta.suspect = Some(request.clone());
+            }
+            if let Some((row, _)) = project.incidents.0.get_mut(&id.slot())
+                && row.replica == id.to_string()
+                && let Ok(mut evidence) = serde_json::from_str::<serde_json::Value>(&row.evidence)
+            {
+                evidence["suspect_request"] = request.clone().into();
+                row.evidence = evidence.to_string();
+                self.store.note(Record::Incident(row.clone()));
+            }
+        }
+        let with: Vec<_> = dead.iter().map(|(_, id)| id.name().to_string()).collect();
+        let text = format!(
+            "{request} was sent to {} and both died or broke off; it may be what kills them, and is sent to no third",
+            with.join(" and ")
+        );
+        self.tell(name, "request.suspect", dead.last().map(|(_, id)| id), text);
     }
 
     /// A replica serves: if its place had an incident, that is over. What it cost is what the proxies answered with 502

@@ -3,7 +3,10 @@
 //! Owns: the translation from links' messages to the core's events, and the ledger of deaths. Never: acts on them; the
 //! next decision does.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use bulsa_core::{
     decide::{Event, ExitStatus, Load, ReplicaPhase},
@@ -297,26 +300,35 @@ impl Driver {
                 in_flight: target.in_flight,
                 tunnels: target.tunnels,
                 requests: target.requests,
-                errors: target.answers_5xx + target.broken,
+                errors: target.answers_5xx + target.broken + target.timed_out,
                 refused: target.refused,
             };
             // A replica has an entry for each of its addresses.
             let known = loads.entry(name).or_default().entry(id).or_default();
             *known = known.plus(&load);
         }
+        let stalled: BTreeSet<&str> =
+            report.targets.iter().filter(|target| target.stalled).map(|target| target.id.as_str()).collect();
         for (name, project) in &mut self.projects {
             let load = loads.remove(name.as_str()).unwrap_or_default();
             // What the proxy saw go wrong is looked into at once, instead of at the next interval.
             for (id, load) in &load {
                 let trouble = load.errors + load.refused;
                 let task = format!("{name}/{id}");
-                if let Some(meta) = project.meta.get_mut(id).filter(|meta| meta.trouble_seen < trouble) {
+                let Some(meta) = project.meta.get_mut(id) else { continue };
+                // One that answers nobody is asked as long as that is so: it may be slow.
+                if meta.trouble_seen < trouble || stalled.contains(task.as_str()) {
                     meta.trouble_seen = trouble;
                     self.prober.probe_now(&task);
                 }
             }
             let generation = Generation(generation);
             project.apply(Event::ProxyReport { generation, table: report.table, load }, now);
+        }
+        let before = self.proxies.get(&generation).and_then(|proxy| proxy.report.as_ref());
+        let told = before.and_then(|report| report.suspects.last()).map_or(0, |suspect| suspect.number);
+        for suspect in report.suspects.iter().filter(|suspect| told < suspect.number) {
+            self.suspect(suspect);
         }
         if let Some(proxy) = self.proxies.get_mut(&generation) {
             proxy.report = Some(report);

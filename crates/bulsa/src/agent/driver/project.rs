@@ -110,6 +110,8 @@ pub(super) struct Meta {
     pub(super) listening: Option<String>,
     /// Errors and refused connections that the proxies had counted when it was probed last for their sake.
     pub(super) trouble_seen: u64,
+    /// The request that died with it and another one, if there was one.
+    pub(super) suspect: Option<String>,
     /// Where it listens, when that is not where it should.
     pub(super) other_ports: Vec<u16>,
     /// Why it can't ever be reached: it is killed for it, and not started again by itself.

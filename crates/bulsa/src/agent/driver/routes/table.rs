@@ -77,6 +77,7 @@ impl<'a> Maker<'a> {
             within_ms: millis(close.within, WITHIN_MS_MAX),
         });
         self.table.close_tunnels.extend(close);
+        self.table.abandon.extend(wanted.abandon.iter().map(|replica| project.task(replica)));
         let Some(release) = wanted.release else { return };
         let Some(spec) = project.desired.releases.get(&release).map(|release| &release.spec) else { return };
         self.trusted.extend(spec.trusted_proxies.iter().flat_map(|trusted| blocks(trusted, project)));
