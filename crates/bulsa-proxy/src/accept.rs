@@ -1,6 +1,7 @@
 //! Taking connections from a listening socket.
 //!
-//! Owns: the accept loop, its pauses, and the limit on connections.
+//! Owns: the accept loop, its pauses, and the limit on connections. Where that is reached, the connection that has been
+//! idle for longest makes room; if none is idle, new ones wait in the kernel's queue.
 //! Never: gives up. Whatever accept says, the loop goes on; a lack of file descriptors makes it pause and count.
 
 use std::io;
@@ -12,20 +13,23 @@ use std::time::Duration;
 use rustix::io::Errno;
 use tokio::net::TcpListener;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
+use crate::arrive::Arrival;
 use crate::report::count;
-use crate::server::{Client, serve};
-use crate::table::Protocol;
-use crate::tcp::pass_through;
 use crate::worker::Worker;
 
-/// Client connections of one worker, at most. Further ones wait in the kernel's queue.
+/// Client connections of one worker, at most.
 pub(crate) const CONNECTIONS_MAX: usize = 16 * 1024;
 /// The first pause after a failure that is not one connection's own.
 const PAUSE_MIN: Duration = Duration::from_millis(5);
 /// The longest such pause.
 const PAUSE_MAX: Duration = Duration::from_millis(500);
+/// How long a connection that was told to end may take before another one is told.
+const EVICTION_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// How long after one has fallen idle it is looked whether one can make room.
+const AGAIN_TIME: Duration = Duration::from_millis(50);
 
 /// Leave for one client connection; it is counted as open until the permit is dropped.
 #[derive(Debug)]
@@ -52,28 +56,18 @@ impl Drop for Permit {
 pub(crate) async fn accept_forever(worker: Rc<Worker>, name: Rc<str>, listener: TcpListener) {
     let mut pause = PAUSE_MIN;
     loop {
-        // The semaphore is never closed.
-        let Ok(slot) = Arc::clone(worker.slots()).acquire_owned().await else { return };
+        let Some(slot) = find_slot(&worker).await else { return };
         match listener.accept().await {
-            Ok((stream, peer)) => {
+            Ok((stream, from)) => {
                 pause = PAUSE_MIN;
                 count(&worker.stats().accepted);
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!(%error, "a client was gone before it was served");
                     continue;
                 }
-                let client = Rc::new(Client {
-                    worker: Rc::clone(&worker),
-                    listener: Rc::clone(&name),
-                    peer: peer.ip().to_canonical(),
-                    _permit: Permit::new(&worker, slot),
-                });
-                // New connections follow the newest table, also in what is spoken.
-                let serving = match worker.table().plan.routes.protocol(&name) {
-                    Some(Protocol::Tcp) => tokio::task::spawn_local(pass_through(client, stream)),
-                    Some(Protocol::Http) | None => tokio::task::spawn_local(serve(client, stream)),
-                };
-                drop(serving);
+                let (listener, permit) = (Rc::clone(&name), Permit::new(&worker, slot));
+                let arrival = Arrival { worker: Rc::clone(&worker), listener, stream, from, permit };
+                drop(tokio::task::spawn_local(arrival.welcome()));
             }
             Err(error) => {
                 count(&worker.stats().accept_errors);
@@ -83,6 +77,34 @@ pub(crate) async fn accept_forever(worker: Rc<Worker>, name: Rc<str>, listener: 
                     pause = (pause * 2).min(PAUSE_MAX);
                 }
             }
+        }
+    }
+}
+
+/// Waits until one more connection can be taken, and sees to it that one can.
+async fn find_slot(worker: &Worker) -> Option<OwnedSemaphorePermit> {
+    loop {
+        if let Ok(slot) = Arc::clone(worker.slots()).try_acquire_owned() {
+            return Some(slot);
+        }
+        let evicted = worker.lives().end_oldest_idle(Instant::now());
+        if evicted {
+            count(&worker.stats().evicted);
+        }
+        let again = async {
+            if evicted {
+                sleep(EVICTION_TIME_MAX).await;
+            } else {
+                // One may have fallen idle just now, or do so at any time.
+                worker.lives().fell_idle().await;
+                sleep(AGAIN_TIME).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            // The semaphore is never closed.
+            slot = Arc::clone(worker.slots()).acquire_owned() => return slot.ok(),
+            () = again => {}
         }
     }
 }

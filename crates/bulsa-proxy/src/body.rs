@@ -1,163 +1,281 @@
-//! Answers on their way through: streamed, never collected; and what was not read of a request.
+//! Answers on their way through: streamed, never collected, framed anew.
 //!
-//! Owns: the wrappers around hyper's bodies that notice their end.
-//! Never: copies or changes a byte.
+//! Owns: the end of an answer's body, and how it is framed for the client. Never: changes a byte of it.
 //!
-//! The end of an answer's body ends the request's time in flight and frees the connection to the target for
-//! the next request. What an application did not read of a request's body is read and thrown away for a
-//! short while: closing a socket with unread bytes resets it, and the client would lose the answer with it.
+//! What has come is passed on at once: a stream of events is not held up by a buffer. The head goes out with the first
+//! bytes of the body, in one call.
 
-use std::cell::RefCell;
-use std::collections::VecDeque;
-use std::pin::Pin;
-use std::rc::Rc;
-use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::pin;
+use std::task::Poll;
 
-use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
-use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::pool::Lease;
-use crate::target::{InFlight, Outcome};
+use crate::h1::buffer::{BUFFER_BYTES, Inbox};
+use crate::h1::chunked::{Decoder, LAST_CHUNK, SizeLine, Step};
+use crate::h1::framing::Framing;
+use crate::life::Life;
+use crate::outlet::write_all;
 
-/// What is read at most of a body that nobody wants, in bytes.
-const LEFTOVER_BYTES_MAX: usize = 1 << 20;
-/// How long a body that nobody wants is read at most.
-const LEFTOVER_TIME_MAX: Duration = Duration::from_secs(2);
-/// Leftover bodies waiting to be looked at on one worker, at most. More are dropped unread.
-const LEFTOVERS_MAX: usize = 1024;
-
-/// Bodies that nobody reads any more, on one worker.
-#[derive(Debug, Default)]
-pub(crate) struct Leftovers {
-    queue: RefCell<VecDeque<Incoming>>,
-    pushed: Notify,
+/// How passing an answer on ended.
+#[derive(Debug)]
+pub(crate) enum Passed {
+    /// All of it was passed on.
+    Whole,
+    /// It was told to end, and did so cleanly.
+    Ended,
+    /// The target broke off.
+    TargetBroke,
+    /// The client took no more.
+    ClientBroke(io::Error),
 }
 
-impl Leftovers {
-    pub(crate) fn push(&self, incoming: Incoming) {
-        let mut queue = self.queue.borrow_mut();
-        if queue.len() < LEFTOVERS_MAX {
-            queue.push_back(incoming);
-            self.pushed.notify_one();
+/// How an answer's body comes and goes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Course {
+    pub(crate) from: Framing,
+    pub(crate) to: Framing,
+}
+
+/// Passes an answer on: its head, which was written already, and its body, of which some may be in the inbox.
+///
+/// `ending` is when it is to end before its own end.
+pub(crate) async fn pass<R, W>(
+    course: Course,
+    head: &[u8],
+    (reader, inbox): (&mut R, &mut Inbox),
+    (writer, life): (&mut W, &Life),
+    ending: impl Future<Output = ()>,
+) -> Passed
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let mut ending = pin!(ending);
+    let mut body = Body::new(course, head);
+    loop {
+        match body.write_what_is_there(inbox, writer, life).await {
+            Err(Stop::Client(error)) => return Passed::ClientBroke(error),
+            Err(Stop::Target) => return Passed::TargetBroke,
+            Ok(true) => return Passed::Whole,
+            Ok(false) => {}
+        }
+        let filled = poll_fn(|cx| {
+            if ending.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(None);
+            }
+            inbox.poll_fill(cx, reader, BUFFER_BYTES).map(Some)
+        });
+        match filled.await {
+            Some(Ok(1..)) => {}
+            Some(Ok(0)) if course.from == Framing::UntilClose => {
+                return match body.write_end(writer, life).await {
+                    Ok(()) => Passed::Whole,
+                    Err(error) => Passed::ClientBroke(error),
+                };
+            }
+            Some(_) => return Passed::TargetBroke,
+            None => {
+                return match body.write_end(writer, life).await {
+                    Ok(()) => Passed::Ended,
+                    Err(error) => Passed::ClientBroke(error),
+                };
+            }
+        }
+    }
+}
+
+/// Why nothing more is passed on.
+enum Stop {
+    Client(io::Error),
+    Target,
+}
+
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Self {
+        Self::Client(error)
+    }
+}
+
+/// An answer's body on its way.
+struct Body<'h> {
+    course: Course,
+    /// The answer's head, until it has gone out.
+    head: &'h [u8],
+    left: u64,
+    decoder: Decoder,
+}
+
+/// Chunks that are passed on in one call, at most.
+const CHUNKS_MAX: usize = 2;
+
+impl<'h> Body<'h> {
+    fn new(course: Course, head: &'h [u8]) -> Self {
+        let left = if let Framing::Length(length) = course.from { length } else { 0 };
+        Self { course, head, left, decoder: Decoder::default() }
+    }
+
+    /// Writes what has come. True at the body's end.
+    async fn write_what_is_there<W>(
+        &mut self,
+        inbox: &mut Inbox,
+        writer: &mut W,
+        life: &Life,
+    ) -> Result<bool, Stop>
+    where
+        W: AsyncWrite + Unpin,
+    {
+        match self.course.from {
+            Framing::None => {
+                write_all(writer, &[self.head], Some(life)).await?;
+                Ok(true)
+            }
+            Framing::Length(_) => {
+                let there = inbox.bytes().len();
+                let take = usize::try_from(self.left).map_or(there, |left| left.min(there));
+                write_all(writer, &[self.head, &inbox.bytes()[..take]], Some(life)).await?;
+                inbox.consume(take);
+                self.head = b"";
+                self.left -= take as u64;
+                Ok(self.left == 0)
+            }
+            Framing::UntilClose => {
+                self.write_piece(inbox.bytes(), writer, life).await?;
+                inbox.clear();
+                Ok(false)
+            }
+            Framing::Chunked => self.write_chunks(inbox, writer, life).await,
         }
     }
 
-    /// Reads what is pushed and throws it away, within limits. Runs as long as the worker.
-    pub(crate) async fn read_forever(self: Rc<Self>) {
+    async fn write_piece<W>(&mut self, piece: &[u8], writer: &mut W, life: &Life) -> io::Result<()>
+    where
+        W: AsyncWrite + Unpin,
+    {
+        let line = SizeLine::new(piece.len());
+        match self.course.to {
+            Framing::Chunked if !piece.is_empty() => {
+                write_all(writer, &[self.head, line.as_bytes(), piece, b"\r\n"], Some(life)).await?;
+            }
+            _ => write_all(writer, &[self.head, piece], Some(life)).await?,
+        }
+        self.head = b"";
+        Ok(())
+    }
+
+    async fn write_chunks<W>(&mut self, inbox: &mut Inbox, writer: &mut W, life: &Life) -> Result<bool, Stop>
+    where
+        W: AsyncWrite + Unpin,
+    {
         loop {
-            let next = self.queue.borrow_mut().pop_front();
-            match next {
-                // The number of these tasks is bounded by the number of connections.
-                Some(incoming) => drop(tokio::task::spawn_local(read_leftover(incoming))),
-                None => self.pushed.notified().await,
+            let bytes = inbox.bytes();
+            let mut chunks = [(0, 0); CHUNKS_MAX];
+            let (mut count, mut at, mut is_over) = (0, 0, false);
+            while count < CHUNKS_MAX && !is_over {
+                match self.decoder.step(&bytes[at..]).map_err(|_| Stop::Target)? {
+                    Step::Data { skip, length } => {
+                        chunks[count] = (at + skip, length);
+                        (count, at) = (count + 1, at + skip + length);
+                    }
+                    Step::More => {
+                        at = bytes.len();
+                        break;
+                    }
+                    Step::End(used) => {
+                        at += used;
+                        is_over = true;
+                    }
+                }
+            }
+            let is_framed = self.course.to == Framing::Chunked;
+            let lines = chunks.map(|(_, length)| SizeLine::new(length));
+            let mut pieces: [&[u8]; 2 + 3 * CHUNKS_MAX] = [b""; 2 + 3 * CHUNKS_MAX];
+            pieces[0] = self.head;
+            for (index, (start, length)) in chunks.iter().take(count).enumerate() {
+                pieces[2 + 3 * index] = &bytes[*start..start + length];
+                if is_framed {
+                    pieces[1 + 3 * index] = lines[index].as_bytes();
+                    pieces[3 + 3 * index] = b"\r\n";
+                }
+            }
+            if is_over && is_framed {
+                pieces[1 + 3 * CHUNKS_MAX] = LAST_CHUNK;
+            }
+            write_all(writer, &pieces, Some(life)).await?;
+            self.head = b"";
+            inbox.consume(at);
+            if is_over || inbox.is_empty() {
+                return Ok(is_over);
             }
         }
     }
-}
 
-async fn read_leftover(mut incoming: Incoming) {
-    let read = async {
-        let mut read = 0;
-        while let Some(Ok(frame)) = incoming.frame().await {
-            read += frame.data_ref().map_or(0, Bytes::len);
-            if LEFTOVER_BYTES_MAX < read {
-                break;
-            }
-        }
-    };
-    if timeout(LEFTOVER_TIME_MAX, read).await.is_err() {
-        tracing::debug!("a client is still sending a body that nobody reads; closing its connection");
+    /// Ends the body before, or at, its own end.
+    async fn write_end<W>(&mut self, writer: &mut W, life: &Life) -> io::Result<()>
+    where
+        W: AsyncWrite + Unpin,
+    {
+        let end: &[u8] = if self.course.to == Framing::Chunked { LAST_CHUNK } else { b"" };
+        write_all(writer, &[self.head, end], Some(life)).await
     }
 }
 
-/// The body of an answer to a client.
-#[derive(Debug)]
-pub(crate) enum AnswerBody {
-    /// One of the proxy's own answers.
-    Text(Option<Bytes>),
-    /// A target's answer.
-    Target(TargetBody),
-}
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
 
-impl AnswerBody {
-    pub(crate) fn text(text: Bytes) -> Self {
-        Self::Text(Some(text).filter(|text| !text.is_empty()))
+    use super::*;
+    use crate::h1::buffer::Buffers;
+    use crate::life::Lives;
+
+    async fn passed(course: Course, mut from: &[u8]) -> (Passed, String) {
+        let place = Lives::new(std::time::Duration::from_secs(60)).enter();
+        let mut inbox = Inbox::new(&Rc::new(Buffers::default()));
+        let mut to = Vec::new();
+        let never = std::future::pending();
+        let passed = pass(course, b"H", (&mut from, &mut inbox), (&mut to, &place.life), never).await;
+        (passed, String::from_utf8(to).unwrap())
     }
-}
 
-impl Body for AnswerBody {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        match &mut *self {
-            Self::Text(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
-            Self::Target(body) => body.poll_frame(cx),
+    #[tokio::test]
+    async fn an_answer_is_framed_for_who_gets_it() {
+        let chunked = b"3\r\nabc\r\n4;x=y\r\ndefg\r\n1\r\nh\r\n0\r\nT: x\r\n\r\n";
+        for (from, to, bytes, expected) in [
+            (Framing::None, Framing::None, &b""[..], "H"),
+            (Framing::Length(3), Framing::Length(3), b"abcdef", "Habc"),
+            (Framing::Chunked, Framing::Chunked, chunked, "H3\r\nabc\r\n4\r\ndefg\r\n1\r\nh\r\n0\r\n\r\n"),
+            (Framing::Chunked, Framing::UntilClose, chunked, "Habcdefgh"),
+            (Framing::UntilClose, Framing::Chunked, b"abc", "H3\r\nabc\r\n0\r\n\r\n"),
+            (Framing::UntilClose, Framing::UntilClose, b"abc", "Habc"),
+        ] {
+            let (passed, text) = passed(Course { from, to }, bytes).await;
+            assert!(matches!(passed, Passed::Whole), "{from:?}: {passed:?}");
+            assert_eq!(text, expected, "{from:?} to {to:?}");
         }
     }
 
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Text(text) => text.is_none(),
-            Self::Target(body) => body.incoming.is_end_stream(),
-        }
+    #[tokio::test]
+    async fn an_answer_that_is_cut_short_does_not_look_whole() {
+        let length = Course { from: Framing::Length(4), to: Framing::Length(4) };
+        let (passed_length, _) = passed(length, b"abc").await;
+        assert!(matches!(passed_length, Passed::TargetBroke));
+        let chunked = Course { from: Framing::Chunked, to: Framing::Chunked };
+        let (passed_chunks, text) = passed(chunked, b"3\r\nabc\r\n").await;
+        assert!(matches!(passed_chunks, Passed::TargetBroke));
+        assert!(!text.ends_with("0\r\n\r\n"), "{text}");
     }
 
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Text(text) => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
-            Self::Target(body) => body.incoming.size_hint(),
-        }
-    }
-}
-
-/// The body of a target's answer; it keeps the request in flight until it has ended.
-#[derive(Debug)]
-pub(crate) struct TargetBody {
-    incoming: Incoming,
-    work: Option<(InFlight, Lease)>,
-}
-
-impl TargetBody {
-    pub(crate) fn new(incoming: Incoming, in_flight: InFlight, lease: Lease) -> Self {
-        let mut body = Self { incoming, work: Some((in_flight, lease)) };
-        if body.incoming.is_end_stream() {
-            body.end();
-        }
-        body
-    }
-
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
-        match &frame {
-            Some(Ok(_)) if !self.incoming.is_end_stream() => {}
-            Some(Ok(_)) | None => self.end(),
-            Some(Err(_)) => self.break_off(),
-        }
-        Poll::Ready(frame)
-    }
-
-    fn end(&mut self) {
-        if let Some((in_flight, lease)) = self.work.take() {
-            lease.give_back();
-            drop(in_flight);
-        }
-    }
-
-    fn break_off(&mut self) {
-        if let Some((in_flight, lease)) = self.work.take() {
-            // When the client broke off its own body, the target is not to blame.
-            if !lease.request_failed() {
-                in_flight.count(Outcome::BrokenOff);
-            }
-        }
+    #[tokio::test]
+    async fn a_stream_that_is_told_to_end_ends_cleanly() {
+        let place = Lives::new(std::time::Duration::from_secs(60)).enter();
+        let mut inbox = Inbox::new(&Rc::new(Buffers::default()));
+        let (mut from, _open) = tokio::io::duplex(64);
+        let mut to = Vec::new();
+        let course = Course { from: Framing::UntilClose, to: Framing::Chunked };
+        let now = std::future::ready(());
+        let passed = pass(course, b"H", (&mut from, &mut inbox), (&mut to, &place.life), now).await;
+        assert!(matches!(passed, Passed::Ended));
+        assert_eq!(to, b"H0\r\n\r\n");
     }
 }

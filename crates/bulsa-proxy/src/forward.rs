@@ -1,202 +1,264 @@
-//! One request on its way: screened, rewritten, carried to a target, answered.
+//! One request on its way: screened, routed, rewritten, carried to a target, answered.
 //!
-//! Owns: what a request is to the application ([`forward`]), and what its answer is to the client ([`Exchange`]).
-//! Never: chooses a target or tries again (that is [`crate::courier`]); holds a body.
-//!
-//! ```text
-//! screen ─▶ route ─▶ rewrite ─▶ carry (courier.rs) ─▶ answer's head ─▶ answer's body (see body.rs)
-//!             └▶ redirect                               └─▶ 101: tunnel
-//! ```
+//! Owns: what a request is to the application, and what becomes of the client's connection after it. Never: chooses a
+//! target or tries again (that is [`crate::courier`]), or moves bodies (that is [`crate::exchange`]).
 
 use std::net::IpAddr;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderValue, LOCATION, SET_COOKIE, TRANSFER_ENCODING,
-};
-use http::{Method, Request, Response, StatusCode, Version, request};
-use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
+use tokio::time::timeout;
 
-use crate::body::{AnswerBody, TargetBody};
-use crate::courier::{Courier, Exchange, Parcel, Way};
-use crate::headers;
-use crate::pool::Lease;
-use crate::request_body::Source;
-use crate::request_id::{self, X_REQUEST_ID};
-use crate::respond::Refusal;
+use crate::courier::{Courier, Parcel, Way};
+use crate::h1::framing::{self, Framing};
+use crate::h1::head::RequestHead;
+use crate::headers::{self, Rewriting, Screened};
+use crate::life::Life;
+use crate::local::LocalTable;
+use crate::outlet::write_all;
+use crate::request_body::{Kept, Piece, RequestBody};
+use crate::request_id;
+use crate::respond::{self, Details, Refusal};
 use crate::rules::RouteRules;
-use crate::server::Client;
+use crate::server::{Client, Wire};
 use crate::tunnel::Tunnel;
+use crate::upstream::Upstream;
 
-/// Why a request is not answered by a target, with what is known of it by then.
+/// What is read at most of a body that nobody wants, in bytes.
+const LEFTOVER_BYTES_MAX: usize = 1 << 20;
+/// How long a body that nobody wants is read at most.
+const LEFTOVER_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// What becomes of the client's connection after a request.
+#[derive(Debug)]
+pub(crate) enum Done {
+    /// It waits for the next one.
+    Kept,
+    /// It ends, behind its last answer.
+    Last,
+    /// It ends at once: its client has gone, or has got part of an answer that there is no more of.
+    Broken,
+    /// It is a tunnel.
+    Tunnel(Box<(Tunnel, Upstream)>),
+}
+
+/// How an answer was given.
+#[derive(Debug)]
+pub(crate) enum Answered {
+    /// Whole. `kept`: the connection was said to be kept.
+    Whole {
+        /// Whether it was.
+        kept: bool,
+    },
+    /// In part, or the client has gone.
+    Broken,
+    /// A tunnel has begun.
+    Tunnel(Box<(Tunnel, Upstream)>),
+}
+
+/// Why a request is not answered by a target, with what is said instead of the usual text.
 #[derive(Debug)]
 pub(crate) struct Refused {
-    refusal: Refusal,
-    /// What is said instead of the usual text.
-    page: Option<Bytes>,
-    id: Option<HeaderValue>,
+    pub(crate) refusal: Refusal,
+    pub(crate) page: Option<Bytes>,
 }
 
 impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Self {
-        Self { refusal, page: None, id: None }
+        Self { refusal, page: None }
     }
 }
 
 /// Answers one request of a client.
-pub(crate) async fn answer(client: Rc<Client>, request: Request<Incoming>) -> Response<AnswerBody> {
-    let mut response = match forward(&client, request).await {
-        Ok(response) => response,
-        Err(Refused { refusal, page, id }) => {
-            refusal.count(client.worker.stats());
-            let mut response = refusal.into_response(page);
-            if let Some(id) = id {
-                response.headers_mut().insert(X_REQUEST_ID, id);
-            }
-            response
-        }
+pub(crate) async fn answer(
+    client: &Rc<Client>,
+    life: &Life,
+    head: &RequestHead,
+    wire: &mut Wire<'_>,
+) -> Done {
+    let asked = Asked { client, life, head };
+    let Ok(framing) = framing::of_request(head) else {
+        return asked.refuse(wire, Refusal::Framing.into(), None, None).await;
     };
-    // Where TCP is spoken now, HTTP ends with what was still asked.
-    let is_last = client.worker.is_draining() || client.worker.table().plan.routes.is_tcp(&client.listener);
-    if is_last && response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    let mut body = RequestBody::new(framing);
+    let screened = match headers::screen(head) {
+        Ok(screened) => screened,
+        Err(unfit) => return asked.refuse(wire, Refusal::Unfit(unfit).into(), None, Some(&mut body)).await,
+    };
+    let mut expects_leave = screened.expects_leave && framing != Framing::None;
+    let id =
+        request_id::of(head, client.worker.table().plan.trusts(client.peer), || client.worker.random_bits());
+    let request = Request { asked: &asked, screened: &screened, id: &id };
+    match request.forward(wire, &mut body, &mut expects_leave).await {
+        Ok(Answered::Whole { kept: true }) => {
+            // A client that waits for leave to send its body would take our reading of it for that leave.
+            if body.has_ended() || (!expects_leave && read_leftover(wire, &mut body).await) {
+                Done::Kept
+            } else {
+                Done::Last
+            }
+        }
+        Ok(Answered::Whole { kept: false }) => Done::Last,
+        Ok(Answered::Broken) => Done::Broken,
+        Ok(Answered::Tunnel(opened)) => Done::Tunnel(opened),
+        Err(refused) => {
+            let body = Some(&mut body).filter(|_| !expects_leave);
+            asked.refuse(wire, refused, Some(&id), body).await
+        }
     }
-    response
 }
 
-async fn forward(client: &Rc<Client>, request: Request<Incoming>) -> Result<Response<AnswerBody>, Refused> {
-    let mut request = request;
-    let upgrade = headers::asks_for_upgrade(request.headers()).then(|| hyper::upgrade::on(&mut request));
-    let (mut head, incoming) = request.into_parts();
-    // A client that waits for leave to send its body would take our reading of the rest for that leave.
-    let leftovers = (!head.headers.contains_key(EXPECT)).then(|| client.worker.leftovers());
-    let is_idempotent = is_idempotent(&head.method);
-    let source = Source::new(incoming, is_idempotent, leftovers);
-    let host = headers::screen(&mut head).map_err(Refusal::Unfit)?;
-    let websocket = headers::asks_for_websocket(&head);
-    let table = client.worker.table();
-    let trusted = |address: &IpAddr| table.plan.trusted.iter().any(|block| block.contains(address));
-    let is_trusted = trusted(&client.peer);
-    let from =
-        if is_trusted { headers::client_behind(&head.headers, client.peer, trusted) } else { client.peer };
-    let way = Way::new(client, &head.uri, host);
-    let rules = way.rules(&table).ok_or(Refusal::NoRoute)?.cloned();
-    if let Some(redirected) = rules.as_ref().and_then(|rules| redirect(rules, &way)) {
-        return Ok(redirected);
+/// Whether the connection may be kept after a request, as far as the client and the worker are concerned.
+pub(crate) fn may_keep(client: &Client, life: &Life, head: &RequestHead) -> bool {
+    headers::client_keeps(head)
+        && !life.is_last()
+        && !client.worker.is_draining()
+        // Where TCP is spoken now, HTTP ends with what was still asked.
+        && !client.worker.table().plan.routes.is_tcp(&client.listener)
+}
+
+/// What a client has asked.
+struct Asked<'r> {
+    client: &'r Rc<Client>,
+    life: &'r Life,
+    head: &'r RequestHead,
+}
+
+impl Asked<'_> {
+    fn may_keep(&self) -> bool {
+        may_keep(self.client, self.life, self.head)
     }
-    drop(table);
-    let by = Rewriting { websocket, is_trusted, rules: rules.as_deref() };
-    let id = rewrite(client, &mut head, &source, &way, &by);
-    let request = Request::from_parts(head, source.reader());
-    let parcel = Parcel { way, source, id: id.clone(), from, websocket, is_idempotent };
-    let courier = Courier::new(client, parcel);
-    let (exchange, answer) =
-        courier.carry(request).await.map_err(|(refusal, page)| Refused { refusal, page, id: Some(id) })?;
-    match upgrade {
-        Some(upgrade) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => {
-            Ok(exchange.open_tunnel(client, answer, upgrade))
+
+    /// Answers a request without a target. `body` is read to its end if it can be.
+    async fn refuse(
+        &self,
+        wire: &mut Wire<'_>,
+        refused: Refused,
+        id: Option<&str>,
+        body: Option<&mut RequestBody>,
+    ) -> Done {
+        let Refused { refusal, page } = refused;
+        refusal.count(self.client.worker.stats());
+        let keep = self.may_keep() && !refusal.is_last() && body.is_some();
+        let date = self.client.worker.date();
+        let to_head = self.head.method() == b"HEAD";
+        let details = Details { page, id, keep, minor: self.head.minor, to_head, date: &date };
+        let text = respond::write(refusal, &details);
+        if write_all(&mut wire.writer, &[&text], Some(self.life)).await.is_err() {
+            return Done::Broken;
         }
-        _ => Ok(exchange.pass_answer(answer, rules.as_deref())),
+        let Some(body) = body.filter(|_| keep) else { return Done::Last };
+        if body.has_ended() || read_leftover(wire, body).await { Done::Kept } else { Done::Last }
+    }
+}
+
+/// Reads a body that nobody wants, within limits, so that the connection can be kept. Returns whether that is so.
+async fn read_leftover(wire: &mut Wire<'_>, body: &mut RequestBody) -> bool {
+    let read = async {
+        let mut read = 0;
+        while let Ok(Some(Piece { skip, length })) = body.next(&mut wire.reader, wire.inbox).await {
+            wire.inbox.consume(skip + length);
+            read += length;
+            if LEFTOVER_BYTES_MAX < read {
+                break;
+            }
+        }
+    };
+    timeout(LEFTOVER_TIME_MAX, read).await.is_ok() && body.has_ended()
+}
+
+/// A request that is fit to be forwarded.
+struct Request<'r> {
+    asked: &'r Asked<'r>,
+    screened: &'r Screened<'r>,
+    id: &'r str,
+}
+
+impl Request<'_> {
+    async fn forward(
+        &self,
+        wire: &mut Wire<'_>,
+        body: &mut RequestBody,
+        expects_leave: &mut bool,
+    ) -> Result<Answered, Refused> {
+        let Self { asked: Asked { client, life, head }, screened, id } = *self;
+        let table = client.worker.table();
+        let way = Way::new(client, screened);
+        let rules = way.rules(&table).ok_or(Refusal::NoRoute)?.cloned();
+        if let Some(rules) = rules.as_deref()
+            && let Some(text) = self.redirect(rules)
+        {
+            let written = write_all(&mut wire.writer, &[&text], Some(life)).await;
+            return Ok(written.map_or(Answered::Broken, |()| Answered::Whole { kept: self.asked.may_keep() }));
+        }
+        let is_idempotent = is_idempotent(head.method());
+        let websocket = headers::asks_for_websocket(head, body.framing());
+        let mut text = Vec::with_capacity(512);
+        let from = self.rewrite(&table, &mut text, body.framing(), websocket, rules.as_deref());
+        drop(table);
+        let parcel = Parcel {
+            way,
+            head: text,
+            kept: Kept::new(is_idempotent && body.framing() != Framing::None),
+            body,
+            expects_leave,
+            id,
+            from,
+            websocket,
+            is_idempotent,
+            is_trusted: client.worker.table().plan.trusts(client.peer),
+            rules: rules.as_deref(),
+        };
+        Courier::new(client, life, head, parcel).carry(wire).await
+    }
+
+    /// Writes the head that a target gets. Returns whom the request is for.
+    fn rewrite(
+        &self,
+        table: &LocalTable,
+        out: &mut Vec<u8>,
+        framing: Framing,
+        websocket: bool,
+        rules: Option<&RouteRules>,
+    ) -> IpAddr {
+        let Asked { client, head, .. } = self.asked;
+        let peer = client.peer;
+        let is_trusted = table.plan.trusts(peer);
+        let by = Rewriting {
+            screened: self.screened,
+            framing,
+            websocket,
+            peer: &client.peer_text,
+            is_trusted,
+            id: self.id,
+            rules,
+        };
+        headers::write_request(out, head, &by);
+        if is_trusted {
+            headers::client_behind(head, peer, |address| table.plan.trusts(*address))
+        } else {
+            peer
+        }
+    }
+
+    fn redirect(&self, rules: &RouteRules) -> Option<Vec<u8>> {
+        let (status, to) = rules.redirect(&self.screened.host, &self.screened.target)?;
+        let mut more = Vec::new();
+        rules.write_response(&mut more);
+        let Asked { client, head, .. } = self.asked;
+        let date = client.worker.date();
+        let details = Details {
+            keep: self.asked.may_keep(),
+            minor: head.minor,
+            to_head: head.method() == b"HEAD",
+            date: &date,
+            ..Details::default()
+        };
+        Some(respond::redirect(status, &to, &more, &details))
     }
 }
 
 /// RFC 9110, 9.2.2.
-fn is_idempotent(method: &Method) -> bool {
-    matches!(
-        *method,
-        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
-    )
-}
-
-fn redirect(rules: &RouteRules, way: &Way) -> Option<Response<AnswerBody>> {
-    let (status, to) = rules.redirect(way.host(), way.uri())?;
-    let mut response = Response::new(AnswerBody::text(Bytes::new()));
-    *response.status_mut() = StatusCode::from_u16(status).ok()?;
-    response.headers_mut().insert(LOCATION, to);
-    rules.on_response(response.headers_mut());
-    Some(response)
-}
-
-/// What a request is rewritten by.
-struct Rewriting<'r> {
-    websocket: bool,
-    is_trusted: bool,
-    rules: Option<&'r RouteRules>,
-}
-
-/// Makes the client's head the one that a target gets. Returns the request's id.
-fn rewrite(
-    client: &Client,
-    head: &mut request::Parts,
-    source: &Source,
-    way: &Way,
-    by: &Rewriting<'_>,
-) -> HeaderValue {
-    headers::strip_hop_by_hop(&mut head.headers);
-    headers::set_forwarded(&mut head.headers, client.peer, by.is_trusted, way.host_field());
-    let id = request_id::set(&mut head.headers, by.is_trusted, || client.worker.random_bits());
-    head.headers.entry(HOST).or_insert(HeaderValue::from_static(""));
-    head.version = Version::HTTP_11;
-    if by.websocket {
-        headers::set_websocket(&mut head.headers);
-    } else if !source.is_empty() && !head.headers.contains_key(CONTENT_LENGTH) {
-        // hyper would send a GET without its body otherwise.
-        head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-    }
-    if let Some(rules) = by.rules {
-        if let Some(stripped) = rules.strip(&head.uri) {
-            head.uri = stripped;
-            if let Some(prefix) = rules.stripped_prefix().and_then(|p| HeaderValue::from_str(p).ok()) {
-                head.headers.insert(headers::X_FORWARDED_PREFIX, prefix);
-            }
-        }
-        rules.on_request(&mut head.headers);
-    }
-    id
-}
-
-impl Exchange {
-    fn pass_answer(self, answer: Response<Incoming>, rules: Option<&RouteRules>) -> Response<AnswerBody> {
-        let (mut head, incoming) = answer.into_parts();
-        let stated = headers::keep_alive_timeout(&head.headers);
-        headers::strip_hop_by_hop(&mut head.headers);
-        // hyper speaks the client's own version.
-        head.version = Version::HTTP_11;
-        if let Some(cookie) = self.set_cookie {
-            head.headers.append(SET_COOKIE, cookie);
-        }
-        if let Some(rules) = rules {
-            rules.on_response(&mut head.headers);
-        }
-        let lease = Lease::new(self.upstream, self.target, self.source, stated);
-        let body = TargetBody::new(incoming, self.in_flight, lease);
-        Response::from_parts(head, AnswerBody::Target(body))
-    }
-
-    fn open_tunnel(
-        self,
-        client: &Rc<Client>,
-        mut answer: Response<Incoming>,
-        client_side: OnUpgrade,
-    ) -> Response<AnswerBody> {
-        let target_side = hyper::upgrade::on(&mut answer);
-        let (mut head, _) = answer.into_parts();
-        headers::strip_hop_by_hop(&mut head.headers);
-        headers::set_websocket(&mut head.headers);
-        head.version = Version::HTTP_11;
-        if let Some(cookie) = self.set_cookie {
-            head.headers.append(SET_COOKIE, cookie);
-        }
-        let tunnel = Tunnel::enter(client.worker.tunnels(), self.in_flight.into_tunnel());
-        client.worker.apply_orders_to_tunnels();
-        let (client, upstream) = (Rc::clone(client), self.upstream);
-        drop(tokio::task::spawn_local(async move {
-            tunnel.run(client_side, target_side).await;
-            // The connection's permit and hyper's task live as long as the tunnel.
-            drop((client, upstream));
-        }));
-        Response::from_parts(head, AnswerBody::text(Bytes::new()))
-    }
+fn is_idempotent(method: &[u8]) -> bool {
+    matches!(method, b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE" | b"PUT" | b"DELETE")
 }

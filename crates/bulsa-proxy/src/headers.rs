@@ -1,85 +1,102 @@
 //! Which fields pass through the proxy, and which it sets.
 //!
-//! Owns: hop-by-hop fields, `X-Forwarded-*`, the request's host and target, and the signs of an upgrade.
+//! Owns: hop-by-hop fields, `X-Forwarded-*`, the request's host and target, the request's id, and the signs of an
+//! upgrade.
 //! Never: touches any other field; values, order and case go through as they came.
 //!
 //! Fields that `Connection` names are removed too, but it cannot name those that the application relies on for
 //! who asks, for what, and how long the message is: otherwise a client could strip what a proxy has set.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue,
-    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
-};
-use http::uri::{PathAndQuery, Uri};
-use http::{Method, Version, request};
+use http::uri::Uri;
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-pub(crate) const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
-pub(crate) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+use crate::h1::fields::{Known, tokens};
+use crate::h1::framing::Framing;
+use crate::h1::head::{AnswerHead, RequestHead};
+use crate::rules::RouteRules;
+use crate::tunnel::handshake;
 
-/// Fields that concern one connection only. `Upgrade` is among them; a tunnel sets it anew.
-const HOP_BY_HOP: [HeaderName; 9] = [
-    CONNECTION,
-    KEEP_ALIVE,
-    PROXY_CONNECTION,
-    PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION,
-    TE,
-    TRANSFER_ENCODING,
-    UPGRADE,
-    HTTP2_SETTINGS,
-];
+/// Fields and options that `Connection` may name, at most: no client has reason for more.
+const NOMINATED_MAX: usize = 10;
 
 /// Why a request is answered at once, without asking a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unfit {
     /// No host, more than one, or one that cannot be a host: 400.
     Host,
+    /// `Connection` names more than [`NOMINATED_MAX`]: 400.
+    Connection,
+    /// A target that is none: 400.
+    Target,
     /// `CONNECT`: 405.
     Connect,
     /// An expectation other than `100-continue`: 417.
     Expectation,
 }
 
-/// The host that a request is for, if it is fit to be forwarded at all.
-///
-/// An authority in the request's target wins over the `Host` field, which is set to it. Without either, which only
-/// HTTP/1.0 may do, the host is empty.
-pub(crate) fn screen(head: &mut request::Parts) -> Result<HeaderValue, Unfit> {
-    if head.method == Method::CONNECT {
-        return Err(Unfit::Connect);
-    }
-    if head.headers.get(EXPECT).is_some_and(|v| !v.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
-        return Err(Unfit::Expectation);
-    }
-    if 1 < head.headers.get_all(HOST).iter().count() {
-        return Err(Unfit::Host);
-    }
-    if let Some(authority) = head.uri.authority() {
-        let host = HeaderValue::from_str(authority.as_str()).map_err(|_| Unfit::Host)?;
-        head.headers.insert(HOST, host);
-        make_origin_form(head);
-    }
-    match head.headers.get(HOST) {
-        Some(host) if is_host(host.as_bytes()) => Ok(host.clone()),
-        Some(_) => Err(Unfit::Host),
-        None if head.version == Version::HTTP_10 => Ok(HeaderValue::from_static("")),
-        None => Err(Unfit::Host),
-    }
+/// What a request is for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Screened<'h> {
+    /// Without either of an authority and a `Host`, which only HTTP/1.0 may do, empty.
+    pub(crate) host: Cow<'h, str>,
+    /// A path with its query, or `*`.
+    pub(crate) target: Cow<'h, str>,
+    /// The client waits for leave to send its body.
+    pub(crate) expects_leave: bool,
 }
 
-/// Turns `http://host/path` into `/path`.
-fn make_origin_form(head: &mut request::Parts) {
-    let path = head.uri.path_and_query().cloned();
-    head.uri = Uri::from(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
+/// Looks whether a request is fit to be forwarded at all, and what it is for. An authority in the request's target wins
+/// over the `Host` field.
+pub(crate) fn screen(head: &RequestHead) -> Result<Screened<'_>, Unfit> {
+    if head.method() == b"CONNECT" {
+        return Err(Unfit::Connect);
+    }
+    let mut expectations = head.all(Known::Expect);
+    let expectation = expectations.next();
+    if expectations.next().is_some()
+        || expectation.is_some_and(|one| !one.eq_ignore_ascii_case(b"100-continue"))
+    {
+        return Err(Unfit::Expectation);
+    }
+    if NOMINATED_MAX < head.all(Known::Connection).flat_map(tokens).count() {
+        return Err(Unfit::Connection);
+    }
+    let mut hosts = head.all(Known::Host);
+    let field = hosts.next();
+    if hosts.next().is_some() || field.is_some_and(|host| !is_host(host)) {
+        return Err(Unfit::Host);
+    }
+    let (authority, target) = target_of(head.target(), head.method())?;
+    let host = match (authority, field) {
+        (Some(authority), _) => authority,
+        (None, Some(field)) => Cow::Borrowed(std::str::from_utf8(field).map_err(|_| Unfit::Host)?),
+        (None, None) if head.minor == 0 => Cow::Borrowed(""),
+        (None, None) => return Err(Unfit::Host),
+    };
+    Ok(Screened { host, target, expects_leave: expectation.is_some() && head.minor == 1 })
+}
+
+/// The authority in a target, if there is one, and the target without it.
+fn target_of<'t>(target: &'t str, method: &[u8]) -> Result<(Option<Cow<'t, str>>, Cow<'t, str>), Unfit> {
+    if target.contains('#') {
+        return Err(Unfit::Target);
+    }
+    if target.starts_with('/') || (target == "*" && method == b"OPTIONS") {
+        return Ok((None, Cow::Borrowed(target)));
+    }
+    let uri: Uri = target.parse().map_err(|_| Unfit::Target)?;
+    let (Some("http" | "https"), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
+        return Err(Unfit::Target);
+    };
+    if !is_host(authority.as_str().as_bytes()) {
+        return Err(Unfit::Host);
+    }
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+    Ok((Some(Cow::Owned(authority.to_string())), Cow::Owned(path)))
 }
 
 fn is_host(host: &[u8]) -> bool {
@@ -87,12 +104,61 @@ fn is_host(host: &[u8]) -> bool {
     host.iter().all(plain)
 }
 
+/// Whether a request asks for a WebSocket, as RFC 6455, 4.2.1 wants it: the only upgrade that is passed on.
+pub(crate) fn asks_for_websocket(head: &RequestHead, framing: Framing) -> bool {
+    head.method() == b"GET"
+        && head.minor == 1
+        && framing == Framing::None
+        && names(head.all(Known::Connection), b"upgrade")
+        && names(head.all(Known::Upgrade), b"websocket")
+        && handshake::key(head).is_some()
+}
+
+/// Whether an answer's `101` is for the WebSocket that was asked for.
+pub(crate) fn is_websocket(head: &AnswerHead, request: &RequestHead) -> bool {
+    let mut protocols = head.all(Known::Upgrade).flat_map(tokens);
+    let is_websocket = protocols.next().is_some_and(|one| one.eq_ignore_ascii_case(b"websocket"));
+    is_websocket
+        && protocols.next().is_none()
+        && names(head.all(Known::Connection), b"upgrade")
+        && handshake::key(request).is_some_and(|key| handshake::accepts(head, key))
+}
+
+/// Whether one of the values names this token.
+fn names<'v>(mut values: impl Iterator<Item = &'v [u8]>, token: &[u8]) -> bool {
+    values.any(|value| tokens(value).any(|one| one.eq_ignore_ascii_case(token)))
+}
+
+/// Whether the client keeps its connection after this request, as far as it says.
+pub(crate) fn client_keeps(head: &RequestHead) -> bool {
+    keeps(head.minor, || head.all(Known::Connection))
+}
+
+/// Whether the target keeps its connection after this answer, as far as it says.
+pub(crate) fn target_keeps(head: &AnswerHead) -> bool {
+    keeps(head.minor, || head.all(Known::Connection))
+}
+
+fn keeps<'v, I: Iterator<Item = &'v [u8]>>(minor: u8, connection: impl Fn() -> I) -> bool {
+    !names(connection(), b"close") && (minor == 1 || names(connection(), b"keep-alive"))
+}
+
+/// The names that `Connection` makes hop-by-hop, besides those that are so anyhow.
+fn nominated<'v>(values: impl Iterator<Item = &'v [u8]>) -> Vec<&'v [u8]> {
+    let usual: [&[u8]; 3] = [b"close", b"keep-alive", b"upgrade"];
+    let is_usual = |name: &&[u8]| usual.iter().any(|one| one.eq_ignore_ascii_case(name));
+    values.flat_map(tokens).filter(|name| !is_usual(name)).take(NOMINATED_MAX).collect()
+}
+
+fn is_nominated(nominated: &[&[u8]], known: Known, name: &[u8]) -> bool {
+    nominated.iter().any(|one| one.eq_ignore_ascii_case(name)) && known.may_be_nominated(name)
+}
+
 /// Whom a request is for that a trusted peer has passed on: the last address in `X-Forwarded-For` that is not trusted
 /// itself, for whatever stands before it anybody may have written. The peer, if there is none.
-pub(crate) fn client_behind(headers: &HeaderMap, peer: IpAddr, trusted: impl Fn(&IpAddr) -> bool) -> IpAddr {
+pub(crate) fn client_behind(head: &RequestHead, peer: IpAddr, trusted: impl Fn(&IpAddr) -> bool) -> IpAddr {
     let mut last = peer;
-    let values = headers.get_all(X_FORWARDED_FOR).into_iter().collect::<Vec<_>>();
-    let texts = values.iter().rev().filter_map(|value| value.to_str().ok());
+    let texts = head.all(Known::XForwardedFor).rev().filter_map(|value| std::str::from_utf8(value).ok());
     for text in texts.flat_map(|text| text.rsplit(',')) {
         let Some(address) = address_of(text.trim()) else { return last };
         last = address;
@@ -111,259 +177,198 @@ fn address_of(text: &str) -> Option<IpAddr> {
     parsed.ok().map(|address| address.to_canonical())
 }
 
-/// Whether a request asks to leave HTTP.
-pub(crate) fn asks_for_upgrade(headers: &HeaderMap) -> bool {
-    headers.contains_key(UPGRADE)
+/// What a request is rewritten by.
+#[derive(Debug)]
+pub(crate) struct Rewriting<'r> {
+    pub(crate) screened: &'r Screened<'r>,
+    pub(crate) framing: Framing,
+    pub(crate) websocket: bool,
+    /// The peer's address in words.
+    pub(crate) peer: &'r str,
+    /// The peer's `X-Forwarded-*` are kept and added to; anybody else's are replaced, and their other claims about where
+    /// they come from are removed.
+    pub(crate) is_trusted: bool,
+    /// The request's id.
+    pub(crate) id: &'r str,
+    pub(crate) rules: Option<&'r RouteRules>,
 }
 
-/// Whether a request asks for a WebSocket: the only upgrade that is passed on.
-pub(crate) fn asks_for_websocket(head: &request::Parts) -> bool {
-    head.method == Method::GET
-        && head.version == Version::HTTP_11
-        && !head.headers.contains_key(TRANSFER_ENCODING)
-        && head.headers.get(CONTENT_LENGTH).is_none_or(|length| length == "0")
-        && names(&head.headers, CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"))
-        && is_websocket(&head.headers)
-}
-
-/// Whether `Upgrade` says WebSocket.
-pub(crate) fn is_websocket(headers: &HeaderMap) -> bool {
-    names(headers, UPGRADE).any(|token| token.eq_ignore_ascii_case("websocket"))
-}
-
-/// Sets the two fields that say "WebSocket" to the next hop.
-pub(crate) fn set_websocket(headers: &mut HeaderMap) {
-    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-}
-
-/// Removes what concerns only the connection that the message came on.
-pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
-        let named: Vec<HeaderName> =
-            names(headers, CONNECTION).filter_map(|token| token.parse().ok()).filter(may_be_named).collect();
-        for name in named {
-            headers.remove(name);
+/// Writes the head that a target gets.
+pub(crate) fn write_request(out: &mut Vec<u8>, head: &RequestHead, by: &Rewriting<'_>) {
+    let target = &by.screened.target;
+    let stripped = by.rules.and_then(|rules| rules.strip(target));
+    for part in [head.method(), b" ", stripped.as_deref().unwrap_or(target).as_bytes(), b" HTTP/1.1\r\n"] {
+        out.extend_from_slice(part);
+    }
+    field(out, b"Host", by.screened.host.as_bytes());
+    let nominated = nominated(head.all(Known::Connection));
+    let (mut has_proto, mut has_host) = (false, false);
+    for (known, name, value) in head.fields() {
+        let passes = match known {
+            Known::Other => true,
+            Known::Host | Known::Expect | Known::ContentLength | Known::XRequestId | Known::XForwardedFor => {
+                false
+            }
+            Known::XForwardedProto => {
+                has_proto |= by.is_trusted;
+                by.is_trusted
+            }
+            Known::XForwardedHost => {
+                has_host |= by.is_trusted;
+                by.is_trusted
+            }
+            Known::XForwardedPrefix => by.is_trusted && stripped.is_none(),
+            Known::XForwardedOther | Known::XRealIp | Known::Forwarded => by.is_trusted,
+            known => !known.is_hop_by_hop(),
+        };
+        let is_ruled = by.rules.is_some_and(|rules| rules.sets_on_request(name));
+        if passes && !is_ruled && !is_nominated(&nominated, known, name) {
+            field(out, name, value);
         }
     }
-    for name in HOP_BY_HOP {
-        headers.remove(name);
+    write_forwarded(out, head, by, has_proto, has_host);
+    if let Some(prefix) = by.rules.filter(|_| stripped.is_some()).and_then(RouteRules::stripped_prefix) {
+        field(out, b"X-Forwarded-Prefix", prefix.as_bytes());
+    }
+    field(out, b"X-Request-Id", by.id.as_bytes());
+    if by.websocket {
+        out.extend_from_slice(b"Connection: upgrade\r\nUpgrade: websocket\r\n");
+    }
+    match by.framing {
+        Framing::Length(length) => field(out, b"Content-Length", length.to_string().as_bytes()),
+        Framing::Chunked => field(out, b"Transfer-Encoding", b"chunked"),
+        // A request that says that it has no body is told on as such: some applications want to be told.
+        Framing::None if head.get(Known::ContentLength).is_some() => field(out, b"Content-Length", b"0"),
+        Framing::None | Framing::UntilClose => {}
+    }
+    if let Some(rules) = by.rules {
+        rules.write_request(out);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn write_forwarded(
+    out: &mut Vec<u8>,
+    head: &RequestHead,
+    by: &Rewriting<'_>,
+    has_proto: bool,
+    has_host: bool,
+) {
+    out.extend_from_slice(b"X-Forwarded-For: ");
+    if by.is_trusted {
+        for known in head.all(Known::XForwardedFor) {
+            out.extend_from_slice(known);
+            out.extend_from_slice(b", ");
+        }
+    }
+    out.extend_from_slice(by.peer.as_bytes());
+    out.extend_from_slice(b"\r\n");
+    if !has_proto {
+        field(out, b"X-Forwarded-Proto", b"http");
+    }
+    if !has_host && !by.screened.host.is_empty() {
+        field(out, b"X-Forwarded-Host", by.screened.host.as_bytes());
     }
 }
 
-/// Whether `Connection` may name the field.
-fn may_be_named(name: &HeaderName) -> bool {
-    let kept = ["host", "content-length", "cookie", "set-cookie", "authorization", "forwarded", "x-real-ip"];
-    !kept.contains(&name.as_str()) && !name.as_str().starts_with("x-forwarded-")
+/// What an answer is rewritten by.
+#[derive(Debug)]
+pub(crate) struct Answering<'r> {
+    pub(crate) framing: Framing,
+    /// The connection is kept after it.
+    pub(crate) keep: bool,
+    /// The minor version that the client speaks.
+    pub(crate) minor: u8,
+    pub(crate) cookie: Option<&'r str>,
+    pub(crate) rules: Option<&'r RouteRules>,
+    /// The time, for an answer that does not say when it was made.
+    pub(crate) date: &'r str,
 }
 
-/// Sets `X-Forwarded-For`, `-Proto` and `-Host`, and drops what the proxy itself answers.
-///
-/// A trusted peer's fields are kept and it is appended to the list; anybody else's are replaced, and their other
-/// claims about where they come from are removed.
-pub(crate) fn set_forwarded(headers: &mut HeaderMap, peer: IpAddr, trusted: bool, host: &HeaderValue) {
-    headers.remove(EXPECT);
-    if !trusted {
-        remove_claims(headers);
+/// Writes the head of an answer that the client gets.
+pub(crate) fn write_answer(out: &mut Vec<u8>, head: &AnswerHead, by: &Answering<'_>) {
+    let status = head.status.to_string();
+    for part in [b"HTTP/1.1 ", status.as_bytes(), b" ", head.reason(), b"\r\n"] {
+        out.extend_from_slice(part);
     }
-    let mut list = Vec::new();
-    for known in headers.get_all(X_FORWARDED_FOR) {
-        list.extend_from_slice(known.as_bytes());
-        list.extend_from_slice(b", ");
+    let nominated = nominated(head.all(Known::Connection));
+    let (mut has_date, mut has_length) = (false, false);
+    for (known, name, value) in head.fields() {
+        let passes = match known {
+            Known::Other => true,
+            Known::Date => {
+                has_date = true;
+                true
+            }
+            // Said of what would have been sent, where nothing is: to `HEAD`, and with 304.
+            Known::ContentLength => {
+                let passes =
+                    by.framing == Framing::None && 200 <= head.status && head.status != 204 && !has_length;
+                has_length |= passes;
+                passes
+            }
+            known => !known.is_hop_by_hop(),
+        };
+        let is_ruled = by.rules.is_some_and(|rules| rules.sets_on_response(name));
+        if passes && !is_ruled && !is_nominated(&nominated, known, name) {
+            field(out, name, value);
+        }
     }
-    list.extend_from_slice(peer.to_string().as_bytes());
-    if let Ok(list) = HeaderValue::from_maybe_shared(bytes::Bytes::from(list)) {
-        headers.insert(X_FORWARDED_FOR, list);
+    if !has_date && 200 <= head.status {
+        field(out, b"Date", by.date.as_bytes());
     }
-    headers.entry(X_FORWARDED_PROTO).or_insert(HeaderValue::from_static("http"));
-    if !host.is_empty() {
-        headers.entry(X_FORWARDED_HOST).or_insert_with(|| host.clone());
+    match by.framing {
+        Framing::Length(length) => field(out, b"Content-Length", length.to_string().as_bytes()),
+        Framing::Chunked => field(out, b"Transfer-Encoding", b"chunked"),
+        Framing::None | Framing::UntilClose => {}
+    }
+    if let Some(cookie) = by.cookie {
+        field(out, b"Set-Cookie", cookie.as_bytes());
+    }
+    write_connection(out, head.status, by.keep, by.minor);
+    if let Some(rules) = by.rules {
+        rules.write_response(out);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn write_connection(out: &mut Vec<u8>, status: u16, keep: bool, minor: u8) {
+    if status == 101 {
+        out.extend_from_slice(b"Connection: upgrade\r\nUpgrade: websocket\r\n");
+    } else if 200 <= status {
+        match (keep, minor) {
+            (true, 0) => field(out, b"Connection", b"keep-alive"),
+            (false, _) => field(out, b"Connection", b"close"),
+            (true, _) => {}
+        }
     }
 }
 
-fn remove_claims(headers: &mut HeaderMap) {
-    let claims = |name: &&HeaderName| {
-        let name = name.as_str();
-        // Some applications read `x_forwarded_for` as the same field.
-        name.len() > 11 && name.starts_with('x') && name.replace('_', "-").starts_with("x-forwarded-")
-    };
-    let found: Vec<HeaderName> = headers.keys().filter(claims).cloned().collect();
-    for name in found.iter().chain([&FORWARDED, &X_REAL_IP]) {
-        headers.remove(name);
+/// Writes one field.
+pub(crate) fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    for part in [name, b": ", value, b"\r\n"] {
+        out.extend_from_slice(part);
     }
+}
+
+/// Whether an answer is a stream of events that ends when somebody ends it.
+pub(crate) fn is_stream(head: &AnswerHead) -> bool {
+    let kind = head.get(Known::ContentType).unwrap_or_default();
+    let kind = kind.split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
+    [&b"text/event-stream"[..], b"multipart/x-mixed-replace"].iter().any(|one| one.eq_ignore_ascii_case(kind))
 }
 
 /// The `timeout` of a `Keep-Alive` field.
-pub(crate) fn keep_alive_timeout(headers: &HeaderMap) -> Option<Duration> {
-    let parameter = |token: &str| {
-        let (name, value) = token.split_once('=')?;
+pub(crate) fn keep_alive_timeout(head: &AnswerHead) -> Option<Duration> {
+    let parameter = |token: &[u8]| {
+        let (name, value) = std::str::from_utf8(token).ok()?.split_once('=')?;
         if !name.trim().eq_ignore_ascii_case("timeout") {
             return None;
         }
         value.trim().parse().ok().map(Duration::from_secs)
     };
-    names(headers, KEEP_ALIVE).find_map(parameter)
-}
-
-/// The comma-separated parts of all fields of one name.
-fn names(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
-    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).map(str::trim).filter(|token| !token.is_empty())
+    head.all(Known::KeepAlive).flat_map(tokens).find_map(parameter)
 }
 
 #[cfg(test)]
-mod tests {
-    use http::Request;
-
-    use super::*;
-
-    fn head(target: &str, fields: &[(&'static str, &str)]) -> request::Parts {
-        let mut builder = Request::builder().uri(target);
-        for (name, value) in fields {
-            builder = builder.header(*name, *value);
-        }
-        builder.body(()).unwrap().into_parts().0
-    }
-
-    fn text(headers: &HeaderMap, name: &str) -> String {
-        let all: Vec<_> = headers.get_all(name).iter().map(|v| v.to_str().unwrap()).collect();
-        all.join("|")
-    }
-
-    #[test]
-    fn the_authority_of_the_target_wins_over_the_host_field() {
-        let mut head = head("http://real.example:81/a?b", &[("host", "other")]);
-        assert_eq!(screen(&mut head).unwrap(), "real.example:81");
-        assert_eq!(text(&head.headers, "host"), "real.example:81");
-        assert_eq!(head.uri, "/a?b");
-    }
-
-    #[test]
-    fn an_absolute_target_without_a_path_gets_one() {
-        let mut bare = head("http://a", &[]);
-        screen(&mut bare).unwrap();
-        assert_eq!(bare.uri, "/");
-        let mut query = head("http://a?x=1", &[]);
-        screen(&mut query).unwrap();
-        assert_eq!(query.uri, "/?x=1");
-    }
-
-    #[test]
-    fn a_request_needs_exactly_one_valid_host() {
-        for fields in [&[][..], &[("host", "a"), ("host", "b")], &[("host", "a b")], &[("host", "u@h")]] {
-            assert_eq!(screen(&mut head("/", fields)), Err(Unfit::Host), "{fields:?}");
-        }
-        let mut old = head("/", &[]);
-        old.version = Version::HTTP_10;
-        assert_eq!(screen(&mut old).unwrap(), "");
-    }
-
-    #[test]
-    fn connect_and_unknown_expectations_are_unfit() {
-        let mut connect = head("/", &[("host", "a")]);
-        connect.method = Method::CONNECT;
-        assert_eq!(screen(&mut connect), Err(Unfit::Connect));
-        assert_eq!(screen(&mut head("/", &[("host", "a"), ("expect", "tea")])), Err(Unfit::Expectation));
-        assert!(screen(&mut head("/", &[("host", "a"), ("expect", "100-Continue")])).is_ok());
-    }
-
-    #[test]
-    fn only_a_websocket_request_asks_for_a_tunnel() {
-        let fields = [("connection", "keep-alive, Upgrade"), ("upgrade", "WebSocket")];
-        assert!(asks_for_websocket(&head("/", &fields)));
-        assert!(!asks_for_websocket(&head("/", &fields[..1])));
-        assert!(!asks_for_websocket(&head("/", &fields[1..])));
-        assert!(!asks_for_websocket(&head("/", &[("connection", "upgrade"), ("upgrade", "h2c")])));
-        let mut post = head("/", &fields);
-        post.method = Method::POST;
-        assert!(!asks_for_websocket(&post));
-        let with_body = [fields[0], fields[1], ("content-length", "5")];
-        assert!(!asks_for_websocket(&head("/", &with_body)));
-    }
-
-    #[test]
-    fn hop_by_hop_and_nominated_fields_go_but_not_the_vital_ones() {
-        let mut headers = head(
-            "/",
-            &[
-                ("connection", "close, x-once, Host, cookie, x-forwarded-for, content-length, authorization"),
-                ("x-once", "1"),
-                ("host", "a"),
-                ("cookie", "c"),
-                ("x-forwarded-for", "1.1.1.1"),
-                ("content-length", "3"),
-                ("authorization", "b"),
-                ("keep-alive", "timeout=5"),
-                ("te", "trailers"),
-                ("upgrade", "h2c"),
-                ("http2-settings", "x"),
-                ("proxy-connection", "close"),
-                ("transfer-encoding", "chunked"),
-                ("x-kept", "yes"),
-            ],
-        )
-        .headers;
-        strip_hop_by_hop(&mut headers);
-        let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
-        left.sort_unstable();
-        assert_eq!(left, ["authorization", "content-length", "cookie", "host", "x-forwarded-for", "x-kept"]);
-    }
-
-    #[test]
-    fn a_strangers_claims_are_replaced() {
-        let mut headers = head(
-            "/",
-            &[
-                ("x-forwarded-for", "6.6.6.6"),
-                ("x-forwarded-proto", "https"),
-                ("x-forwarded-host", "evil"),
-                ("x-forwarded-prefix", "/evil"),
-                ("x_forwarded_for", "6.6.6.6"),
-                ("x-real-ip", "6.6.6.6"),
-                ("forwarded", "for=6.6.6.6"),
-                ("expect", "100-continue"),
-            ],
-        )
-        .headers;
-        set_forwarded(&mut headers, "9.9.9.9".parse().unwrap(), false, &HeaderValue::from_static("shop"));
-        assert_eq!(text(&headers, "x-forwarded-for"), "9.9.9.9");
-        assert_eq!(text(&headers, "x-forwarded-proto"), "http");
-        assert_eq!(text(&headers, "x-forwarded-host"), "shop");
-        assert_eq!(headers.len(), 3);
-    }
-
-    #[test]
-    fn a_trusted_peer_is_appended_and_believed() {
-        let mut headers = head(
-            "/",
-            &[("x-forwarded-for", "1.1.1.1"), ("x-forwarded-for", "2.2.2.2"), ("x-forwarded-proto", "https")],
-        )
-        .headers;
-        set_forwarded(&mut headers, "9.9.9.9".parse().unwrap(), true, &HeaderValue::from_static("shop"));
-        assert_eq!(text(&headers, "x-forwarded-for"), "1.1.1.1, 2.2.2.2, 9.9.9.9");
-        assert_eq!(text(&headers, "x-forwarded-proto"), "https");
-        assert_eq!(text(&headers, "x-forwarded-host"), "shop");
-    }
-
-    #[test]
-    fn the_client_behind_trusted_peers_is_the_last_that_is_none() {
-        let of = |list: &'static str| {
-            let headers = head("/", &[("x-forwarded-for", list)]).headers;
-            let trusted = |address: &IpAddr| address.to_string().starts_with("10.");
-            client_behind(&headers, "10.0.0.1".parse().unwrap(), trusted).to_string()
-        };
-        assert_eq!(of("6.6.6.6, 1.1.1.1, 10.0.0.2"), "1.1.1.1");
-        assert_eq!(of("1.1.1.1:4711"), "1.1.1.1");
-        assert_eq!(of("[2001:db8::1]:80, 10.0.0.2"), "2001:db8::1");
-        assert_eq!(of("10.0.0.3, 10.0.0.2"), "10.0.0.3");
-        assert_eq!(of("unknown, 10.0.0.2"), "10.0.0.2");
-        assert_eq!(of(""), "10.0.0.1");
-    }
-
-    #[test]
-    fn the_keep_alive_timeout_is_read() {
-        let headers = head("/", &[("keep-alive", "max=100, Timeout=5")]).headers;
-        assert_eq!(keep_alive_timeout(&headers), Some(Duration::from_secs(5)));
-        assert_eq!(keep_alive_timeout(&head("/", &[("keep-alive", "max=1")]).headers), None);
-    }
-}
+mod tests;

@@ -10,8 +10,8 @@
 //!     ▲                                             │             on the path of a request
 //!     └─────────── counters, "look again" ◀─────────┘
 //!
-//!   accept ▸ server ▸ forward ▸ courier: [ wait: balance ▸ hold | pool ▸ upstream ▸ retry ] ▸ body | tunnel
-//!          ▸ tcp    ▸                    [ wait: balance ▸ hold ] ▸ tunnel
+//!   accept ▸ arrive ▸ server ▸ forward ▸ courier: [ wait: balance ▸ hold | pool ▸ attempt ▸ retry ] ▸ body | tunnel
+//!                   ▸ tcp    ▸                    [ wait: balance ▸ hold ] ▸ tunnel
 //! ```
 //!
 //! What it promises:
@@ -19,6 +19,7 @@
 //!   included; a target that such a report shows without work gets none any more.
 //! - A request that was not sent at all goes to another target, whatever its method. One that was sent and got not a
 //!   byte of an answer goes once to another if it is idempotent and its body is still there; otherwise it is answered 502.
+//! - A request that can be read in two ways is refused. The framing of one that is forwarded is always made anew.
 //! - A target that refuses a connection gets nothing for a while; one that keeps failing, too, as long as the others
 //!   don't. The last one stays unless it refuses.
 //! - While a service has no ready target its requests wait, bounded in time and number, with their bodies unread.
@@ -26,23 +27,32 @@
 //!   which a target has taken it; before that it is held, and goes elsewhere when refused, as a request does.
 //! - The workers never wait for the one who embeds the proxy. When that one dies, traffic flows on the last table.
 //!
-//! No limit is set on the size of a body or the time to answer. HTTP/1.1 is spoken on both sides by hyper; that the
-//! server side cannot pass on `103 Early Hints` is a limit of it.
+//! No limit is set on the size of a body or the time to answer. HTTP/1.1 is spoken on both sides by [`h1`].
 
 #![forbid(unsafe_code)]
 
 mod accept;
+mod addresses;
+mod arrive;
+mod attempt;
 mod balance;
 mod body;
+mod bounds;
 mod courier;
+mod exchange;
 mod forward;
+mod h1;
 mod headers;
 mod health;
 mod hold;
+mod life;
 mod local;
+mod orders;
+mod outlet;
 mod plan;
 mod pool;
 mod proxy;
+mod proxy_header;
 mod report;
 mod request_body;
 mod request_id;
@@ -59,7 +69,16 @@ mod upstream;
 mod wait;
 mod worker;
 
+/// For the fuzzer only.
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use crate::tunnel::follow_frames;
+}
+
 pub use ipnet::IpNet;
+
+#[doc(hidden)]
+pub use crate::bounds::Bounds;
 
 pub use crate::proxy::{Applied, GRACE_MAX, Options, Proxy, WORKERS_MAX};
 pub use crate::report::{HeldReport, Report, SUSPECT_PATH_MAX, Suspect, TargetReport};

@@ -10,7 +10,7 @@
 //! so that the cost of a switch is that of what has changed.
 
 use std::collections::{HashMap, HashSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -22,8 +22,11 @@ use crate::balance::Cookie;
 use crate::health;
 use crate::report::{HeldReport, Signal, TargetReport};
 use crate::route::Routes;
-use crate::table::{Balance, CloseTunnels, ListenerRoutes, Policy, Secret, Service, Table, Target};
+use crate::table::{
+    Balance, CloseTunnels, ListenerRoutes, Policy, ProxyHeader, Secret, Service, Table, Target,
+};
 use crate::target::TargetStats;
+use crate::tunnel::Bounds;
 
 /// Targets without work that a registry keeps only to report them once more, at most.
 const RETIRED_MAX: usize = 4096;
@@ -40,6 +43,10 @@ pub(crate) struct Plan {
     pub(crate) close_tunnels: Vec<CloseTunnels>,
     /// The ids of targets on which nobody is to wait any longer.
     pub(crate) abandon: HashSet<String>,
+    /// Connections of one client address, at most; 0 is no limit.
+    pub(crate) connections_per_address: u32,
+    /// The balancers of each listener that say in a PROXY header who their clients are. Only listeners that have some.
+    proxy_from: HashMap<String, Vec<IpNet>>,
     /// The listeners' routes as they were written, to see whether the next table changes them.
     listeners: Vec<ListenerRoutes>,
 }
@@ -67,6 +74,10 @@ pub(crate) struct PlanService {
     pub(crate) first_byte: Option<Duration>,
     pub(crate) health_path: Option<String>,
     pub(crate) cookie: Option<Cookie>,
+    /// Limits on the time of its tunnels.
+    pub(crate) tunnels: Bounds,
+    /// The PROXY header that targets get before a TCP connection.
+    pub(crate) send_proxy: Option<ProxyHeader>,
     /// What it was made from, to see whether the next table changes it.
     source: (Service, Option<Secret>),
 }
@@ -84,6 +95,17 @@ pub(crate) struct PlanTarget {
 }
 
 impl Plan {
+    /// Whether a client's word about itself is believed.
+    pub(crate) fn trusts(&self, peer: IpAddr) -> bool {
+        self.trusted.iter().any(|block| block.contains(&peer))
+    }
+
+    /// Whether a connection from there begins with a PROXY header.
+    pub(crate) fn expects_header(&self, listener: &str, from: IpAddr) -> bool {
+        let blocks = self.proxy_from.get(listener).map(Vec::as_slice).unwrap_or_default();
+        blocks.iter().any(|block| block.contains(&from))
+    }
+
     /// Whether a request's way from listener to service name may differ between two plans.
     pub(crate) fn routes_differ(&self, other: &Self) -> bool {
         fn names(plan: &Plan) -> impl Iterator<Item = &str> {
@@ -158,6 +180,8 @@ impl Registry {
             trusted: table.trusted.clone(),
             close_tunnels: table.close_tunnels.clone(),
             abandon: table.abandon.iter().cloned().collect(),
+            connections_per_address: table.limits.connections_per_address,
+            proxy_from: proxy_from(table),
             listeners: table.listeners.clone(),
         }
     }
@@ -222,6 +246,8 @@ impl Registry {
             first_byte: PlanService::time(service.times.first_byte_ms),
             health_path: service.health_path.clone(),
             cookie,
+            tunnels: Bounds::of(&service.times),
+            send_proxy: service.send_proxy,
             targets,
             source: (service.clone(), secret.cloned()),
         }
@@ -280,6 +306,11 @@ impl Registry {
         held.sort_by(|a, b| a.service.cmp(&b.service));
         held
     }
+}
+
+fn proxy_from(table: &Table) -> HashMap<String, Vec<IpNet>> {
+    let listeners = table.listeners.iter().filter(|listener| !listener.proxy_from.is_empty());
+    listeners.map(|listener| (listener.name.clone(), listener.proxy_from.clone())).collect()
 }
 
 /// A hash of a name that is the same in every process (64-bit FNV-1a).

@@ -1,6 +1,6 @@
 //! Idle connections to one target, on one worker.
 //!
-//! Owns: the list of idle connections, and the lease on one that is in use.
+//! Owns: the list of idle connections, and for how long they are kept.
 //! Never: shared between workers; no lock.
 //!
 //! The one used last is used first, so that the rest grow old and go. Node.js closes an idle connection after 5
@@ -14,13 +14,10 @@
 //! answer was read to its end.
 
 use std::cell::{Cell, RefCell};
-use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
-use crate::local::LocalTarget;
-use crate::request_body::Source;
 use crate::upstream::Upstream;
 
 /// How long a connection may be idle.
@@ -33,9 +30,6 @@ const PROVEN_TIME_MAX: Duration = Duration::from_secs(1);
 const EARLY_TIME: Duration = Duration::from_secs(60);
 /// Idle connections to one target on one worker, at most.
 pub(crate) const IDLE_MAX: usize = 256;
-/// How long a connection may take after its answer's end to be ready for the next request.
-const READY_TIME_MAX: Duration = Duration::from_secs(1);
-
 /// The idle connections to one target.
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
@@ -78,10 +72,16 @@ impl Pool {
             if !self.is_usable(&last, now) {
                 continue;
             }
-            if reuse == Reuse::Proven && PROVEN_TIME_MAX < now.saturating_duration_since(last.since) {
-                // The others are older still.
-                idle.push(last);
-                return None;
+            if reuse == Reuse::Proven {
+                if PROVEN_TIME_MAX < now.saturating_duration_since(last.since) {
+                    // The others are older still.
+                    idle.push(last);
+                    return None;
+                }
+                if !last.upstream.is_surely_open() {
+                    self.closed_early(now.saturating_duration_since(last.since), now);
+                    return None;
+                }
             }
             let mut upstream = last.upstream;
             upstream.idle_since = Some(last.since);
@@ -116,13 +116,14 @@ impl Pool {
     }
 
     fn is_usable(&self, idle: &Idle, now: Instant) -> bool {
-        if idle.upstream.sender.is_ready() {
-            return now < idle.until;
+        if idle.until <= now {
+            return false;
         }
-        if let Some(closed) = idle.upstream.closed_at().filter(|closed| *closed < idle.until) {
-            self.closed_early(closed.saturating_duration_since(idle.since), now);
+        let is_open = idle.upstream.is_open();
+        if !is_open {
+            self.closed_early(now.saturating_duration_since(idle.since), now);
         }
-        false
+        is_open
     }
 
     /// Closes all.
@@ -131,51 +132,8 @@ impl Pool {
     }
 }
 
-/// A connection in use; dropping it closes the connection.
-#[derive(Debug)]
-pub(crate) struct Lease {
-    upstream: Upstream,
-    target: Rc<LocalTarget>,
-    request: Rc<Source>,
-    /// How long it may be idle afterwards. `None`: it is not to be used again.
-    idle_time: Option<Duration>,
-}
-
-impl Lease {
-    /// Made when the answer's head has come. `stated` is the target's own limit.
-    pub(crate) fn new(
-        upstream: Upstream,
-        target: Rc<LocalTarget>,
-        request: Rc<Source>,
-        stated: Option<Duration>,
-    ) -> Self {
-        let idle_time = idle_time(stated).filter(|_| request.ended());
-        Self { upstream, target, request, idle_time }
-    }
-
-    /// Whether the client broke off the request's body.
-    pub(crate) fn request_failed(&self) -> bool {
-        self.request.failed()
-    }
-
-    /// The answer has ended: the connection goes back to the pool, or is closed.
-    pub(crate) fn give_back(self) {
-        let Some(idle_time) = self.idle_time else { return };
-        if self.upstream.sender.is_ready() {
-            self.target.put_idle(self.upstream, Instant::now(), idle_time);
-        } else if !self.upstream.sender.is_closed() {
-            drop(tokio::task::spawn_local(self.give_back_when_ready(idle_time)));
-        }
-    }
-
-    async fn give_back_when_ready(mut self, idle_time: Duration) {
-        if let Ok(Ok(())) = timeout(READY_TIME_MAX, self.upstream.sender.ready()).await {
-            self.target.put_idle(self.upstream, Instant::now(), idle_time);
-        }
-    }
-}
-
-fn idle_time(stated: Option<Duration>) -> Option<Duration> {
+/// How long a connection may be idle, if the target states how long it keeps one. `None`: it is not to be used again.
+pub(crate) fn idle_time(stated: Option<Duration>) -> Option<Duration> {
     match stated {
         None => Some(IDLE_TIME_MAX),
         Some(stated) => {

@@ -16,10 +16,12 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::bounds::Bounds;
+use crate::orders::{Orders, Shared};
 use crate::plan::Registry;
 use crate::report::{Report, Signal, WorkerStats};
 use crate::table::{Table, TableError};
-use crate::worker::{Orders, Shared, Worker};
+use crate::worker::Worker;
 
 /// Workers, at most.
 pub const WORKERS_MAX: usize = 256;
@@ -59,6 +61,15 @@ impl Proxy {
     /// `InvalidInput` for a number of workers out of bounds or a table that fails [`Table::check`]; else what the
     /// system said when a thread or its runtime could not be made.
     pub fn start(options: Options, table: &Table) -> io::Result<Self> {
+        Self::start_within(options, table, Bounds::default())
+    }
+
+    /// Starts with other limits on clients than the usual ones.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    #[doc(hidden)]
+    pub fn start_within(options: Options, table: &Table, bounds: Bounds) -> io::Result<Self> {
         let workers = options.workers;
         if !(1..=WORKERS_MAX).contains(&workers) {
             let text = format!("the proxy needs 1 to {WORKERS_MAX} workers, not {workers}");
@@ -66,7 +77,7 @@ impl Proxy {
         }
         table.check().map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let signal = Arc::new(Signal::default());
-        let shared = Arc::new(Shared::new(workers, Arc::clone(&signal)));
+        let shared = Arc::new(Shared::new(workers, Arc::clone(&signal), bounds));
         let mut registry = Registry::new(workers, signal);
         let plan = Arc::new(registry.compile(table, 0));
         let orders = Orders { number: 1, plan, listeners: BTreeMap::new(), drain: None };
@@ -159,6 +170,9 @@ impl Proxy {
             unavailable: sum(|s| &s.unavailable),
             retried: sum(|s| &s.retried),
             local_errors: sum(|s| &s.local_errors),
+            refused_clients: sum(|s| &s.refused_clients),
+            evicted: sum(|s| &s.evicted),
+            malformed: sum(|s| &s.malformed),
             timed_out: sum(|s| &s.timed_out),
             over_budget: sum(|s| &s.over_budget),
             lost_to_idle_close: sum(|s| &s.lost_to_idle_close),

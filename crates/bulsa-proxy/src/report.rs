@@ -44,6 +44,16 @@ pub struct Report {
     pub retried: u64,
     /// Connections to targets that failed for want of resources on this side.
     pub local_errors: u64,
+    /// Client connections that were reset at once: too many of one address, or without the PROXY header that they should
+    /// begin with.
+    #[serde(default)]
+    pub refused_clients: u64,
+    /// Idle client connections that were closed because others needed their place.
+    #[serde(default)]
+    pub evicted: u64,
+    /// Requests that are none, or that can be read in two ways. The connection ends with one.
+    #[serde(default)]
+    pub malformed: u64,
     /// Requests answered 504 by the proxy itself.
     #[serde(default)]
     pub timed_out: u64,
@@ -142,6 +152,9 @@ pub(crate) struct WorkerStats {
     pub(crate) unavailable: AtomicU64,
     pub(crate) retried: AtomicU64,
     pub(crate) local_errors: AtomicU64,
+    pub(crate) refused_clients: AtomicU64,
+    pub(crate) evicted: AtomicU64,
+    pub(crate) malformed: AtomicU64,
     pub(crate) timed_out: AtomicU64,
     pub(crate) over_budget: AtomicU64,
     pub(crate) lost_to_idle_close: AtomicU64,

@@ -1,24 +1,22 @@
-//! A request's body on its way to a target: streamed, and kept for a second attempt while it is small.
+//! A request's body on its way to a target: streamed, framed anew, and kept for a second attempt while it is small.
 //!
-//! Owns: where a body comes from ([`Source`]), what of it is kept, and how slow a client may be. Never: changes a byte.
+//! Owns: where a body ends, what of it is kept, and how slow a client may be. Never: changes a byte of it.
 //!
-//! What hyper sends is a [`RequestBody`]: a reader of the source. When an attempt was lost, the next one gets another
-//! reader, which begins with what is kept and goes on with what has not come yet. When a body has outgrown what is kept,
-//! there is no second attempt.
+//! What is kept is what was sent, frames and all: a second attempt sends it as it is, and goes on with what has not come
+//! yet. When a body has outgrown that, there is no second attempt.
 
-use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::io;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
-use thiserror::Error;
+use tokio::io::AsyncRead;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::body::Leftovers;
+use crate::h1::buffer::{BUFFER_BYTES, Inbox};
+use crate::h1::chunked::{Decoder, Step};
+use crate::h1::framing::Framing;
 
 /// What is kept of a body for a second attempt, in bytes.
 const KEPT_BYTES_MAX: usize = 64 * 1024;
@@ -28,39 +26,155 @@ const SLOW_TIME: Duration = Duration::from_secs(60);
 /// byte a minute.)
 const SLOW_BYTES: u64 = 1024;
 
-/// Why a body could not be sent.
-#[derive(Debug, Error)]
+/// Why a body does not come.
+#[derive(Debug)]
 pub(crate) enum BodyError {
-    /// The client broke it off, or framed it badly.
-    #[error(transparent)]
-    Client(#[from] hyper::Error),
+    /// Its chunks are broken.
+    Malformed,
+    /// The client ended or broke the connection in the middle of it.
+    Cut(io::Error),
     /// The client sent too little in too much time.
-    #[error("the client sent less than {SLOW_BYTES} bytes in {SLOW_TIME:?}")]
     Slow,
 }
 
-/// Where a request's body comes from.
+/// A body that is read from a client.
 #[derive(Debug)]
-pub(crate) struct Source {
-    incoming: RefCell<Option<Incoming>>,
-    kept: RefCell<Kept>,
-    /// There was nothing to read from the beginning.
-    is_empty: bool,
-    has_ended: Cell<bool>,
-    has_failed: Cell<bool>,
-    is_slow: Cell<bool>,
-    pace: RefCell<Pace>,
-    /// Where an unread rest goes. `None` if the client waits for leave to send it.
-    leftovers: Option<Rc<Leftovers>>,
+pub(crate) struct RequestBody {
+    framing: Framing,
+    left: u64,
+    decoder: Decoder,
+    has_ended: bool,
+    pace: Pace,
 }
 
-/// What has been read and may be read again.
+/// A piece of a body in an inbox: so many bytes behind so many others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Piece {
+    pub(crate) skip: usize,
+    pub(crate) length: usize,
+}
+
+impl RequestBody {
+    pub(crate) fn new(framing: Framing) -> Self {
+        let left = if let Framing::Length(length) = framing { length } else { 0 };
+        let (decoder, pace) = (Decoder::default(), Pace::default());
+        Self { framing, left, decoder, has_ended: framing == Framing::None, pace }
+    }
+
+    pub(crate) fn framing(&self) -> Framing {
+        self.framing
+    }
+
+    /// Whether all of it has been read.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.has_ended
+    }
+
+    /// The next piece, or nothing at the end. Whoever takes it consumes it from the inbox before asking again.
+    pub(crate) async fn next<R>(
+        &mut self,
+        reader: &mut R,
+        inbox: &mut Inbox,
+    ) -> Result<Option<Piece>, BodyError>
+    where
+        R: AsyncRead + Unpin,
+    {
+        poll_fn(|cx| self.poll_next(cx, reader, inbox)).await
+    }
+
+    fn poll_next<R>(
+        &mut self,
+        cx: &mut Context<'_>,
+        reader: &mut R,
+        inbox: &mut Inbox,
+    ) -> Poll<Result<Option<Piece>, BodyError>>
+    where
+        R: AsyncRead + Unpin,
+    {
+        loop {
+            if self.has_ended {
+                return Poll::Ready(Ok(None));
+            }
+            if !inbox.is_empty() {
+                if let Some(piece) = self.look(inbox)? {
+                    return Poll::Ready(Ok(Some(piece)));
+                }
+                continue;
+            }
+            let polled = inbox.poll_fill(cx, reader, BUFFER_BYTES);
+            if polled.is_pending() {
+                ready!(self.pace.poll_slow(cx));
+                return Poll::Ready(Err(BodyError::Slow));
+            }
+            match ready!(polled) {
+                Ok(0) => return Poll::Ready(Err(BodyError::Cut(io::ErrorKind::UnexpectedEof.into()))),
+                Ok(read) => self.pace.came(read),
+                Err(error) => return Poll::Ready(Err(BodyError::Cut(error))),
+            }
+        }
+    }
+
+    /// What there is in the inbox. What belongs to the coding alone is consumed.
+    fn look(&mut self, inbox: &mut Inbox) -> Result<Option<Piece>, BodyError> {
+        if let Framing::Length(_) = self.framing {
+            let there = inbox.bytes().len();
+            let length = usize::try_from(self.left).map_or(there, |left| left.min(there));
+            self.left -= length as u64;
+            self.has_ended = self.left == 0;
+            return Ok(Some(Piece { skip: 0, length }));
+        }
+        match self.decoder.step(inbox.bytes()).map_err(|_| BodyError::Malformed)? {
+            Step::Data { skip, length } => Ok(Some(Piece { skip, length })),
+            Step::More => {
+                inbox.clear();
+                Ok(None)
+            }
+            Step::End(used) => {
+                inbox.consume(used);
+                self.has_ended = true;
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// What was sent of a request's body, as it was sent.
 #[derive(Debug, Default)]
-struct Kept {
-    pieces: Vec<Bytes>,
-    bytes: usize,
+pub(crate) struct Kept {
+    bytes: Vec<u8>,
     /// Nothing is kept (any more).
     is_off: bool,
+}
+
+impl Kept {
+    /// `keep`: the request may be sent again.
+    pub(crate) fn new(keep: bool) -> Self {
+        Self { bytes: Vec::new(), is_off: !keep }
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Whether it is all of what was sent.
+    pub(crate) fn is_whole(&self) -> bool {
+        !self.is_off
+    }
+
+    /// Keeps what is sent, unless there is too much of it by now.
+    pub(crate) fn keep(&mut self, parts: &[&[u8]]) {
+        if self.is_off {
+            return;
+        }
+        let more: usize = parts.iter().map(|part| part.len()).sum();
+        if KEPT_BYTES_MAX < self.bytes.len() + more {
+            *self = Self { bytes: Vec::new(), is_off: true };
+            return;
+        }
+        for part in parts {
+            self.bytes.extend_from_slice(part);
+        }
+    }
 }
 
 /// How fast a body has come, while somebody was waiting for it.
@@ -70,98 +184,6 @@ struct Pace {
     waited: Duration,
     bytes: u64,
     alarm: Option<Pin<Box<Sleep>>>,
-}
-
-impl Source {
-    /// `keep`: the request may be sent again, so what is read is kept as long as it is not too much.
-    pub(crate) fn new(incoming: Incoming, keep: bool, leftovers: Option<Rc<Leftovers>>) -> Rc<Self> {
-        let has_ended = incoming.is_end_stream();
-        Rc::new(Self {
-            // Nothing is to be had of one that has ended.
-            incoming: RefCell::new((!has_ended).then_some(incoming)),
-            kept: RefCell::new(Kept { is_off: !keep || has_ended, ..Kept::default() }),
-            is_empty: has_ended,
-            has_ended: Cell::new(has_ended),
-            has_failed: Cell::new(false),
-            is_slow: Cell::new(false),
-            pace: RefCell::default(),
-            leftovers,
-        })
-    }
-
-    /// Whether all of it has been read.
-    pub(crate) fn ended(&self) -> bool {
-        self.has_ended.get()
-    }
-
-    /// Whether the client broke it off, or was too slow.
-    pub(crate) fn failed(&self) -> bool {
-        self.has_failed.get()
-    }
-
-    /// Whether the client was too slow.
-    pub(crate) fn is_slow(&self) -> bool {
-        self.is_slow.get()
-    }
-
-    /// Whether there is no body at all.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.is_empty
-    }
-
-    /// Whether another reader would get all of it.
-    pub(crate) fn is_replayable(&self) -> bool {
-        !self.has_failed.get() && (self.is_empty || !self.kept.borrow().is_off)
-    }
-
-    /// Keeps nothing any more: there will be no second attempt.
-    pub(crate) fn let_go(&self) {
-        *self.kept.borrow_mut() = Kept { is_off: true, ..Kept::default() };
-    }
-
-    /// A reader from the beginning.
-    pub(crate) fn reader(self: &Rc<Self>) -> RequestBody {
-        RequestBody { source: Rc::clone(self), next: 0 }
-    }
-
-    fn poll_incoming(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let mut incoming = self.incoming.borrow_mut();
-        let Some(body) = incoming.as_mut() else { return Poll::Ready(None) };
-        let polled = Pin::new(&mut *body).poll_frame(cx);
-        let Poll::Ready(frame) = polled else {
-            ready!(self.pace.borrow_mut().poll_slow(cx));
-            self.is_slow.set(true);
-            self.has_failed.set(true);
-            *incoming = None;
-            return Poll::Ready(Some(Err(BodyError::Slow)));
-        };
-        match &frame {
-            Some(Ok(frame)) => {
-                self.has_ended.set(body.is_end_stream());
-                self.pace.borrow_mut().came(frame.data_ref().map_or(0, Bytes::len));
-                self.kept.borrow_mut().keep(frame);
-            }
-            Some(Err(_)) => self.has_failed.set(true),
-            None => self.has_ended.set(true),
-        }
-        Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)))
-    }
-}
-
-impl Kept {
-    fn keep(&mut self, frame: &Frame<Bytes>) {
-        if self.is_off {
-            return;
-        }
-        match frame.data_ref() {
-            Some(data) if self.bytes + data.len() <= KEPT_BYTES_MAX => {
-                self.bytes += data.len();
-                self.pieces.push(data.clone());
-            }
-            // Too much, or trailers, which are rare enough to do without.
-            _ => *self = Self { is_off: true, ..Self::default() },
-        }
-    }
 }
 
 impl Pace {
@@ -186,94 +208,23 @@ impl Pace {
     }
 }
 
-impl Drop for Source {
-    fn drop(&mut self) {
-        if self.has_ended.get() || self.has_failed.get() {
-            return;
-        }
-        if let (Some(incoming), Some(leftovers)) = (self.incoming.take(), self.leftovers.take()) {
-            leftovers.push(incoming);
-        }
-    }
-}
-
-/// A request's body as hyper sends it.
-#[derive(Debug)]
-pub(crate) struct RequestBody {
-    source: Rc<Source>,
-    /// The next piece of what is kept.
-    next: usize,
-}
-
-impl RequestBody {
-    #[cfg(test)]
-    pub(crate) fn empty() -> Self {
-        let source = Source {
-            incoming: RefCell::new(None),
-            kept: RefCell::default(),
-            is_empty: true,
-            has_ended: Cell::new(true),
-            has_failed: Cell::new(false),
-            is_slow: Cell::new(false),
-            pace: RefCell::default(),
-            leftovers: None,
-        };
-        Self { source: Rc::new(source), next: 0 }
-    }
-}
-
-impl Body for RequestBody {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let kept = self.source.kept.borrow().pieces.get(self.next).cloned();
-        if let Some(piece) = kept {
-            self.next += 1;
-            return Poll::Ready(Some(Ok(Frame::data(piece))));
-        }
-        let polled = self.source.poll_incoming(cx);
-        if matches!(&polled, Poll::Ready(Some(Ok(_)))) {
-            // It is kept now, unless there was too much.
-            let kept = self.source.kept.borrow().pieces.len();
-            self.next = kept;
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.source.ended() && self.source.kept.borrow().pieces.len() <= self.next
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        let rest = self.source.incoming.borrow().as_ref().map_or(SizeHint::with_exact(0), Body::size_hint);
-        let kept: usize = self.source.kept.borrow().pieces.iter().skip(self.next).map(Bytes::len).sum();
-        let mut hint = SizeHint::new();
-        hint.set_lower(rest.lower() + kept as u64);
-        if let Some(upper) = rest.upper() {
-            hint.set_upper(upper + kept as u64);
-        }
-        hint
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::rc::Rc;
+
     use super::*;
+    use crate::h1::buffer::Buffers;
 
     #[tokio::test(start_paused = true)]
     async fn a_client_is_slow_by_the_time_that_was_spent_waiting_for_it() {
         let mut pace = Pace::default();
         let begun = Instant::now();
-        std::future::poll_fn(|cx| pace.poll_slow(cx)).await;
+        poll_fn(|cx| pace.poll_slow(cx)).await;
         assert!(SLOW_TIME <= begun.elapsed());
 
         let mut pace = Pace::default();
         let wait = async |pace: &mut Pace, seconds| {
-            let waiting = std::future::poll_fn(|cx| pace.poll_slow(cx));
+            let waiting = poll_fn(|cx| pace.poll_slow(cx));
             tokio::time::timeout(Duration::from_secs(seconds), waiting).await.is_ok()
         };
         for _ in 0..5 {
@@ -291,12 +242,44 @@ mod tests {
         }
     }
 
+    async fn read(framing: Framing, mut from: &[u8]) -> (Result<Vec<u8>, BodyError>, Vec<u8>) {
+        let mut inbox = Inbox::new(&Rc::new(Buffers::default()));
+        let (mut body, mut all) = (RequestBody::new(framing), Vec::new());
+        loop {
+            match body.next(&mut from, &mut inbox).await {
+                Ok(Some(Piece { skip, length })) => {
+                    all.extend_from_slice(&inbox.bytes()[skip..skip + length]);
+                    inbox.consume(skip + length);
+                }
+                Ok(None) => return (Ok(all), inbox.bytes().to_vec()),
+                Err(error) => return (Err(error), Vec::new()),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_ends_where_it_says_and_the_rest_is_left_alone() {
+        let (body, rest) = read(Framing::Length(3), b"abcGET /").await;
+        assert_eq!((body.unwrap(), rest), (b"abc".to_vec(), b"GET /".to_vec()));
+        let (body, rest) = read(Framing::Chunked, b"1\r\na\r\n2;x\r\nbc\r\n0\r\nT: x\r\n\r\nGET /").await;
+        assert_eq!((body.unwrap(), rest), (b"abc".to_vec(), b"GET /".to_vec()));
+        let (body, rest) = read(Framing::None, b"GET /").await;
+        assert_eq!((body.unwrap(), rest), (Vec::new(), Vec::new()), "nothing is read");
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_cut_or_broken_is_an_error() {
+        assert!(matches!(read(Framing::Length(4), b"abc").await.0, Err(BodyError::Cut(_))));
+        assert!(matches!(read(Framing::Chunked, b"3\r\nabc\r\n").await.0, Err(BodyError::Cut(_))));
+        assert!(matches!(read(Framing::Chunked, b"3\nabc").await.0, Err(BodyError::Malformed)));
+    }
+
     #[test]
     fn what_is_kept_is_bounded() {
-        let mut kept = Kept::default();
-        kept.keep(&Frame::data(Bytes::from(vec![0; KEPT_BYTES_MAX])));
-        assert!(!kept.is_off);
-        kept.keep(&Frame::data(Bytes::from_static(b"x")));
-        assert!(kept.is_off && kept.pieces.is_empty());
+        let mut kept = Kept::new(true);
+        kept.keep(&[&vec![0; KEPT_BYTES_MAX]]);
+        assert!(kept.is_whole());
+        kept.keep(&[b"x"]);
+        assert!(!kept.is_whole() && kept.bytes().is_empty());
     }
 }

@@ -3,9 +3,7 @@
 //! Owns: redirects, paths without their prefix, and the fields that a route sets or removes. Never: decides which route
 //! it is.
 
-use http::header::{HeaderMap, HeaderName, HeaderValue};
-use http::uri::{PathAndQuery, Uri};
-
+use crate::headers::field;
 use crate::table::{HeaderRule, Redirect, Rules};
 
 /// The rules of one route.
@@ -15,13 +13,9 @@ pub(crate) struct RouteRules {
     prefix: String,
     strips_prefix: bool,
     redirect: Option<Redirect>,
-    request: Vec<Set>,
-    response: Vec<Set>,
+    request: Vec<HeaderRule>,
+    response: Vec<HeaderRule>,
 }
-
-/// One field that is set or removed.
-#[derive(Debug)]
-struct Set(HeaderName, Option<HeaderValue>);
 
 impl RouteRules {
     /// Compiles checked rules; `None` if there are none.
@@ -30,36 +24,33 @@ impl RouteRules {
             prefix: prefix.to_owned(),
             strips_prefix: rules.strip_prefix,
             redirect: rules.redirect.clone(),
-            request: compile_all(&rules.request_headers),
-            response: compile_all(&rules.response_headers),
+            request: rules.request_headers.clone(),
+            response: rules.response_headers.clone(),
         })
     }
 
     /// The status and address to which a request is sent instead.
-    pub(crate) fn redirect(&self, host: &str, uri: &Uri) -> Option<(u16, HeaderValue)> {
+    pub(crate) fn redirect(&self, host: &str, target: &str) -> Option<(u16, String)> {
         let redirect = self.redirect.as_ref()?;
-        let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+        let (path, query) = split(target);
+        // What a client sent cannot end a field: a target has no control characters in it.
         let to = redirect
             .to
             .replace("{host}", without_port(host))
-            .replace("{path}", rest(uri.path(), &self.prefix).unwrap_or(uri.path()))
-            .replace("{query}", &query);
-        // What a client sent cannot end a field: a URI has no control characters in it.
-        Some((redirect.status, HeaderValue::from_str(&to).ok()?))
+            .replace("{path}", rest(path, &self.prefix).unwrap_or(path))
+            .replace("{query}", query);
+        Some((redirect.status, to))
     }
 
-    /// The address without the route's prefix, if that is to be.
-    pub(crate) fn strip(&self, uri: &Uri) -> Option<Uri> {
+    /// The target without the route's prefix, if that is to be.
+    pub(crate) fn strip(&self, target: &str) -> Option<String> {
         if !self.strips_prefix {
             return None;
         }
-        let rest = rest(uri.path(), &self.prefix)?;
-        let rest = if rest.is_empty() { "/" } else { rest };
-        let stripped = match uri.query() {
-            Some(query) => PathAndQuery::try_from(format!("{rest}?{query}")),
-            None => PathAndQuery::try_from(rest),
-        };
-        stripped.ok().map(Uri::from)
+        let (path, query) = split(target);
+        let rest = rest(path, &self.prefix)?;
+        let slash = if rest.is_empty() { "/" } else { "" };
+        Some(format!("{slash}{rest}{query}"))
     }
 
     /// The prefix that the application does not see, for those that make addresses from it.
@@ -67,15 +58,30 @@ impl RouteRules {
         Some(self.prefix.as_str()).filter(|prefix| self.strips_prefix && !prefix.is_empty())
     }
 
-    /// Sets the fields of a request.
-    pub(crate) fn on_request(&self, headers: &mut HeaderMap) {
-        set_all(&self.request, headers);
+    /// Whether a field of a request is set or removed, whatever it was.
+    pub(crate) fn sets_on_request(&self, name: &[u8]) -> bool {
+        is_named(&self.request, name)
     }
 
-    /// Sets the fields of an answer.
-    pub(crate) fn on_response(&self, headers: &mut HeaderMap) {
-        set_all(&self.response, headers);
+    /// Whether a field of an answer is set or removed, whatever it was.
+    pub(crate) fn sets_on_response(&self, name: &[u8]) -> bool {
+        is_named(&self.response, name)
     }
+
+    /// Writes the fields that are set on a request.
+    pub(crate) fn write_request(&self, out: &mut Vec<u8>) {
+        write_all(&self.request, out);
+    }
+
+    /// Writes the fields that are set on an answer.
+    pub(crate) fn write_response(&self, out: &mut Vec<u8>) {
+        write_all(&self.response, out);
+    }
+}
+
+/// The path, and the query with its question mark.
+fn split(target: &str) -> (&str, &str) {
+    target.split_at(target.find('?').unwrap_or(target.len()))
 }
 
 /// What follows the prefix, as it was sent. `None` if the path only leads there by way of its dots.
@@ -90,20 +96,18 @@ fn without_port(host: &str) -> &str {
     }
 }
 
-fn compile_all(rules: &[HeaderRule]) -> Vec<Set> {
-    let compile = |rule: &HeaderRule| {
-        let value = rule.value.as_deref().map(HeaderValue::from_str).transpose().ok()?;
-        Some(Set(rule.name.parse().ok()?, value))
-    };
-    // A checked table has nothing else.
-    rules.iter().filter_map(compile).collect()
+fn is_named(rules: &[HeaderRule], name: &[u8]) -> bool {
+    rules.iter().any(|rule| rule.name.as_bytes().eq_ignore_ascii_case(name))
 }
 
-fn set_all(rules: &[Set], headers: &mut HeaderMap) {
-    for Set(name, value) in rules {
-        match value {
-            Some(value) => drop(headers.insert(name.clone(), value.clone())),
-            None => drop(headers.remove(name)),
+fn write_all(rules: &[HeaderRule], out: &mut Vec<u8>) {
+    // Of several rules for one field the last one counts.
+    let is_last = |index: usize, rule: &HeaderRule| {
+        !rules[index + 1..].iter().any(|later| later.name.eq_ignore_ascii_case(&rule.name))
+    };
+    for (_, rule) in rules.iter().enumerate().filter(|(index, rule)| is_last(*index, rule)) {
+        if let Some(value) = &rule.value {
+            field(out, rule.name.as_bytes(), value.as_bytes());
         }
     }
 }
@@ -112,13 +116,13 @@ fn set_all(rules: &[Set], headers: &mut HeaderMap) {
 mod tests {
     use super::*;
 
-    fn redirect(to: &str, prefix: &str, host: &str, uri: &str) -> String {
+    fn redirect(to: &str, prefix: &str, host: &str, target: &str) -> String {
         let redirect = Redirect { status: 308, to: to.to_owned() };
         let rules = Rules { redirect: Some(redirect), ..Rules::default() };
         let rules = RouteRules::compile(&rules, prefix).unwrap();
-        let (status, to) = rules.redirect(host, &uri.parse().unwrap()).unwrap();
+        let (status, to) = rules.redirect(host, target).unwrap();
         assert_eq!(status, 308);
-        to.to_str().unwrap().to_owned()
+        to
     }
 
     #[test]
@@ -130,10 +134,9 @@ mod tests {
         assert_eq!(redirect("/elsewhere", "", "h", "/"), "/elsewhere");
     }
 
-    fn strip(prefix: &str, uri: &str) -> Option<String> {
+    fn strip(prefix: &str, target: &str) -> Option<String> {
         let rules = Rules { strip_prefix: true, ..Rules::default() };
-        let rules = RouteRules::compile(&rules, prefix).unwrap();
-        rules.strip(&uri.parse().unwrap()).map(|uri| uri.to_string())
+        RouteRules::compile(&rules, prefix).unwrap().strip(target)
     }
 
     #[test]
@@ -146,19 +149,18 @@ mod tests {
     }
 
     #[test]
-    fn fields_are_set_in_the_place_of_others_or_removed() {
+    fn of_several_rules_for_a_field_the_last_counts() {
         let rule = |name: &str, value: Option<&str>| HeaderRule {
             name: name.to_owned(),
             value: value.map(str::to_owned),
         };
-        let response_headers = vec![rule("X-Frame-Options", Some("DENY")), rule("Server", None)];
+        let response_headers =
+            vec![rule("X-A", Some("1")), rule("Server", None), rule("X-B", Some("2")), rule("x-a", None)];
         let rules = RouteRules::compile(&Rules { response_headers, ..Rules::default() }, "").unwrap();
-        let mut headers = HeaderMap::new();
-        headers.append("x-frame-options", HeaderValue::from_static("ALLOW"));
-        headers.append("server", HeaderValue::from_static("x"));
-        headers.append("date", HeaderValue::from_static("now"));
-        rules.on_response(&mut headers);
-        assert_eq!((headers.len(), &headers["x-frame-options"]), (2, &HeaderValue::from_static("DENY")));
+        let mut out = Vec::new();
+        rules.write_response(&mut out);
+        assert_eq!(String::from_utf8(out).unwrap(), "X-B: 2\r\n");
+        assert!(rules.sets_on_response(b"SERVER") && !rules.sets_on_request(b"server"));
     }
 
     #[test]

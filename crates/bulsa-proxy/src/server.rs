@@ -1,28 +1,49 @@
 //! One client connection that speaks HTTP. One that is passed through whole is in [`crate::tcp`].
 //!
-//! Owns: hyper's server connection and its limits, and its end when the worker drains.
-//! Never: knows targets; requests go to [`crate::forward`].
+//! Owns: the connection from one request to the next, its limits, and how it ends. Never: knows targets; requests go to
+//! [`crate::forward`].
+//!
+//! ```text
+//! Idle ─ a byte ─▶ Head ─ read, screened ─▶ Busy (forward.rs) ─ answered, body read ─▶ Idle
+//!   └ too long, or wanted elsewhere: closed   └─ 101 ─▶ a tunnel takes the sockets
+//! ```
+//!
+//! A connection is closed so that its last answer is not lost: the writing side first, then what the client still sends
+//! is read for a moment. Closing a socket with unread bytes resets it, and the reset may overtake the answer.
 
-use std::convert::Infallible;
+use std::future::poll_fn;
 use std::net::IpAddr;
-use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use bytes::Bytes;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::time::{Instant, timeout};
 
 use crate::accept::Permit;
-use crate::forward::answer;
-use crate::worker::{Phase, Worker};
+use crate::addresses::Counted;
+use crate::forward::{Done, answer};
+use crate::h1::buffer::{BUFFER_BYTES, Inbox};
+use crate::h1::head::{HEAD_BYTES_MAX, RequestHead, Search};
+use crate::life::{End, Life, Place};
+use crate::outlet::write_all;
+use crate::proxy_header::Ends;
+use crate::respond::{self, Details, Refusal};
+use crate::tunnel::Tunnel;
+use crate::upstream::Upstream;
+use crate::worker::Worker;
 
-/// How long a client may take to send a request's head, from the end of the answer before it or the connection's
-/// begin.
-const HEAD_TIME_MAX: Duration = Duration::from_secs(30);
-/// The longest head of a request, in bytes.
-const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// How long a client may take to send a request's head, from its first byte on, or from the connection's begin.
+pub(crate) const HEAD_TIME_MAX: Duration = Duration::from_secs(30);
+/// How long a connection may be idle between two requests. (nginx's `keepalive_timeout`; a balancer in front that keeps
+/// its own for a minute, as most do, closes first.)
+const IDLE_TIME_MAX: Duration = Duration::from_secs(75);
+/// How long a closing connection is read for what its client still sends.
+const LINGER_TIME_MAX: Duration = Duration::from_secs(2);
+/// What is read of that at most, in bytes.
+const LINGER_BYTES_MAX: usize = 1 << 20;
 
 /// What is known of a client connection.
 #[derive(Debug)]
@@ -31,46 +52,152 @@ pub(crate) struct Client {
     /// The name of the listener that it came in by.
     pub(crate) listener: Rc<str>,
     pub(crate) peer: IpAddr,
+    /// The peer's address in words.
+    pub(crate) peer_text: String,
+    /// Where the connection comes from and goes to.
+    pub(crate) ends: Ends,
     pub(crate) _permit: Permit,
+    /// Its place among the connections of its address.
+    pub(crate) _counted: Option<Counted>,
+}
+
+/// The two directions of a client's connection, and what has come from it.
+#[derive(Debug)]
+pub(crate) struct Wire<'s> {
+    pub(crate) reader: ReadHalf<'s>,
+    pub(crate) writer: WriteHalf<'s>,
+    pub(crate) inbox: &'s mut Inbox,
+}
+
+/// What becomes of the sockets.
+enum After {
+    /// The last answer was sent.
+    Linger,
+    /// There is nobody to say anything to.
+    Cut,
+    /// An answer was broken off: that is not to look like its end.
+    Reset,
+    /// A tunnel takes them.
+    Tunnel(Box<(Tunnel, Upstream)>),
 }
 
 /// Serves a connection until either side ends it.
 pub(crate) async fn serve(client: Rc<Client>, stream: TcpStream) {
-    let mut phase = client.worker.phase();
-    let service = service_fn(|request| {
-        let client = Rc::clone(&client);
-        async move { Ok::<_, Infallible>(answer(client, request).await) }
-    });
-    let connection = builder().serve_connection(TokioIo::new(stream), service).with_upgrades();
-    let mut connection = pin!(connection);
-    let mut told = Phase::Serving;
-    loop {
-        tokio::select! {
-            biased;
-            ended = connection.as_mut() => {
-                if let Err(error) = ended {
-                    tracing::debug!(%error, "a client connection ended");
-                }
-                return;
+    let mut stream = stream;
+    let place = client.worker.lives().enter();
+    let mut inbox = Inbox::new(client.worker.buffers());
+    let after = {
+        let (reader, writer) = stream.split();
+        let wire = Wire { reader, writer, inbox: &mut inbox };
+        converse(&client, &place, wire).await
+    };
+    drop(place);
+    match after {
+        After::Cut => {}
+        After::Reset => {
+            if let Err(error) = stream.set_zero_linger() {
+                tracing::debug!(%error, "an answer that was broken off gets an ordinary end");
             }
-            reached = phase.wait_for(|phase| *phase != told) => match reached.map(|phase| *phase) {
-                Ok(Phase::Ended) | Err(_) => return,
-                Ok(Phase::ClosingIdle) => {
-                    connection.as_mut().graceful_shutdown();
-                    told = Phase::ClosingIdle;
-                }
-                Ok(phase) => told = phase,
-            },
+        }
+        After::Linger => linger(stream).await,
+        After::Tunnel(opened) => {
+            let (tunnel, upstream) = *opened;
+            let from_client = Bytes::copy_from_slice(inbox.bytes());
+            drop(inbox);
+            let Upstream { stream: target, inbox: from, .. } = upstream;
+            let from_target = Bytes::copy_from_slice(from.bytes());
+            drop(from);
+            tunnel.run((stream, from_client), (target, from_target)).await;
+        }
+    }
+    // The connection's permit lives as long as the tunnel.
+    drop(client);
+}
+
+/// One request after the other.
+async fn converse(client: &Rc<Client>, place: &Place, mut wire: Wire<'_>) -> After {
+    let mut head = RequestHead::default();
+    let head_time = client.worker.bounds().head_time;
+    let mut patience = head_time;
+    loop {
+        place.idle(Instant::now(), patience);
+        patience = IDLE_TIME_MAX;
+        match next_head(&place.life, head_time, &mut wire, &mut head).await {
+            Ok(()) => {}
+            Err(NoHead::Gone) => return After::Cut,
+            Err(NoHead::Refused(refusal)) => {
+                refusal.count(client.worker.stats());
+                let date = client.worker.date();
+                let text = respond::write(refusal, &Details { minor: 1, date: &date, ..Details::default() });
+                place.life.busy();
+                let written = write_all(&mut wire.writer, &[&text], Some(&place.life)).await;
+                return if written.is_ok() { After::Linger } else { After::Cut };
+            }
+        }
+        place.life.busy();
+        match answer(client, &place.life, &head, &mut wire).await {
+            Done::Kept => head.shrink(),
+            Done::Last => return After::Linger,
+            Done::Broken => return After::Reset,
+            Done::Tunnel(opened) => return After::Tunnel(opened),
         }
     }
 }
 
-fn builder() -> http1::Builder {
-    let mut builder = http1::Builder::new();
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIME_MAX)
-        .max_header_size(HEAD_BYTES_MAX)
-        .preserve_header_case(true);
-    builder
+/// Why there is no next request.
+enum NoHead {
+    /// The client has ended the connection, or it was idle for too long.
+    Gone,
+    /// What came is answered at once, and nothing after it.
+    Refused(Refusal),
+}
+
+/// Reads the next request's head.
+async fn next_head(
+    life: &Life,
+    head_time: Duration,
+    wire: &mut Wire<'_>,
+    head: &mut RequestHead,
+) -> Result<(), NoHead> {
+    let mut search = Search::default();
+    loop {
+        if !wire.inbox.is_empty() {
+            life.reading_head(Instant::now(), head_time);
+            let bytes = wire.inbox.bytes();
+            let refused = |bad| NoHead::Refused(Refusal::Head(bad));
+            if let Some(end) = search.end_of_head(bytes).map_err(refused)? {
+                head.read(&bytes[..end], &search).map_err(refused)?;
+                wire.inbox.consume(end);
+                return Ok(());
+            }
+        }
+        let most = HEAD_BYTES_MAX + BUFFER_BYTES;
+        let filled = poll_fn(|cx| wire.inbox.poll_fill(cx, &mut wire.reader, most));
+        match life.unless_ended(filled).await {
+            Ok(Ok(0) | Err(_)) | Err(End::Idle | End::Stalled | End::Cut) => return Err(NoHead::Gone),
+            Ok(Ok(_)) => {}
+            Err(End::SlowHead) => return Err(NoHead::Refused(Refusal::SlowHead)),
+        }
+    }
+}
+
+/// Ends a connection whose last answer was sent.
+async fn linger(stream: TcpStream) {
+    let mut stream = stream;
+    if stream.shutdown().await.is_err() {
+        return;
+    }
+    let mut buffer = [0; 4096];
+    let mut read = 0;
+    let to_end = async {
+        while let Ok(count @ 1..) = stream.read(&mut buffer).await {
+            read += count;
+            if LINGER_BYTES_MAX < read {
+                break;
+            }
+        }
+    };
+    if timeout(LINGER_TIME_MAX, to_end).await.is_err() {
+        tracing::debug!("a client did not close its side");
+    }
 }

@@ -18,17 +18,19 @@
 
 use std::rc::Rc;
 
-use tokio::io::Interest;
+use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use crate::local::{LocalService, LocalTarget};
+use crate::proxy_header;
 use crate::respond::Refusal;
 use crate::retry::{Attempts, Next};
 use crate::server::{Client, serve};
 use crate::table::Protocol;
 use crate::target::Outcome;
 use crate::tunnel::Tunnel;
-use crate::upstream::open;
+use crate::upstream::{ConnectError, open};
 use crate::wait::{Chosen, Wait, Wanted};
 
 /// Why a connection was not passed through.
@@ -61,7 +63,7 @@ async fn tunnel_to_target(client: &Client, stream: &TcpStream) -> Result<(Tunnel
     let worker = &client.worker;
     let (mut wait, mut attempts) = (Wait::default(), Attempts::default());
     // Not a byte has been sent when a target refuses: the next one may have it.
-    let wanted = Wanted { lost: None, may_fail: true, from: client.peer, cookies: None };
+    let wanted = Wanted { lost: None, may_fail: true, from: client.peer, request: None };
     loop {
         // In this order: who need not wait is not asked whether it is still there.
         let chosen = tokio::select! {
@@ -74,11 +76,11 @@ async fn tunnel_to_target(client: &Client, stream: &TcpStream) -> Result<(Tunnel
         // The pass is given back as soon as the target has taken or refused the connection.
         let Chosen { service, target, in_flight, pass: _pass, .. } = chosen;
         let asked = Instant::now();
-        match open(target.stats.addr()).await {
+        match open_with_header(client, &service, &target).await {
             Ok(socket) => {
                 in_flight.count(Outcome::Opened);
                 worker.succeeded(&service, &target, asked, Instant::now());
-                let tunnel = Tunnel::enter(worker.tunnels(), in_flight.into_tunnel());
+                let tunnel = Tunnel::enter(worker.tunnels(), in_flight.into_tunnel(), service.plan.tunnels);
                 worker.apply_orders_to_tunnels();
                 return Ok((tunnel, socket));
             }
@@ -90,6 +92,21 @@ async fn tunnel_to_target(client: &Client, stream: &TcpStream) -> Result<(Tunnel
             }
         }
     }
+}
+
+/// Opens a socket to a target, and says there whose connection it is if the target wants to hear it.
+async fn open_with_header(
+    client: &Client,
+    service: &LocalService,
+    target: &LocalTarget,
+) -> Result<TcpStream, ConnectError> {
+    let mut socket = open(target.stats.addr()).await?;
+    if let Some(version) = service.plan.send_proxy {
+        let header = proxy_header::write(version, client.ends);
+        // No byte of the client's was sent: it may still go elsewhere.
+        socket.write_all(&header).await.map_err(ConnectError::Refused)?;
+    }
+    Ok(socket)
 }
 
 /// Waits until a client that waits is certainly gone.

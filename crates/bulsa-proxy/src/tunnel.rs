@@ -1,45 +1,53 @@
 //! Tunnels: what an upgraded connection becomes, and a TCP connection is once its target has taken it.
 //!
-//! Owns: the copying of bytes both ways, and how a tunnel ends.
-//! Never: looks at the bytes. (Framing, so that a WebSocket ends with a Close 1012, is to come between reading and
-//! writing in [`copy`], and before the write side is shut.)
+//! Owns: the list of the open ones, the sockets from the upgrade to the last FIN, and who is told when to end.
+//! Never: changes a byte that passes. The bytes are carried in `way` and `carry`; `frames` follows a WebSocket's frames,
+//! so that it can be ended by a `close` between two of them; `handshake` is what the `101` must say before.
 //!
-//! A tunnel stays with its target whatever the table says. It ends when one side closes, when it is told to, or at the
-//! deadline of a shutdown. The end is clean: what was read is still written, both sides get a FIN, and what
-//! they still send is read for a moment, so that the kernel does not turn the FIN into a reset.
+//! A tunnel stays with its target until one side closes it, its service's limits on time are reached, it is told to end,
+//! or a shutdown's deadline has come. The end is clean: a WebSocket gets a Close; of other bytes what was read is still
+//! written; both sides get a FIN, and what they still send is read for a moment, so that the kernel does not turn the FIN
+//! into a reset and the Close is lost with it.
 //!
 //! Each direction has its own end: a FIN is passed on when the bytes before it are, and the other direction goes on.
-//! Nothing is read that cannot be kept: [`BUFFER_BYTES`] for each direction, the rest stays with the sender. Of a TCP
-//! connection a reset is passed on as a reset, lest what was cut short look whole.
+//! Nothing is read that cannot be kept, and an idle tunnel keeps nothing. Of a TCP connection a reset is passed on as a
+//! reset, lest what was cut short look whole. (Its bytes take the same way as a WebSocket's, through this process: what
+//! `splice` would save is a copy, and it would cost each tunnel two pipes.)
 //!
 //! Tunnels that are told to end are spread over the window that was asked for: the n-th of m gets a random moment in
 //! the n-th m-th of it. So they neither end together nor leave gaps, and clients do not come back as a herd.
 
+mod carry;
+mod close;
+mod frames;
+pub(crate) mod handshake;
+mod way;
+
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::io;
+use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::upgrade::{OnUpgrade, Upgraded};
-use hyper_util::rt::TokioIo;
 use rustix::net::sockopt;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use self::carry::{Carrier, Whose};
+use self::frames::Follower;
+pub use self::frames::follow_frames;
+use self::way::{Way, poll_discard};
+use crate::table::Times;
 use crate::target::{InTunnel, Outcome, TargetStats};
-use crate::upstream::UpstreamIo;
 
-/// What is read at a time in one direction, in bytes.
-const BUFFER_BYTES: usize = 8 * 1024;
-/// How long both sides may take to become bare sockets after the `101`.
-const UPGRADE_TIME_MAX: Duration = Duration::from_secs(10);
-/// How long an ending tunnel may take to write what it has read and to hear the other side's end.
+/// How long each of two things may take at a tunnel's end, where nobody hurries it: that both sides answer a Close, or
+/// that what was read is written; and that both sides are heard to end.
 pub(crate) const END_TIME_MAX: Duration = Duration::from_secs(1);
 /// A peer that is silent for so long is asked by the kernel whether it is still there.
 const KEEP_ALIVE_IDLE: Duration = Duration::from_secs(60);
@@ -60,31 +68,54 @@ pub(crate) struct Tunnels {
 struct Handle {
     target: Arc<TargetStats>,
     end_at: Cell<Option<Instant>>,
-    changed: Notify,
+    /// The worker ends: there is less time for a clean end.
+    hurried: Cell<bool>,
+    /// Of the task that carries.
+    waker: RefCell<Option<Waker>>,
 }
 
 impl Handle {
     fn end_at(&self, moment: Instant) {
         if self.end_at.get().is_none_or(|known| moment < known) {
             self.end_at.set(Some(moment));
-            self.changed.notify_waiters();
+        }
+        self.wake();
+    }
+
+    fn hurry(&self, now: Instant) {
+        self.hurried.set(true);
+        self.end_at(now);
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
         }
     }
 
-    /// Waits for the moment at which the tunnel is to end.
-    async fn ending(&self) {
-        loop {
-            let mut changed = pin!(self.changed.notified());
-            changed.as_mut().enable();
-            let Some(moment) = self.end_at.get() else {
-                changed.await;
-                continue;
-            };
-            tokio::select! {
-                () = sleep_until(moment) => return,
-                () = changed => {}
-            }
+    /// Has the task woken when it is told something.
+    fn wake_on_change(&self, cx: &Context<'_>) {
+        let mut waker = self.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
         }
+    }
+}
+
+/// Limits on the time of a tunnel.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Bounds {
+    /// How long it may carry nothing in either direction.
+    pub(crate) idle: Option<Duration>,
+    /// How long it may live at all.
+    pub(crate) life: Option<Duration>,
+}
+
+impl Bounds {
+    /// Those that a table asks for.
+    pub(crate) fn of(times: &Times) -> Self {
+        let limit = |millis: u64| (0 < millis).then(|| Duration::from_millis(millis));
+        Self { idle: limit(times.tunnel_idle_ms), life: limit(times.tunnel_life_ms) }
     }
 }
 
@@ -101,10 +132,10 @@ impl Tunnels {
         }
     }
 
-    /// Ends all tunnels now.
+    /// Ends all tunnels now, those that are ending already sooner than they would: within twice [`END_TIME_MAX`].
     pub(crate) fn end_all(&self, now: Instant) {
         for tunnel in self.open.borrow().values() {
-            tunnel.end_at(now);
+            tunnel.hurry(now);
         }
     }
 
@@ -119,7 +150,12 @@ impl Tunnels {
         let number = self.next.get();
         self.next.set(number + 1);
         let target = Arc::clone(target);
-        let handle = Rc::new(Handle { target, end_at: Cell::new(None), changed: Notify::new() });
+        let handle = Rc::new(Handle {
+            target,
+            end_at: Cell::default(),
+            hurried: Cell::default(),
+            waker: RefCell::default(),
+        });
         self.open.borrow_mut().insert(number, Rc::clone(&handle));
         (number, handle)
     }
@@ -132,32 +168,33 @@ pub(crate) struct Tunnel {
     number: u64,
     handle: Rc<Handle>,
     counted: InTunnel,
+    bounds: Bounds,
 }
 
 impl Tunnel {
     /// Enters a tunnel into the list, so that it can be told to end from now on.
-    pub(crate) fn enter(tunnels: &Rc<Tunnels>, counted: InTunnel) -> Self {
+    pub(crate) fn enter(tunnels: &Rc<Tunnels>, counted: InTunnel, bounds: Bounds) -> Self {
         let (number, handle) = tunnels.add(counted.stats());
-        Self { tunnels: Rc::clone(tunnels), number, handle, counted }
+        Self { tunnels: Rc::clone(tunnels), number, handle, counted, bounds }
     }
 
-    /// Waits until both sides are bare sockets, then copies until the end.
-    pub(crate) async fn run(self, client: OnUpgrade, target: OnUpgrade) {
-        let sides = async { tokio::try_join!(client, target) };
-        let (client, target) = match timeout(UPGRADE_TIME_MAX, sides).await {
-            Ok(Ok(sides)) => sides,
-            Ok(Err(error)) => return tracing::debug!(%error, "a tunnel did not come about"),
-            Err(_) => return tracing::debug!("a tunnel did not come about in time"),
-        };
-        let Some((client, from_client)) = client_socket(client) else { return };
-        let Some((target, from_target)) = target_socket(target) else { return };
-        self.copy_both(Side::new(client, from_client), Side::new(target, from_target)).await;
+    /// Carries a WebSocket's frames between two sockets until the end. Each side comes with the bytes that were glued to
+    /// the message before.
+    pub(crate) async fn run(self, client: (TcpStream, Bytes), target: (TcpStream, Bytes)) {
+        let ((client, from_client), (target, from_target)) = (client, target);
+        let up = Way::new(from_client, Some(Follower::of_client()));
+        let down = Way::new(from_target, Some(Follower::of_server()));
+        if let Some(Broke { client, target, .. }) = self.carry((client, up), (target, down)).await {
+            // A Close may be on its way to the side that is left.
+            tokio::join!(hear_out(client), hear_out(target));
+        }
     }
 
-    /// Copies between two bare sockets until the end, and counts a target that reset the connection before it had sent
-    /// a byte.
+    /// Carries the bytes between two sockets until the end, and counts a target that reset the connection before it had
+    /// sent one.
     pub(crate) async fn pass_through(self, client: TcpStream, target: TcpStream) {
-        let broke = self.copy_both(Side::new(client, Bytes::new()), Side::new(target, Bytes::new())).await;
+        let (up, down) = (Way::new(Bytes::new(), None), Way::new(Bytes::new(), None));
+        let broke = self.carry((client, up), (target, down)).await;
         let Some(Broke { client, target, by_target, answered }) = broke else { return };
         if by_target && !answered {
             self.counted.count(Outcome::BrokenOff);
@@ -169,46 +206,46 @@ impl Tunnel {
         }
     }
 
+    /// Waits for the moment at which it is to end.
+    pub(crate) async fn ending(&self) {
+        loop {
+            let told = poll_fn(|cx| {
+                self.handle.wake_on_change(cx);
+                self.handle.end_at.get().map_or(Poll::Pending, Poll::Ready)
+            });
+            let moment = told.await;
+            let mut alarm = pin!(sleep_until(moment));
+            let is_over = poll_fn(|cx| {
+                self.handle.wake_on_change(cx);
+                if self.handle.end_at.get() != Some(moment) {
+                    return Poll::Ready(false);
+                }
+                alarm.as_mut().poll(cx).map(|()| true)
+            });
+            if is_over.await {
+                return;
+            }
+        }
+    }
+
+    /// Counts how it ended.
+    pub(crate) fn count(&self, outcome: Outcome) {
+        self.counted.count(outcome);
+    }
+
     /// Returns when both sides have ended. If one broke, both sockets are given back as they are.
-    async fn copy_both(&self, client: Side, target: Side) -> Option<Broke> {
-        let Side { socket: mut client, first } = client;
-        let Side { socket: mut target, first: glued } = target;
+    async fn carry(&self, (client, up): (TcpStream, Way), (target, down): (TcpStream, Way)) -> Option<Broke> {
         keep_alive(&client);
         keep_alive(&target);
-        let (asked, answered) = (Cell::new(false), Cell::new(!glued.is_empty()));
-        let broken = {
-            let (mut from_client, mut to_client) = client.split();
-            let (mut from_target, mut to_target) = target.split();
-            let up = copy(&mut from_client, &mut to_target, first, &self.handle, &asked);
-            let down = copy(&mut from_target, &mut to_client, glued, &self.handle, &answered);
-            let overdue = async {
-                self.handle.ending().await;
-                tokio::time::sleep(END_TIME_MAX).await;
-            };
-            tokio::select! {
-                result = async { tokio::try_join!(judge(up, Whose::Client), judge(down, Whose::Target)) } => {
-                    result.map_or_else(Some, |(up, down)| up.or(down))
-                }
-                () = overdue => None,
-            }
-        };
+        let mut carrier = Carrier::new(&self.handle, self.bounds, (client, up), (target, down));
+        let broken = poll_fn(|cx| carrier.poll(cx)).await;
+        let answered = carrier.is_answered();
+        let (client, target) = carrier.into_sides();
         if let Some(by) = broken {
-            return Some(Broke { client, target, by_target: by == Whose::Target, answered: answered.get() });
+            return Some(Broke { client, target, by_target: by == Whose::Target, answered });
         }
         tokio::join!(hear_out(client), hear_out(target));
         None
-    }
-}
-
-/// One side of a tunnel: its socket, and the bytes that came glued to the message before.
-struct Side {
-    socket: TcpStream,
-    first: Bytes,
-}
-
-impl Side {
-    fn new(socket: TcpStream, first: Bytes) -> Self {
-        Self { socket, first }
     }
 }
 
@@ -222,40 +259,6 @@ struct Broke {
     answered: bool,
 }
 
-/// At which end the copying of one direction broke off.
-#[derive(Debug)]
-enum Broken {
-    Reading(io::Error),
-    Writing(io::Error),
-}
-
-/// Whose socket it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Whose {
-    Client,
-    Target,
-}
-
-/// Copies one direction and says whose socket broke: as an error, if the tunnel is to end at once. A side that takes no
-/// more may have said why (a database that is full does, and closes): what came from it is still passed on.
-async fn judge(
-    copying: impl Future<Output = Result<(), Broken>>,
-    from: Whose,
-) -> Result<Option<Whose>, Whose> {
-    let to = if from == Whose::Client { Whose::Target } else { Whose::Client };
-    match copying.await {
-        Ok(()) => Ok(None),
-        Err(Broken::Writing(error)) => {
-            tracing::debug!(%error, whose = ?to, "a side of a tunnel takes no more");
-            Ok(Some(to))
-        }
-        Err(Broken::Reading(error)) => {
-            tracing::debug!(%error, whose = ?from, "a side of a tunnel broke");
-            Err(from)
-        }
-    }
-}
-
 impl Drop for Tunnel {
     fn drop(&mut self) {
         self.tunnels.open.borrow_mut().remove(&self.number);
@@ -263,57 +266,17 @@ impl Drop for Tunnel {
     }
 }
 
-fn client_socket(upgraded: Upgraded) -> Option<(TcpStream, Bytes)> {
-    let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
-    Some((parts.io.into_inner(), parts.read_buf))
-}
-
-fn target_socket(upgraded: Upgraded) -> Option<(TcpStream, Bytes)> {
-    let parts = upgraded.downcast::<TokioIo<UpstreamIo>>().ok()?;
-    Some((parts.io.into_inner().into_stream(), parts.read_buf))
-}
-
-/// Copies one direction until its end or until the tunnel is to end, then shuts the write side. `first` are the bytes
-/// that came glued to the message before; `began` is set with the first byte that is read.
-async fn copy<R, W>(
-    from: &mut R,
-    to: &mut W,
-    first: Bytes,
-    handle: &Handle,
-    began: &Cell<bool>,
-) -> Result<(), Broken>
-where
-    R: AsyncRead + Unpin,
-    W: AsyncWrite + Unpin,
-{
-    to.write_all(&first).await.map_err(Broken::Writing)?;
-    drop(first);
-    let mut ending = pin!(handle.ending());
-    let mut buffer = vec![0_u8; BUFFER_BYTES];
-    loop {
-        let read = tokio::select! {
-            biased;
-            () = &mut ending => break,
-            read = from.read(&mut buffer) => read.map_err(Broken::Reading)?,
-        };
-        if read == 0 {
-            break;
-        }
-        began.set(true);
-        to.write_all(&buffer[..read]).await.map_err(Broken::Writing)?;
-    }
-    to.shutdown().await.map_err(Broken::Writing)
-}
-
-/// Reads a socket whose write side is shut until the other side's end, for a moment.
+/// Shuts a socket's write side and reads until the other side's end, for a moment.
 async fn hear_out(mut socket: TcpStream) {
-    // After a deadline the write side may not be shut yet; twice does no harm.
+    // It may be shut already; twice does no harm.
     if let Err(error) = socket.shutdown().await {
         tracing::debug!(%error, "a tunnel's socket was gone already");
         return;
     }
-    let mut buffer = vec![0_u8; BUFFER_BYTES];
-    let to_end = async { while socket.read(&mut buffer).await.is_ok_and(|read| 0 < read) {} };
+    let to_end = poll_fn(|cx| {
+        while let Ok(1..) = ready!(poll_discard(cx, &mut socket, |_| {})) {}
+        Poll::Ready(())
+    });
     if timeout(END_TIME_MAX, to_end).await.is_err() {
         tracing::debug!("a tunnel's peer did not close its side");
     }
@@ -335,10 +298,10 @@ mod tests {
     use super::*;
     use crate::target::InFlight;
 
-    fn tunnel(tunnels: &Rc<Tunnels>, id: &str) -> Tunnel {
+    pub(super) fn tunnel(tunnels: &Rc<Tunnels>, id: &str) -> Tunnel {
         let addr = "127.0.0.1:1".parse().unwrap();
         let stats = Arc::new(TargetStats::new(id.into(), addr, 1, 1, Arc::default()));
-        Tunnel::enter(tunnels, InFlight::begin(&stats, 0).into_tunnel())
+        Tunnel::enter(tunnels, InFlight::begin(&stats, 0).into_tunnel(), Bounds::default())
     }
 
     #[tokio::test]
@@ -355,19 +318,23 @@ mod tests {
         assert_eq!(open[3].handle.end_at.get(), Some(now + Duration::from_millis(3500)), "told already");
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_nearer_end_replaces_a_farther_one() {
         let tunnels = Rc::new(Tunnels::default());
         let open = tunnel(&tunnels, "a");
         let now = Instant::now();
         tunnels.end_on("a", Duration::from_secs(60), now, || 1.0);
-        let told = async {
-            tokio::task::yield_now().await;
-            tunnels.end_all(now);
-        };
-        tokio::join!(open.handle.ending(), told);
-        assert!(Instant::now() < now + Duration::from_secs(60));
+        tunnels.end_all(now);
+        assert_eq!(open.handle.end_at.get(), Some(now));
+        tunnels.end_all(now + Duration::from_secs(1));
+        assert_eq!(open.handle.end_at.get(), Some(now));
         drop(open);
         assert!(tunnels.open.borrow().is_empty());
+    }
+
+    #[test]
+    fn a_limit_of_nothing_is_none() {
+        let times = Times { tunnel_idle_ms: 0, tunnel_life_ms: 5, ..Times::default() };
+        assert_eq!(Bounds::of(&times), Bounds { idle: None, life: Some(Duration::from_millis(5)) });
     }
 }

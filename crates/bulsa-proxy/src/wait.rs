@@ -12,6 +12,7 @@ use bytes::Bytes;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::balance::{Ask, Lost};
+use crate::h1::head::RequestHead;
 use crate::hold::{Pass, Place};
 use crate::local::{LocalService, LocalTable, LocalTarget, Request, Turn};
 use crate::respond::Refusal;
@@ -49,7 +50,8 @@ pub(crate) struct Wanted<'r> {
     pub(crate) may_fail: bool,
     /// Whom it is for: the peer, or the client that a trusted peer names.
     pub(crate) from: IpAddr,
-    pub(crate) cookies: Option<&'r http::HeaderMap>,
+    /// Its head, if it has one.
+    pub(crate) request: Option<&'r RequestHead>,
 }
 
 impl Wait {
@@ -75,7 +77,7 @@ impl Wait {
             let service = find(&table).ok_or(Refusal::NoRoute)?;
             let now = Instant::now();
             let ask = Ask { now, lost: wanted.lost, may_fail: wanted.may_fail };
-            let request = Request { ask, client: wanted.from, cookies: wanted.cookies };
+            let request = Request { ask, client: wanted.from, head: wanted.request };
             match service.choose(&request, || worker.random()) {
                 Turn::Go(target, seat) => {
                     service.room.is_served();

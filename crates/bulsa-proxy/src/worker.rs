@@ -11,26 +11,30 @@
 //! ```
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::TcpListener as StdListener;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-use crate::accept::{CONNECTIONS_MAX, accept_forever};
+use crate::accept::accept_forever;
+use crate::addresses::Addresses;
 use crate::balance::mix;
-use crate::body::Leftovers;
+use crate::bounds::Bounds;
+use crate::h1::buffer::Buffers;
 use crate::health::Fault;
 use crate::hold::Room;
+use crate::life::Lives;
 use crate::local::{CurrentTable, LocalService, LocalTable, LocalTarget};
+use crate::orders::{Orders, Phase, Shared};
 use crate::plan::Plan;
-use crate::report::{SUSPECTS_MAX, Signal, Suspect, WorkerStats, count};
+use crate::report::{WorkerStats, count};
 use crate::retry::Failure;
 use crate::target::Outcome;
 use crate::tunnel::{END_TIME_MAX, Tunnels};
@@ -44,60 +48,6 @@ const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
 /// What is left for connections to end after the deadline of a drain.
 const LAST_MOMENTS: Duration = Duration::from_millis(200);
 
-/// What all workers are to do: the whole of it, not what changed.
-#[derive(Debug, Clone)]
-pub(crate) struct Orders {
-    /// Grows with each change, so that "has taken the newest" can be told.
-    pub(crate) number: u64,
-    pub(crate) plan: Arc<Plan>,
-    pub(crate) listeners: BTreeMap<String, Arc<Vec<StdListener>>>,
-    /// The deadline of the drain, once it has begun.
-    pub(crate) drain: Option<Instant>,
-}
-
-/// Where a worker is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Phase {
-    Serving,
-    Draining,
-    ClosingIdle,
-    Ended,
-}
-
-/// What a worker has in common with the others.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) stats: Box<[WorkerStats]>,
-    pub(crate) signal: Arc<Signal>,
-    /// Requests with which two targets died, and their number so far. Locked by such a request, and by reports.
-    pub(crate) suspects: Mutex<(u64, VecDeque<Suspect>)>,
-}
-
-impl Shared {
-    pub(crate) fn new(workers: usize, signal: Arc<Signal>) -> Self {
-        let stats = (0..workers).map(|_| WorkerStats::default()).collect();
-        Self { stats, signal, suspects: Mutex::default() }
-    }
-
-    /// Notes a request with which two targets died.
-    pub(crate) fn suspect(&self, suspect: Suspect) {
-        let mut suspects = self.suspects.lock().unwrap_or_else(PoisonError::into_inner);
-        let (number, last) = &mut *suspects;
-        *number += 1;
-        if SUSPECTS_MAX <= last.len() {
-            last.pop_front();
-        }
-        last.push_back(Suspect { number: *number, ..suspect });
-        self.signal.raise();
-    }
-
-    /// The last of them.
-    pub(crate) fn last_suspects(&self) -> Vec<Suspect> {
-        let suspects = self.suspects.lock().unwrap_or_else(PoisonError::into_inner);
-        suspects.1.iter().cloned().collect()
-    }
-}
-
 /// The state of one worker, within its thread.
 #[derive(Debug)]
 pub(crate) struct Worker {
@@ -105,11 +55,14 @@ pub(crate) struct Worker {
     shared: Arc<Shared>,
     table: CurrentTable,
     table_changed: Notify,
-    leftovers: Rc<Leftovers>,
+    buffers: Rc<Buffers>,
+    lives: Rc<Lives>,
+    /// The time in words, as answers say it; not more than a moment old.
+    date: RefCell<(u64, Rc<str>)>,
     tunnels: Rc<Tunnels>,
     slots: Arc<Semaphore>,
     connection_ended: Notify,
-    phase: watch::Sender<Phase>,
+    phase: Cell<Phase>,
     listening: RefCell<BTreeMap<String, Listening>>,
     random: Cell<u64>,
 }
@@ -131,16 +84,20 @@ impl Drop for Listening {
 
 impl Worker {
     pub(crate) fn new(index: usize, shared: Arc<Shared>) -> Rc<Self> {
+        let slots = Arc::new(Semaphore::new(shared.bounds.connections));
+        let lives = Lives::new(shared.bounds.stall_time);
         Rc::new(Self {
             index,
             shared,
             table: CurrentTable::new(LocalTable::empty(Arc::default())),
             table_changed: Notify::new(),
-            leftovers: Rc::default(),
+            buffers: Rc::default(),
+            lives,
+            date: RefCell::new((0, "".into())),
             tunnels: Rc::default(),
-            slots: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+            slots,
             connection_ended: Notify::new(),
-            phase: watch::Sender::new(Phase::Serving),
+            phase: Cell::new(Phase::Serving),
             listening: RefCell::default(),
             random: Cell::new(RandomState::new().build_hasher().finish()),
         })
@@ -148,7 +105,7 @@ impl Worker {
 
     /// Follows the orders until they are to end, and have been followed.
     pub(crate) async fn run(self: Rc<Self>, mut orders: watch::Receiver<Arc<Orders>>) {
-        drop(tokio::task::spawn_local(Rc::clone(&self.leftovers).read_forever()));
+        self.tell_time();
         drop(tokio::task::spawn_local(Rc::clone(&self).sweep_forever()));
         let mut drain = None;
         loop {
@@ -265,10 +222,10 @@ impl Worker {
             let idle_until = until.min(begun + IDLE_GRACE);
             tokio::select! {
                 () = self.all_ended() => return,
-                () = sleep_until(idle_until), if *self.phase.borrow() == Phase::Draining => {
+                () = sleep_until(idle_until), if self.phase.get() == Phase::Draining => {
                     self.enter(Phase::ClosingIdle);
                 }
-                () = sleep_until(until), if *self.phase.borrow() == Phase::ClosingIdle => break,
+                () = sleep_until(until), if self.phase.get() == Phase::ClosingIdle => break,
                 changed = orders.changed() => if changed.is_err() { break },
             }
         }
@@ -290,6 +247,8 @@ impl Worker {
     async fn sweep_forever(self: Rc<Self>) {
         loop {
             sleep(SWEEP_INTERVAL).await;
+            self.tell_time();
+            self.lives.sweep(Instant::now());
             if self.table().sweep(Instant::now()) {
                 self.shared.signal.raise();
             }
@@ -369,18 +328,27 @@ impl Worker {
         room.is_watched.set(false);
     }
 
+    pub(crate) fn bounds(&self) -> &Bounds {
+        &self.shared.bounds
+    }
+
+    pub(crate) fn addresses(&self) -> &Arc<Addresses> {
+        &self.shared.addresses
+    }
+
     pub(crate) fn shared(&self) -> &Shared {
         &self.shared
     }
 
     fn enter(&self, phase: Phase) {
-        self.phase.send_if_modified(|current| {
-            let later = (*current as u8) < phase as u8;
-            if later {
-                *current = phase;
+        if (self.phase.get() as u8) < phase as u8 {
+            self.phase.set(phase);
+            match phase {
+                Phase::ClosingIdle => self.lives.end_idle(),
+                Phase::Ended => self.lives.cut_all(),
+                Phase::Serving | Phase::Draining => {}
             }
-            later
-        });
+        }
     }
 
     pub(crate) fn stats(&self) -> &WorkerStats {
@@ -396,8 +364,26 @@ impl Worker {
         self.table_changed.notified().await;
     }
 
-    pub(crate) fn leftovers(&self) -> Rc<Leftovers> {
-        Rc::clone(&self.leftovers)
+    pub(crate) fn buffers(&self) -> &Rc<Buffers> {
+        &self.buffers
+    }
+
+    pub(crate) fn lives(&self) -> &Rc<Lives> {
+        &self.lives
+    }
+
+    /// The time as answers say it (RFC 9110, 5.6.7).
+    pub(crate) fn date(&self) -> Rc<str> {
+        Rc::clone(&self.date.borrow().1)
+    }
+
+    fn tell_time(&self) {
+        let now = SystemTime::now();
+        let second = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let mut date = self.date.borrow_mut();
+        if date.0 != second {
+            *date = (second, httpdate::fmt_http_date(now).into());
+        }
     }
 
     pub(crate) fn tunnels(&self) -> &Rc<Tunnels> {
@@ -408,12 +394,8 @@ impl Worker {
         &self.slots
     }
 
-    pub(crate) fn phase(&self) -> watch::Receiver<Phase> {
-        self.phase.subscribe()
-    }
-
     pub(crate) fn is_draining(&self) -> bool {
-        *self.phase.borrow() != Phase::Serving
+        self.phase.get() != Phase::Serving
     }
 
     pub(crate) fn connection_ended(&self) {
@@ -451,7 +433,7 @@ mod tests {
 
     #[test]
     fn random_numbers_stay_between_0_and_1_and_differ() {
-        let worker = Worker::new(0, Arc::new(Shared::new(0, Arc::default())));
+        let worker = Worker::new(0, Arc::new(Shared::new(0, Arc::default(), Bounds::default())));
         let numbers: Vec<_> = (0..1000).map(|_| worker.random()).collect();
         assert!(numbers.iter().all(|n| (0.0..1.0).contains(n)));
         let mean = numbers.iter().sum::<f64>() / 1000.0;

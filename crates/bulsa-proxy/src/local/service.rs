@@ -11,6 +11,8 @@ use tokio::time::Instant;
 
 use super::target::LocalTarget;
 use crate::balance::{Affinity, Ask, Candidate, Choice, Chooser, Smooth, Survey, policy};
+use crate::h1::fields::Known;
+use crate::h1::head::RequestHead;
 use crate::health::Standing;
 use crate::hold::{PASSES_PER_TARGET, Room};
 use crate::plan::PlanService;
@@ -51,8 +53,8 @@ struct Seat {
 pub(crate) struct Request<'r> {
     pub(crate) ask: Ask,
     pub(crate) client: IpAddr,
-    /// The values of the request's `Cookie` fields.
-    pub(crate) cookies: Option<&'r http::HeaderMap>,
+    /// Its head, if it has one.
+    pub(crate) head: Option<&'r RequestHead>,
 }
 
 /// What a service says to a request.
@@ -157,9 +159,9 @@ impl LocalService {
 
     /// The seat that a request's cookie names.
     pub(crate) fn named(&self, request: &Request<'_>) -> Option<usize> {
-        let (cookie, headers) = (self.plan.cookie.as_ref()?, request.cookies?);
-        let fields = headers.get_all(http::header::COOKIE);
-        fields.iter().filter_map(|field| field.to_str().ok()).find_map(|field| cookie.find(field))
+        let (cookie, head) = (self.plan.cookie.as_ref()?, request.head?);
+        let fields = head.all(Known::Cookie).filter_map(|field| std::str::from_utf8(field).ok());
+        fields.into_iter().find_map(|field| cookie.find(field))
     }
 
     fn go(&self, index: usize) -> Turn {

@@ -51,14 +51,25 @@ async fn least_conn_avoids_the_busy_one() {
     table.services[0].balance.policy = Policy::LeastConn;
     let rig = Rig::new(&table).await;
     let mut caught = Vec::new();
-    while busy.seen.count() == 0 {
+    while busy.seen.count() < 3 {
         let mut client = Wire::connect(rig.addr).await;
         client.write(&get("/")).await;
         caught.push(client);
-        rig.until(|report| report.targets.iter().map(|t| t.requests + t.in_flight).sum::<u64>() > 0).await;
-        tokio::task::yield_now().await;
+        let sent = caught.len() as u64;
+        // Each has been answered, or is stuck, before the next one comes.
+        rig.until(|report| {
+            let of = |id| report.targets.iter().find(|target| target.id == id).unwrap();
+            of("free").requests + of("busy").in_flight == sent
+        })
+        .await;
+        // The busy one would get no second one by itself.
+        table.number += 1;
+        table.services[0].balance.policy = Policy::RoundRobin;
+        rig.apply(&table).await;
     }
-    rig.until(|report| report.targets.iter().any(|t| t.id == "busy" && t.in_flight == 1)).await;
+    table.number += 1;
+    table.services[0].balance.policy = Policy::LeastConn;
+    rig.apply(&table).await;
     assert_eq!(answers(&rig, 10).await, BTreeMap::from([("free".into(), 10)]));
     go.send_replace(true);
 }
@@ -152,6 +163,7 @@ async fn a_full_target_gets_no_more_and_the_rest_wait_for_room() {
         clients.push(client);
     }
     rig.held(3).await;
+    backend.seen.at_least(2).await;
     assert_eq!((rig.target("a").in_flight, backend.seen.count()), (2, 2));
     go.send_replace(true);
     for client in &mut clients {

@@ -7,17 +7,16 @@ use tokio::sync::watch;
 
 use crate::support::*;
 
-/// A server that answers slowly asked things only when it is told to, and dies with them on demand: every connection
-/// that is asked `/slow` is dropped when `die` fires.
+/// A server that drops every connection that is asked `/slow/N` when `die` has reached N, and answers all else.
 async fn mortal(text: &'static str, die: &watch::Sender<u32>) -> Backend {
     let die = die.subscribe();
     Backend::serving(move |mut wire, seen| {
         let mut die = die.clone();
         async move {
             while let Some(request) = seen.next(&mut wire).await {
-                if request.line().contains("/slow") {
-                    die.mark_unchanged();
-                    drop(die.changed().await);
+                if let Some(slow) = request.line().split("/slow/").nth(1) {
+                    let death: u32 = slow.split(' ').next().unwrap().parse().unwrap();
+                    die.wait_for(|died| death <= *died).await.expect("the test lives");
                     return;
                 }
                 wire.write(&ok(text)).await;
@@ -42,11 +41,10 @@ async fn one_death_counts_once_however_many_requests_it_took_down() {
     for death in 1..=2 {
         let mut slow = Vec::new();
         for _ in 0..12 {
-            slow.push(send(&rig, &post("/slow", "x")).await);
+            slow.push(send(&rig, &post(&format!("/slow/{death}"), "x")).await);
         }
         rig.until(|report| report.targets.iter().all(|target| target.in_flight == 6)).await;
-        backends[0].seen.at_least(6 * death).await;
-        die.send_replace(death as u32);
+        die.send_replace(death);
         for client in &mut slow {
             assert_eq!(patient(client.message()).await.unwrap().status(), 502);
         }

@@ -6,7 +6,9 @@ use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bulsa_proxy::{Applied, Hold, ListenerRoutes, Options, Proxy, Report, Route, Service, Table, Target};
+use bulsa_proxy::{
+    Applied, Bounds, Hold, Limits, ListenerRoutes, Options, Proxy, Report, Route, Service, Table, Target,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
@@ -308,12 +310,14 @@ pub(crate) fn nowhere(id: &str) -> (Target, TcpSocket) {
     (Target { release: "1".into(), ..Target::new(id, socket.local_addr().unwrap()) }, socket)
 }
 
-/// A table with one listener, `http`, and one service that takes everything.
+/// A table with one listener, `http`, and one service that takes everything. All clients of a test have one address, so
+/// that one has no limit.
 pub(crate) fn table(number: u64, targets: &[Target]) -> Table {
     let hold = Hold { time_ms: 5_000, requests: 100, ..Hold::default() };
     Table {
         listeners: vec![ListenerRoutes::http("http", vec![Route::to(0)])],
         services: vec![Service { hold, ..Service::new("web", targets.to_vec()) }],
+        limits: Limits { connections_per_address: 0 },
         ..Table::empty(number)
     }
 }
@@ -330,7 +334,11 @@ impl Rig {
     }
 
     pub(crate) async fn with_workers(workers: usize, table: &Table) -> Self {
-        let proxy = Proxy::start(Options { workers }, table).unwrap();
+        Self::within(Bounds::default(), workers, table).await
+    }
+
+    pub(crate) async fn within(bounds: Bounds, workers: usize, table: &Table) -> Self {
+        let proxy = Proxy::start_within(Options { workers }, table, bounds).unwrap();
         let listener = StdListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
         proxy.add_listener("http", vec![listener]).unwrap();

@@ -1,12 +1,19 @@
-use std::time::{Duration, Instant};
-
-use bulsa_proxy::CloseTunnels;
+use bulsa_proxy::{CloseTunnels, Table};
 
 use crate::support::*;
 
+mod ends;
+mod upgrade;
+
+/// With the example key of the RFC.
 const ASK: &str = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\
-                   Sec-WebSocket-Key: x\r\nSec-WebSocket-Version: 13\r\n\r\n";
-const ANSWER: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: WebSocket\r\n\r\n";
+                   Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+const ANSWER: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: WebSocket\r\n\
+                      Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+/// What a client hears when its tunnel is told to end.
+const CLOSE: &[u8] = b"\x88\x11\x03\xf4service restart";
+/// A client's answer to that, under a mask of zeros.
+const CLIENTS_CLOSE: &[u8] = b"\x88\x82\0\0\0\0\x03\xf4";
 
 /// A server that upgrades, says something at once, and then echoes.
 async fn echo(glued: &'static str) -> Backend {
@@ -29,6 +36,12 @@ async fn open(rig: &Rig) -> Wire {
     client
 }
 
+/// An order to end the tunnels on target `a` over this time.
+fn close(number: u64, within_ms: u64) -> Table {
+    let close_tunnels = vec![CloseTunnels { target: "a".into(), within_ms }];
+    Table { close_tunnels, ..table(number, &[]) }
+}
+
 async fn says(client: &mut Wire, text: &str) {
     client.write(text).await;
     assert_eq!(patient(client.bytes(text.len())).await.unwrap(), text.as_bytes());
@@ -48,19 +61,9 @@ async fn a_tunnel_passes_bytes_both_ways_from_the_first_on() {
         (asked.field("connection").as_str(), asked.field("upgrade").as_str()),
         ("upgrade", "websocket")
     );
-    assert_eq!(asked.field("sec-websocket-key"), "x");
+    assert_eq!(asked.field("sec-websocket-key"), "dGhlIHNhbXBsZSBub25jZQ==");
     drop(client);
     rig.until(|report| report.targets[0].tunnels == 0 && report.connections == 0).await;
-}
-
-#[tokio::test]
-async fn bytes_that_the_client_sends_with_its_request_are_not_lost() {
-    let backend = echo("").await;
-    let rig = Rig::new(&table(1, &[backend.target("a")])).await;
-    let mut client = Wire::connect(rig.addr).await;
-    client.write(&format!("{ASK}early")).await;
-    patient(client.head()).await.unwrap();
-    assert_eq!(patient(client.bytes(5)).await.unwrap(), b"early");
 }
 
 #[tokio::test]
@@ -78,28 +81,6 @@ async fn a_tunnel_stays_when_its_target_is_no_longer_routed() {
 }
 
 #[tokio::test]
-async fn an_upgrade_that_the_target_declines_is_an_ordinary_answer() {
-    let backend = Backend::saying("no").await;
-    let rig = Rig::new(&table(1, &[backend.target("a")])).await;
-    let mut client = Wire::connect(rig.addr).await;
-    assert_eq!(client.ask(ASK).await.text(), "no");
-    assert_eq!(client.ask(&get("/")).await.text(), "no", "the connection goes on as HTTP");
-    assert_eq!(rig.target("a").tunnels, 0);
-}
-
-#[tokio::test]
-async fn another_protocol_than_the_one_asked_for_is_no_tunnel() {
-    let backend = Backend::serving(|mut wire, seen| async move {
-        seen.next(&mut wire).await;
-        wire.write("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n").await;
-        wire.rest_to_end().await;
-    })
-    .await;
-    let rig = Rig::new(&table(1, &[backend.target("a")])).await;
-    assert_eq!(ask(rig.addr, ASK).await.status(), 502);
-}
-
-#[tokio::test]
 async fn half_a_close_is_passed_on() {
     let backend = Backend::serving(|mut wire, seen| async move {
         seen.next(&mut wire).await;
@@ -113,61 +94,4 @@ async fn half_a_close_is_passed_on() {
     client.write("12345").await;
     tokio::io::AsyncWriteExt::shutdown(&mut client.stream).await.unwrap();
     assert_eq!(patient(client.rest_to_end()).await, b"got 5");
-}
-
-#[tokio::test]
-async fn tunnels_end_over_the_window_with_a_clean_close_on_both_sides() {
-    let ended = tokio::sync::watch::Sender::new(0);
-    let counting = ended.clone();
-    let backend = Backend::serving(move |mut wire, seen| {
-        let counting = counting.clone();
-        async move {
-            seen.next(&mut wire).await;
-            wire.write(ANSWER).await;
-            wire.rest_to_end().await;
-            counting.send_modify(|count| *count += 1);
-        }
-    })
-    .await;
-    let rig = Rig::new(&table(1, &[backend.target("a")])).await;
-    let mut clients = Vec::new();
-    for _ in 0..8 {
-        clients.push(open(&rig).await);
-    }
-    let mut next = table(2, &[]);
-    next.close_tunnels = vec![CloseTunnels { target: "a".into(), within_ms: 400 }];
-    let begun = Instant::now();
-    rig.apply(&next).await;
-    let mut moments = Vec::new();
-    let ends: Vec<_> = clients
-        .into_iter()
-        .map(|mut client| {
-            tokio::spawn(async move {
-                assert_eq!(client.rest_to_end().await, b"");
-                begun.elapsed()
-            })
-        })
-        .collect();
-    for end in ends {
-        moments.push(patient(end).await.unwrap());
-    }
-    moments.sort_unstable();
-    assert!(moments[0] < Duration::from_millis(150), "{moments:?}");
-    assert!(Duration::from_millis(300) < moments[7], "{moments:?}");
-    patient(ended.subscribe().wait_for(|count| *count == 8)).await.unwrap();
-    rig.until(|report| report.connections == 0).await;
-}
-
-#[tokio::test]
-async fn a_shutdown_ends_tunnels_at_its_deadline_only() {
-    let backend = echo("").await;
-    let rig = Rig::new(&table(1, &[backend.target("a")])).await;
-    let mut client = open(&rig).await;
-    rig.proxy.shutdown(Duration::from_secs(600));
-    rig.until(|report| report.settled).await;
-    says(&mut client, "during").await;
-    rig.proxy.shutdown(Duration::ZERO);
-    assert_eq!(patient(client.rest_to_end()).await, b"");
-    drop(client);
-    patient(rig.proxy.ended()).await;
 }
