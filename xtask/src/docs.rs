@@ -65,13 +65,16 @@ fn exit_codes() -> String {
 const LEVELS: &[(&str, &str, Keys)] = &[
     ("Bulsa, for the project", "x-bulsa", keys::BULSA_TOP),
     ("Keep", "x-bulsa.keep", keys::BULSA_KEEP),
+    ("Limits", "x-bulsa.limits", keys::BULSA_LIMITS),
     ("Bulsa, for a service", "services.*.x-bulsa", keys::BULSA),
     ("Route", "services.*.x-bulsa.route", keys::BULSA_ROUTE),
+    ("Redirect, long form", "services.*.x-bulsa.route.redirect", keys::BULSA_REDIRECT),
     ("Probe", "services.*.x-bulsa.probe", keys::BULSA_PROBE),
     ("Gate", "services.*.x-bulsa.gate", keys::BULSA_GATE),
     ("Balance", "services.*.x-bulsa.balance", keys::BULSA_BALANCE),
     ("Drain", "services.*.x-bulsa.drain", keys::BULSA_DRAIN),
     ("Hold", "services.*.x-bulsa.hold", keys::BULSA_HOLD),
+    ("Timeouts", "services.*.x-bulsa.timeouts", keys::BULSA_TIMEOUTS),
     ("Bake", "services.*.x-bulsa.bake", keys::BULSA_BAKE),
     ("The app's own port, long form", "services.*.x-bulsa.app_port", keys::BULSA_APP_PORT),
 ];

@@ -1,8 +1,9 @@
-//! `cargo xtask fuzz`: the compose loader against inputs that nobody thought of, for a bounded time.
+//! `cargo xtask fuzz`: what reads other people's bytes, against inputs that nobody thought of, for a bounded time: the
+//! compose loader, the proxy's reading of requests, and its following of WebSocket frames.
 //!
 //! Owns: how the fuzzer is got and called. Never: runs without an end, or keeps what it found anywhere but under `fuzz/`.
 
-use std::{fs, path::Path, process::Command, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
 use crate::run::{Trouble, cargo, is_program, root, run, say, succeeds};
 
@@ -15,7 +16,14 @@ const HANG: u64 = 10;
 /// More memory for one input is a finding, in MiB.
 const MEMORY_MAX: u32 = 1024;
 
-/// Runs every target for `--seconds N`. A finding is kept under `fuzz/artifacts`, and ends it with an error.
+/// The targets, each with its share of the time in percent, and where its first inputs are.
+const TARGETS: [(&str, u64, &[&str]); 3] = [
+    ("compose", 50, &["crates/bulsa/tests/fixtures/compose", "examples", "fuzz/seeds/compose"]),
+    ("head", 30, &["fuzz/seeds/head"]),
+    ("tunnel", 20, &[]),
+];
+
+/// Runs every target for its share of `--seconds N`. A finding is kept under `fuzz/artifacts`, and ends it with an error.
 pub(crate) fn run_all(args: &[&str]) -> Result<(), Trouble> {
     let seconds = match args {
         [] => SECONDS,
@@ -33,16 +41,22 @@ pub(crate) fn run_all(args: &[&str]) -> Result<(), Trouble> {
         run(cargo().args(["install", "--locked", "cargo-fuzz"]))?;
     }
     let root = root();
-    // What it learns stays beside the build; it begins with our own compose files, short and long.
-    let learnt = root.join("target/fuzz/corpus/compose");
+    TARGETS
+        .iter()
+        .try_for_each(|(target, share, seeds)| fuzz(&root, target, seeds, (seconds * share).div_ceil(100)))
+}
+
+fn fuzz(root: &Path, target: &str, seeds: &[&str], seconds: u64) -> Result<(), Trouble> {
+    // What it learns stays beside the build.
+    let learnt = root.join("target/fuzz/corpus").join(target);
     fs::create_dir_all(&learnt).map_err(Trouble::io(format!("making {}", learnt.display())))?;
-    say(&format!("fuzzing the compose loader for {:?}", Duration::from_secs(seconds)));
+    say(&format!("fuzzing `{target}` for {:?}", Duration::from_secs(seconds)));
     let mut fuzz = cargo();
     fuzz.current_dir(root.join("fuzz")).args(["fuzz", "run"]);
     // Without a sanitizer no other toolchain is needed: what is looked for is a panic, a hang, or memory without end.
-    fuzz.args(["--sanitizer", "none", "--target-dir"]).arg(root.join("target/fuzz")).arg("compose");
+    fuzz.args(["--sanitizer", "none", "--target-dir"]).arg(root.join("target/fuzz")).arg(target);
     fuzz.arg(&learnt);
-    seeds(&mut fuzz, &root);
+    fuzz.args(seeds.iter().map(|directory| root.join(directory)));
     fuzz.arg("--").args([
         format!("-max_total_time={seconds}"),
         format!("-max_len={INPUT_MAX}"),
@@ -52,10 +66,4 @@ pub(crate) fn run_all(args: &[&str]) -> Result<(), Trouble> {
         "-verbosity=0".to_owned(),
     ]);
     run(&mut fuzz)
-}
-
-fn seeds(fuzz: &mut Command, root: &Path) {
-    for directory in ["crates/bulsa/tests/fixtures/compose", "examples", "fuzz/seeds"] {
-        fuzz.arg(root.join(directory));
-    }
 }

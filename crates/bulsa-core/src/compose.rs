@@ -44,7 +44,7 @@ pub mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::spec::{Keep, Sources, Spec, TrustedProxy};
+use crate::spec::{Keep, Limits, Sources, Spec, TrustedProxy};
 
 use self::{
     diagnostic::{Diagnostic, Diagnostics, Pos},
@@ -242,6 +242,7 @@ impl ReadProject<'_, '_> {
             services: BTreeMap::new(),
             names: Vec::new(),
             keep: Keep::default(),
+            limits: Limits::default(),
             trusted_proxies: vec![TrustedProxy::Loopback, TrustedProxy::Project],
             networks: BTreeMap::new(),
             volumes: BTreeMap::new(),
@@ -260,9 +261,10 @@ impl ReadProject<'_, '_> {
                     .hint("remove the line"),
             ),
             "x-bulsa" => {
-                let (keep, trusted) = bulsa::top(&entry.value, diags);
-                project.keep = keep;
-                if let Some(trusted) = trusted {
+                let top = bulsa::top(&entry.value, diags);
+                project.keep = top.keep;
+                project.limits = top.limits;
+                if let Some(trusted) = top.trusted {
                     project.trusted_proxies = trusted;
                 }
             }

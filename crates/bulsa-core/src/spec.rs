@@ -9,12 +9,16 @@ pub mod drift;
 pub mod pin;
 pub(crate) mod probe;
 pub(crate) mod rules;
+pub mod traffic;
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 use self::container::{Container, Network, Volume};
+pub use self::traffic::{
+    Balance, HeaderRule, Limits, Policy, ProxyHeader, Redirect, Route, Routing, Rules, Times,
+};
 
 /// The desired state of one project.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -27,6 +31,8 @@ pub struct Spec {
     pub keep: Keep,
     /// Peers whose `X-Forwarded-*` fields are kept.
     pub trusted_proxies: Vec<TrustedProxy>,
+    /// What one client may take.
+    pub limits: Limits,
     /// The networks that its containers use, by their key in the file.
     pub networks: BTreeMap<String, Network>,
     /// The volumes that its containers use, by their key in the file.
@@ -97,6 +103,8 @@ pub struct Service {
     pub replicas: u32,
     /// The published ports.
     pub ports: Vec<Port>,
+    /// Which requests on them are its own.
+    pub routing: Routing,
     /// How the program learns, or ignores, the port it should listen on.
     pub app_port: AppPort,
     /// How a replica is proven healthy.
@@ -105,6 +113,10 @@ pub struct Service {
     pub gate_timeout: Duration,
     /// How the old release's work is finished.
     pub drain: Drain,
+    /// How requests are spread over its replicas.
+    pub balance: Balance,
+    /// How long things may take on their way through the proxy.
+    pub times: Times,
     /// What happens to requests while no target is ready.
     pub hold: Hold,
     /// How a release is watched after its switch.
@@ -177,10 +189,6 @@ pub struct Port {
     pub published: Option<u16>,
     /// The port that the file says the program listens on.
     pub target: u16,
-    /// The route's host name (`x-bulsa.route.host`); `None` is every host.
-    pub route_host: Option<String>,
-    /// The route's path prefix, `/` for everything.
-    pub route_path: String,
     /// What is spoken on it.
     pub protocol: Protocol,
 }
@@ -285,17 +293,19 @@ impl Default for Drain {
 }
 
 /// `x-bulsa.hold`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hold {
     /// The longest that a request waits for a ready target.
     pub time: Duration,
     /// At most this many wait.
     pub requests: u32,
+    /// The page, in HTML, for those who waited in vain; at most [`traffic::PAGE_BYTES_MAX`].
+    pub page: Option<String>,
 }
 
 impl Default for Hold {
     fn default() -> Self {
-        Self { time: Duration::from_secs(30), requests: 1000 }
+        Self { time: Duration::from_secs(30), requests: 1000, page: None }
     }
 }
 

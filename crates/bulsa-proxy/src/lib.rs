@@ -41,6 +41,8 @@ mod bounds;
 mod courier;
 mod exchange;
 mod forward;
+#[doc(hidden)]
+pub mod fuzzing;
 mod h1;
 mod headers;
 mod health;
@@ -68,12 +70,6 @@ mod tunnel;
 mod upstream;
 mod wait;
 mod worker;
-
-/// For the fuzzer only.
-#[doc(hidden)]
-pub mod fuzzing {
-    pub use crate::tunnel::follow_frames;
-}
 
 pub use ipnet::IpNet;
 

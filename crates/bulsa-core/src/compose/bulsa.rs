@@ -2,9 +2,14 @@
 //!
 //! Owns: its keys and their bounds. What is valid but comes later is an error that says so.
 
-use std::{net::IpAddr, time::Duration};
+mod balance;
+mod hold;
+mod peers;
+mod route;
 
-use crate::spec::{AppPort, Bake, Drain, Handover, Hold, Keep, Protocol, Role, Rolling, TrustedProxy};
+use std::time::Duration;
+
+use crate::spec::{AppPort, Bake, Drain, Handover, Keep, Limits, Role, Rolling, TrustedProxy};
 
 use super::{
     diagnostic::{Diagnostic, Diagnostics},
@@ -17,28 +22,43 @@ use super::{
 
 /// At most this many releases have running replicas.
 const MAX_RELEASES: u32 = 10;
-/// At most this many address blocks are trusted: each is looked at for every request.
-const MAX_TRUSTED: usize = 100;
-/// At most this many requests wait for a target.
-const MAX_HELD: u32 = 100_000;
+/// More connections of one address than this are no limit.
+const MAX_CONNECTIONS: u32 = 1_000_000;
 /// More passes or failures in a row than this say nothing.
 const MAX_THRESHOLD: u32 = 1000;
-/// The longest host name of a route, in bytes, as DNS has it.
-const MAX_HOST_BYTES: usize = 253;
+
+pub(super) use hold::page;
 
 /// The top's `x-bulsa`.
-pub(super) fn top(node: &Node, diags: &mut Diagnostics) -> (Keep, Option<Vec<TrustedProxy>>) {
-    let mut keep = Keep::default();
-    let mut trusted = None;
+#[derive(Default)]
+pub(super) struct Top {
+    pub(super) keep: Keep,
+    pub(super) limits: Limits,
+    pub(super) trusted: Option<Vec<TrustedProxy>>,
+}
+
+/// Reads the top's `x-bulsa`.
+pub(super) fn top(node: &Node, diags: &mut Diagnostics) -> Top {
+    let mut top = Top::default();
     read::keys(node, "x-bulsa", &keys::BULSA_TOP, diags, |entry, path, diags| match entry.key.as_str() {
         "engine" => {
             // Said again, and no more: what a service has (`image`, `build`, `command`) decides.
             read::choice(&entry.value, path, &[("process", ()), ("docker", ())], &["swarm"], diags);
         }
-        "keep" => keep = self::keep(&entry.value, path, diags),
-        _ => trusted = trusted_proxies(&entry.value, path, diags),
+        "keep" => top.keep = keep(&entry.value, path, diags),
+        "limits" => top.limits = limits(&entry.value, path, diags),
+        _ => top.trusted = peers::read(&entry.value, path, diags),
     });
-    (keep, trusted)
+    top
+}
+
+fn limits(node: &Node, path: &str, diags: &mut Diagnostics) -> Limits {
+    let mut limits = Limits::default();
+    read::keys(node, path, &keys::BULSA_LIMITS, diags, |entry, path, diags| {
+        let number = read::number(&entry.value, path, 0..=MAX_CONNECTIONS, diags);
+        set(&mut limits.connections_per_address, number);
+    });
+    limits
 }
 
 fn keep(node: &Node, path: &str, diags: &mut Diagnostics) -> Keep {
@@ -54,49 +74,6 @@ fn set<T>(field: &mut T, value: Option<T>) {
     if let Some(value) = value {
         *field = value;
     }
-}
-
-fn trusted_proxies(node: &Node, path: &str, diags: &mut Diagnostics) -> Option<Vec<TrustedProxy>> {
-    let names = read::texts(node, path, diags)?;
-    if names.len() > MAX_TRUSTED {
-        diags.push(
-            Diagnostic::error(&node.pos, format!("{path} has {} entries", names.len()))
-                .expected(format!("at most {MAX_TRUSTED}")),
-        );
-        return None;
-    }
-    let Kind::Sequence(items) = &node.kind else { return None };
-    let mut trusted = Vec::with_capacity(names.len());
-    for (name, item) in names.iter().zip(items) {
-        match trusted_proxy(name) {
-            Some(proxy) => trusted.push(proxy),
-            None => diags.push(
-                Diagnostic::error(&item.pos, format!("{path}: {name:?} is no address block"))
-                    .expected("`loopback`, `project`, an address, or a block such as 10.0.0.0/8")
-                    .nearest(name, ["loopback", "project"]),
-            ),
-        }
-    }
-    Some(trusted)
-}
-
-fn trusted_proxy(text: &str) -> Option<TrustedProxy> {
-    match text {
-        "loopback" => return Some(TrustedProxy::Loopback),
-        "project" => return Some(TrustedProxy::Project),
-        _ => {}
-    }
-    let (address, bits) = match text.split_once('/') {
-        Some((address, bits)) => (address, Some(bits)),
-        None => (text, None),
-    };
-    let address: IpAddr = address.parse().ok()?;
-    let all = if address.is_ipv4() { 32 } else { 128 };
-    let bits = match bits {
-        Some(bits) => bits.parse::<u8>().ok().filter(|bits| *bits <= all)?,
-        None => all,
-    };
-    Some(TrustedProxy::Block(address, bits))
 }
 
 const ROLES: &[(&str, Role)] =
@@ -116,17 +93,15 @@ pub(super) fn service(node: &Node, path: &str, diags: &mut Diagnostics) -> Bulsa
             "role" => {
                 bulsa.role = read::choice(node, path, ROLES, &[], diags).map(|role| (role, node.pos.clone()));
             }
-            "route" => route(&mut bulsa, node, path, diags),
+            "route" => route::read(&mut bulsa, node, path, diags),
             "probe" => bulsa.probe = Some(probe(node, path, diags)),
             "gate" => read::keys(node, path, &keys::BULSA_GATE, diags, |entry, path, diags| {
                 bulsa.gate_timeout = read::duration(&entry.value, path, duration::WAIT, diags);
             }),
-            "balance" => read::keys(node, path, &keys::BULSA_BALANCE, diags, |entry, path, diags| {
-                let later = ["least_conn", "ip_hash", "sticky"];
-                read::choice(&entry.value, path, &[("round_robin", ())], &later, diags);
-            }),
+            "balance" => balance::read(&mut bulsa, node, path, diags),
+            "timeouts" => balance::times(&mut bulsa, node, path, diags),
             "drain" => bulsa.drain = drain(node, path, diags),
-            "hold" => bulsa.hold = hold(node, path, diags),
+            "hold" => hold::read(&mut bulsa, node, path, diags),
             "bake" => bulsa.bake = bake(node, path, diags),
             "handover" => {
                 let later = ["drain_then_start", "singleton"];
@@ -136,35 +111,6 @@ pub(super) fn service(node: &Node, path: &str, diags: &mut Diagnostics) -> Bulsa
         }
     });
     bulsa
-}
-
-fn route(bulsa: &mut Bulsa, node: &Node, path: &str, diags: &mut Diagnostics) {
-    read::keys(node, path, &keys::BULSA_ROUTE, diags, |entry, path, diags| {
-        let node = &entry.value;
-        match entry.key.as_str() {
-            "host" => bulsa.route_host = route_host(node, path, diags),
-            "path" => bulsa.route_path = url_path(node, path, diags),
-            _ => {
-                let known = [("http", Protocol::Http), ("tcp", Protocol::Tcp)];
-                bulsa.route_protocol = read::choice(node, path, &known, &["tls", "grpc"], diags);
-            }
-        }
-    });
-}
-
-fn route_host(node: &Node, path: &str, diags: &mut Diagnostics) -> Option<String> {
-    let text = read::text(node, path, diags)?;
-    let label = |label: &str| {
-        !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
-    };
-    if text.len() <= MAX_HOST_BYTES && text.split('.').all(label) {
-        return Some(text.to_ascii_lowercase());
-    }
-    diags.push(
-        Diagnostic::error(&node.pos, format!("{path}: {text:?} is no host name"))
-            .expected("a name such as shop.example, without scheme, port or path"),
-    );
-    None
 }
 
 /// A path as it stands in a request line, with its query.
@@ -210,15 +156,6 @@ fn drain(node: &Node, path: &str, diags: &mut Diagnostics) -> Drain {
         }
     });
     drain
-}
-
-fn hold(node: &Node, path: &str, diags: &mut Diagnostics) -> Hold {
-    let mut hold = Hold::default();
-    read::keys(node, path, &keys::BULSA_HOLD, diags, |entry, path, diags| match entry.key.as_str() {
-        "time" => set(&mut hold.time, read::duration(&entry.value, path, duration::HOLD, diags)),
-        _ => set(&mut hold.requests, read::number(&entry.value, path, 0..=MAX_HELD, diags)),
-    });
-    hold
 }
 
 fn bake(node: &Node, path: &str, diags: &mut Diagnostics) -> Bake {

@@ -2,6 +2,7 @@
 
 mod addresses;
 pub(super) mod docker;
+mod traffic;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,6 +28,7 @@ pub(super) fn check(project: &mut Project, diags: &mut Diagnostics) {
         roles(service, project, diags);
         fixed_port(service, diags);
         careless_curl(service, diags);
+        traffic::check(service, diags);
         if let Some(container) = &service.docker {
             docker::check(service, container, project, diags);
         }
@@ -142,9 +144,6 @@ fn clash(number: u16, earlier: &Published<'_>, later: &Published<'_>) -> Option<
         return None;
     }
     let first = &earlier.port.pos;
-    let route = |service: &Service| {
-        (service.bulsa.route_host.clone(), service.bulsa.route_path.clone().unwrap_or_else(|| "/".to_owned()))
-    };
     let who = if a == b {
         format!("services.{b}.ports: port {number} is published twice")
     } else {
@@ -160,8 +159,17 @@ fn clash(number: u16, earlier: &Published<'_>, later: &Published<'_>) -> Option<
             .hint(format!("the other one is at {first}; give both the same address")),
         );
     }
-    if route(earlier.service) != route(later.service) && !earlier.by_docker && !later.by_docker {
-        return None;
+    if a != b && !earlier.by_docker && !later.by_docker {
+        if let Some(tcp) = [earlier, later].into_iter().find(|one| traffic::is_tcp(one.service)) {
+            return Some(Diagnostic::error(&later.port.pos, who).hint(format!(
+                "the other one is at {first}; take another port: `{}` is plain TCP, which has no hosts and paths to \
+                 tell services apart by",
+                tcp.service.name
+            )));
+        }
+        if !traffic::share_a_route(earlier.service, later.service) {
+            return None;
+        }
     }
     let diagnostic = Diagnostic::error(&later.port.pos, who);
     Some(if a == b {

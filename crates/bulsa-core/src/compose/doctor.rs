@@ -6,6 +6,7 @@
 mod services;
 #[cfg(test)]
 mod tests;
+mod traffic;
 
 use serde::Serialize;
 

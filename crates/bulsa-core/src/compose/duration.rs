@@ -21,6 +21,8 @@ pub const PROBE: Bounds = Bounds { min: Duration::from_millis(1), max: Duration:
 pub const WAIT: Bounds = Bounds { min: Duration::ZERO, max: Duration::from_secs(24 * HOUR) };
 /// How long a request is held: up to an hour, the most that the proxy takes.
 pub const HOLD: Bounds = Bounds { min: Duration::ZERO, max: Duration::from_secs(HOUR) };
+/// How long a fresh replica's share of requests grows: up to an hour, the most that the proxy takes.
+pub const GROW: Bounds = Bounds { min: Duration::ZERO, max: Duration::from_secs(HOUR) };
 /// How long something that was replaced lives on: up to thirty days.
 pub const KEEP: Bounds = Bounds { min: Duration::ZERO, max: Duration::from_secs(30 * 24 * HOUR) };
 

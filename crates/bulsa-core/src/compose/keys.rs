@@ -61,8 +61,6 @@ pub enum Later {
     Socket,
     /// Nobody got to it yet.
     Soon,
-    /// It belongs to the proxy's balancing and limits.
-    DataPlane,
     /// It belongs to further ways of replacing and healing.
     Healing,
 }
@@ -73,7 +71,6 @@ impl Later {
     pub fn reason(self) -> &'static str {
         match self {
             Self::ProcessEngine => "needs a container, and this service has no `image` and no `build`",
-            Self::DataPlane => "belongs to the proxy's balancing, which comes in a later version",
             Self::Healing | Self::Soon => "comes in a later version",
             Self::Swarm => "belongs to Swarm, which comes in a later version",
             Self::Windows => "is about Windows containers, which Bulsa doesn't run",
@@ -90,7 +87,7 @@ impl Later {
             Self::ProcessEngine => {
                 "give the service an `image`, or remove the key: without one it is a program on this host"
             }
-            Self::DataPlane | Self::Healing | Self::Soon | Self::Swarm | Self::Windows => {
+            Self::Healing | Self::Soon | Self::Swarm | Self::Windows => {
                 "remove the key; Bulsa ignores no key silently"
             }
             Self::Models => "run the model as a service of its own and pass its address in `environment`",
@@ -121,35 +118,51 @@ const fn plain(known: &'static [&'static str]) -> Keys {
     Keys { known, later: &[], extensions: false }
 }
 
-use Later::{DataPlane, Healing};
+use Later::Healing;
 
 /// The top's `x-bulsa`
-pub const BULSA_TOP: Keys = plain(&["engine", "keep", "trusted_proxies"]);
+pub const BULSA_TOP: Keys = plain(&["engine", "keep", "limits", "trusted_proxies"]);
 /// `x-bulsa.keep`
 pub const BULSA_KEEP: Keys = plain(&["releases", "warm"]);
+/// `x-bulsa.limits`
+pub const BULSA_LIMITS: Keys = plain(&["connections_per_address"]);
 
 /// A service's `x-bulsa`
 pub const BULSA: Keys = Keys {
-    known: &["app_port", "bake", "balance", "drain", "gate", "handover", "hold", "probe", "role", "route"],
+    known: &[
+        "app_port", "bake", "balance", "drain", "gate", "handover", "hold", "probe", "role", "route",
+        "timeouts",
+    ],
     later: &[("recycle", Healing), ("spare", Healing)],
     extensions: false,
 };
-/// `x-bulsa.route`
-pub const BULSA_ROUTE: Keys = plain(&["host", "path", "protocol"]);
+/// `x-bulsa.route`, or one of its entries
+pub const BULSA_ROUTE: Keys = plain(&[
+    "host",
+    "path",
+    "protocol",
+    "proxy_protocol",
+    "redirect",
+    "request_headers",
+    "response_headers",
+    "send_proxy",
+    "strip_prefix",
+]);
+/// `x-bulsa.route.redirect`, long form
+pub const BULSA_REDIRECT: Keys = plain(&["status", "to"]);
 /// `x-bulsa.probe`
 pub const BULSA_PROBE: Keys = plain(&["fall", "interval", "path", "port", "rise", "timeout"]);
 /// `x-bulsa.gate`
 pub const BULSA_GATE: Keys = plain(&["timeout"]);
 /// `x-bulsa.balance`
-pub const BULSA_BALANCE: Keys = Keys {
-    known: &["policy"],
-    later: &[("fail_timeout", DataPlane), ("max_fails", DataPlane), ("weight", DataPlane)],
-    extensions: false,
-};
+pub const BULSA_BALANCE: Keys =
+    plain(&["fail_timeout", "max_conns", "max_fails", "max_requests", "policy", "slow_start", "weight"]);
+/// `x-bulsa.timeouts`
+pub const BULSA_TIMEOUTS: Keys = plain(&["first_byte", "tunnel_idle", "tunnel_life"]);
 /// `x-bulsa.drain`
 pub const BULSA_DRAIN: Keys = plain(&["requests", "stagger", "websockets"]);
 /// `x-bulsa.hold`
-pub const BULSA_HOLD: Keys = plain(&["requests", "time"]);
+pub const BULSA_HOLD: Keys = plain(&["page", "requests", "time"]);
 /// `x-bulsa.bake`
 pub const BULSA_BAKE: Keys = plain(&["errors", "time"]);
 /// `x-bulsa.app_port`, long form

@@ -19,6 +19,7 @@ pub struct Project {
     /// Every service the file names, also those with mistakes.
     pub(super) names: Vec<String>,
     pub(super) keep: spec::Keep,
+    pub(super) limits: spec::Limits,
     pub(super) trusted_proxies: Vec<spec::TrustedProxy>,
     /// The top's `networks`, and `default` where a service needs it; by key.
     pub(super) networks: BTreeMap<String, Network>,
@@ -197,16 +198,51 @@ pub(super) struct Dependency {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Bulsa {
     pub(super) role: Option<(spec::Role, Pos)>,
-    pub(super) route_host: Option<String>,
-    pub(super) route_path: Option<String>,
-    pub(super) route_protocol: Option<spec::Protocol>,
+    /// Each entry of `route`; one where it isn't a list.
+    pub(super) routes: Vec<Route>,
+    /// `route.protocol`
+    pub(super) protocol: Option<(spec::Protocol, Pos)>,
+    /// `route.proxy_protocol`
+    pub(super) proxy_from: Option<(Vec<spec::TrustedProxy>, Pos)>,
+    /// `route.send_proxy`
+    pub(super) send_proxy: Option<(spec::ProxyHeader, Pos)>,
     pub(super) probe: Option<Probe>,
     pub(super) gate_timeout: Option<Duration>,
+    pub(super) balance: spec::Balance,
+    pub(super) times: spec::Times,
     pub(super) drain: spec::Drain,
     pub(super) hold: spec::Hold,
+    /// `hold.page`: the file, until it is read.
+    pub(super) page: Option<(String, Pos)>,
     pub(super) bake: spec::Bake,
     pub(super) handover: Option<spec::Handover>,
     pub(super) app_port: Option<(spec::AppPort, Pos)>,
+    /// Where the keys of `balance`, `timeouts` and `hold` stand, each as `balance.policy`.
+    pub(super) at: BTreeMap<String, Pos>,
+}
+
+impl Bulsa {
+    /// What the file says of the service as a whole.
+    pub(super) fn protocol(&self) -> Option<spec::Protocol> {
+        self.protocol.as_ref().map(|(protocol, _)| *protocol)
+    }
+}
+
+/// One entry of `x-bulsa.route`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Route {
+    pub(super) pos: Pos,
+    pub(super) route: spec::Route,
+    /// Where its keys stand.
+    pub(super) at: BTreeMap<String, Pos>,
+    /// Whether everything in it was understood; of one that wasn't nothing further can be said.
+    pub(super) is_whole: bool,
+}
+
+impl Route {
+    pub(super) fn new(pos: &Pos) -> Self {
+        Self { pos: pos.clone(), route: spec::Route::default(), at: BTreeMap::new(), is_whole: true }
+    }
 }
 
 /// `x-bulsa.probe`

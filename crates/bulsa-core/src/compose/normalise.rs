@@ -52,6 +52,7 @@ pub(super) fn spec(project: &Project, project_dir: &str) -> Spec {
     Spec {
         project: project.name.clone(),
         keep: project.keep,
+        limits: project.limits,
         trusted_proxies: project.trusted_proxies.clone(),
         networks: docker::used(&project.networks, networks),
         volumes: docker::used(&project.volumes, volumes),
@@ -75,11 +76,14 @@ fn service(service: &Service, project: &Project, project_dir: &str) -> spec::Ser
         user: service.user.clone(),
         replicas: service.replicas(),
         ports: ports(service),
+        routing: routing(service, !service.ports.is_empty()),
         app_port: service.bulsa.app_port.as_ref().map_or(AppPort::Env, |(port, _)| *port),
         gate_timeout: service.bulsa.gate_timeout.unwrap_or(GATE_TIMEOUT).max(needed),
         probe,
         drain: service.bulsa.drain,
-        hold: service.bulsa.hold,
+        balance: service.bulsa.balance.clone(),
+        times: service.bulsa.times,
+        hold: service.bulsa.hold.clone(),
         bake: service.bulsa.bake,
         handover: service.bulsa.handover.unwrap_or(spec::Handover::Overlap),
         restart: match &service.restart {
@@ -112,11 +116,25 @@ fn ports(service: &Service) -> Vec<spec::Port> {
         host: port.host_ip,
         published: port.published.filter(|published| *published > 0),
         target: port.target,
-        route_host: service.bulsa.route_host.clone(),
-        route_path: service.bulsa.route_path.clone().unwrap_or_else(|| "/".to_owned()),
-        protocol: service.bulsa.route_protocol.unwrap_or_default(),
+        protocol: service.bulsa.protocol().unwrap_or_default(),
     };
     service.ports.iter().map(port).collect()
+}
+
+/// Which requests on its published ports are its own; where Bulsa publishes none there is nothing to tell apart.
+fn routing(service: &Service, is_published: bool) -> spec::Routing {
+    let bulsa = &service.bulsa;
+    let mut routing = spec::Routing {
+        send_proxy: bulsa.send_proxy.as_ref().map(|(version, _)| *version),
+        ..spec::Routing::default()
+    };
+    if is_published {
+        routing.proxy_from = bulsa.proxy_from.iter().flat_map(|(peers, _)| peers).cloned().collect();
+        if !bulsa.routes.is_empty() {
+            routing.routes = bulsa.routes.iter().map(|route| route.route.clone()).collect();
+        }
+    }
+    routing
 }
 
 fn probe(service: &Service) -> Probe {
@@ -173,7 +191,7 @@ fn check(healthcheck: &Healthcheck, service: &Service) -> (Check, Option<Duratio
         healthcheck.test.as_deref().filter(|test| !off && test.first().is_some_and(|form| form != "NONE"));
     let Some(test) = test else {
         // Who says that no HTTP is spoken can't be asked for an HTTP answer.
-        let tcp = service.bulsa.route_protocol == Some(spec::Protocol::Tcp);
+        let tcp = service.bulsa.protocol() == Some(spec::Protocol::Tcp);
         let check = if service.ports.is_empty() || tcp {
             Check::Up
         } else {

@@ -58,6 +58,7 @@ pub(super) fn service(entry: &Entry, context: &mut Context<'_, '_>, diags: &mut 
     let node = &entry.value;
     let docker = container::is_docker(node);
     read::entries(node, &path, diags, |entry, path, diags| key(&mut service, entry, path, docker, diags));
+    bulsa::page(&mut service, context, diags);
     if docker {
         let mut found = container::read(node, &path, context, diags);
         container::deploy(&mut found, node, &path, diags);

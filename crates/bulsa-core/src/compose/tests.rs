@@ -6,6 +6,7 @@ mod mistakes;
 mod names;
 mod probes;
 mod several;
+mod traffic;
 mod values;
 
 use std::collections::BTreeMap;

@@ -9,6 +9,7 @@
 mod convert;
 #[cfg(test)]
 mod tests;
+mod traffic;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,6 +23,10 @@ use sha2::{Digest, Sha256};
 use crate::spec::{
     Protocol, Sources, Spec,
     container::{Container, MountSource, Network, Volume},
+};
+
+pub use self::traffic::{
+    BalanceV1, HeaderRuleV1, LimitsV1, PolicyV1, RedirectV1, RouteV1, RoutingV1, TimesV1,
 };
 
 /// The version that this program writes, and the newest that it reads.
@@ -65,6 +70,9 @@ pub struct SpecV1 {
     pub keep: KeepV1,
     /// Peers whose `X-Forwarded-*` fields are kept.
     pub trusted_proxies: Vec<TrustedProxyV1>,
+    /// What one client may take.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub limits: LimitsV1,
     /// The networks of its containers.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub networks: BTreeMap<String, Network>,
@@ -130,6 +138,9 @@ pub struct ServiceV1 {
     pub replicas: u32,
     /// The published ports.
     pub ports: Vec<PortV1>,
+    /// Which requests on them are its own, beyond what stands in the ports.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub routing: RoutingV1,
     /// How it comes to its port.
     pub app_port: AppPortV1,
     /// How it is proven healthy.
@@ -138,6 +149,12 @@ pub struct ServiceV1 {
     pub gate_timeout_ms: u64,
     /// How work is finished.
     pub drain: DrainV1,
+    /// How requests are spread.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub balance: BalanceV1,
+    /// How long things may take.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub times: TimesV1,
     /// What happens to requests without a target.
     pub hold: HoldV1,
     /// The watch after a switch.
@@ -176,9 +193,9 @@ pub struct PortV1 {
     pub published: Option<u16>,
     /// The port that the program listens on.
     pub target: u16,
-    /// The route's host name.
+    /// The host name of the service's first route.
     pub route_host: Option<String>,
-    /// The route's path prefix.
+    /// The path prefix of the service's first route.
     pub route_path: String,
     /// What is spoken on it.
     #[serde(default, skip_serializing_if = "is_default")]
@@ -259,11 +276,13 @@ pub struct DrainV1 {
 }
 
 /// A [`crate::spec::Hold`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "named as in the Spec, and explained there")]
 pub struct HoldV1 {
     pub time_ms: u64,
     pub requests: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub page: Option<String>,
 }
 
 /// A [`crate::spec::Bake`].

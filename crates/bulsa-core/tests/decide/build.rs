@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bulsa_core::spec::{
-    Accept, AppPort, Bake, Check, Condition, Dependency, Drain, Handover, Hold, Keep, Port, Probe, Protocol,
-    Restart, Role, Rolling, Service, Spec,
+    Accept, AppPort, Bake, Balance, Check, Condition, Dependency, Drain, Handover, Hold, Keep, Port, Probe,
+    Protocol, Restart, Role, Rolling, Routing, Service, Spec, Times,
 };
 
 pub(crate) const fn secs(seconds: u64) -> Duration {
@@ -77,14 +77,7 @@ impl Svc {
 
 /// A service with a port, probed over HTTP.
 pub(crate) fn app(name: &str) -> Svc {
-    let port = Port {
-        host: None,
-        published: Some(80),
-        target: 3000,
-        route_host: None,
-        route_path: "/".to_owned(),
-        protocol: Protocol::Detect,
-    };
+    let port = Port { host: None, published: Some(80), target: 3000, protocol: Protocol::Detect };
     service(name, Role::App).with(|service| service.ports = vec![port])
 }
 
@@ -128,6 +121,9 @@ fn service(name: &str, role: Role) -> Svc {
         },
         gate_timeout: GATE,
         drain: DRAIN,
+        routing: Routing::default(),
+        balance: Balance::default(),
+        times: Times::default(),
         hold: Hold::default(),
         bake: Bake { time: BAKE, errors: 0.05 },
         handover: Handover::Overlap,

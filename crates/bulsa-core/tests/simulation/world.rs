@@ -11,8 +11,8 @@ use bulsa_core::{
     health::ProbeResult,
     ids::{Generation, ReleaseId, ReplicaId},
     spec::{
-        Accept, AppPort, Bake, Check, Condition, Dependency, Drain, Handover, Hold, Keep, Port, Probe,
-        Protocol, Restart, Role, Rolling, Service, Spec,
+        Accept, AppPort, Bake, Balance, Check, Condition, Dependency, Drain, Handover, Hold, Keep, Port,
+        Probe, Protocol, Restart, Role, Rolling, Routing, Service, Spec, Times,
     },
     time::Timestamp,
 };
@@ -702,14 +702,7 @@ fn spec(flavour: Flavour, handover: Handover, replicas: u32, with_job: bool, ver
 }
 
 fn service(name: &str, role: Role, flavour: Flavour, replicas: u32) -> Service {
-    let port = Port {
-        host: None,
-        published: Some(8080),
-        target: 3000,
-        route_host: None,
-        route_path: "/".to_owned(),
-        protocol: Protocol::Detect,
-    };
+    let port = Port { host: None, published: Some(8080), target: 3000, protocol: Protocol::Detect };
     let http = Check::Http { port: None, path: "/".to_owned(), host: None, accept: Accept::Success };
     Service {
         name: name.to_owned(),
@@ -739,6 +732,9 @@ fn service(name: &str, role: Role, flavour: Flavour, replicas: u32) -> Service {
             websockets: Duration::from_secs(120),
             stagger: Duration::from_secs(2),
         },
+        routing: Routing::default(),
+        balance: Balance::default(),
+        times: Times::default(),
         hold: Hold::default(),
         bake: Bake { time: Duration::from_secs(6), errors: 0.05 },
         handover: Handover::Overlap,

@@ -5,7 +5,8 @@ use bulsa::agent::docker::{Docker, Running, StartProblem, StartReplica, label};
 use bulsa_core::{
     ids::{ReleaseId, ReplicaId},
     spec::{
-        Accept, AppPort, Bake, Check, Drain, Handover, Hold, Probe, Restart, Role, Service, Spec,
+        Accept, AppPort, Bake, Balance, Check, Drain, Handover, Hold, Probe, Restart, Role, Routing, Service,
+        Spec, Times,
         container::{Attachment, Container, Network},
     },
 };
@@ -174,6 +175,9 @@ pub(crate) fn service(name: &str, role: Role, container: Container) -> Service {
         },
         gate_timeout: PATIENCE,
         drain: Drain::default(),
+        routing: Routing::default(),
+        balance: Balance::default(),
+        times: Times::default(),
         hold: Hold::default(),
         bake: Bake::default(),
         handover: Handover::Overlap,

@@ -18,17 +18,24 @@ use super::{
         model::{Docker, Project, Service},
         normalise::{self, images},
     },
-    Finding, Level,
+    Finding, Level, traffic,
 };
 
 /// Adds findings about one service.
-struct Notes<'a> {
-    service: &'a Service,
+pub(super) struct Notes<'a> {
+    pub(super) service: &'a Service,
     all: &'a mut Vec<Finding>,
 }
 
 impl Notes<'_> {
-    fn add(&mut self, level: Level, pos: &Pos, what: String, evidence: &str, patch: Option<String>) {
+    pub(super) fn add(
+        &mut self,
+        level: Level,
+        pos: &Pos,
+        what: String,
+        evidence: &str,
+        patch: Option<String>,
+    ) {
         self.all.push(Finding {
             level,
             service: Some(self.service.name.clone()),
@@ -45,6 +52,7 @@ pub(super) fn look(service: &Service, resolved: &spec::Service, project: &Projec
     role(&mut notes, resolved);
     ports(&mut notes, resolved);
     health(&mut notes, resolved);
+    traffic::look(&mut notes, resolved);
     if resolved.restart == Restart::No && matches!(resolved.role, Role::App | Role::Worker) {
         let what = format!("`{}` says `restart: \"no\"`", service.name);
         let patch = Some("restart: unless-stopped, or no `restart` at all".to_owned());

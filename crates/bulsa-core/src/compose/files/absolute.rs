@@ -78,6 +78,11 @@ impl Base<'_> {
                         base.under(mount, "source");
                     }
                 }),
+                "x-bulsa" => {
+                    if let Some(page) = child_mut(node, "hold").and_then(|hold| child_mut(hold, "page")) {
+                        self.path(page);
+                    }
+                }
                 _ => {}
             }
         }

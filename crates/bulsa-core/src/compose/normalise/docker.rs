@@ -49,12 +49,15 @@ pub(super) fn service(
         working_dir: String::new(),
         user: service.user.clone(),
         replicas: service.replicas(),
+        routing: super::routing(service, !ports.is_empty()),
         ports,
         app_port: AppPort::Env,
         probe: probe::up(),
         gate_timeout: GATE_TIMEOUT,
         drain: service.bulsa.drain,
-        hold: service.bulsa.hold,
+        balance: service.bulsa.balance.clone(),
+        times: service.bulsa.times,
+        hold: service.bulsa.hold.clone(),
         bake: service.bulsa.bake,
         handover: Handover::Overlap,
         restart: match restart {
@@ -174,9 +177,7 @@ fn balanced(service: &Service, container: &mut Container, taken: &mut BTreeSet<u
             host,
             published: chosen,
             target: port.target,
-            route_host: service.bulsa.route_host.clone(),
-            route_path: service.bulsa.route_path.clone().unwrap_or_else(|| "/".to_owned()),
-            protocol: service.bulsa.route_protocol.unwrap_or(match port.app_protocol.as_deref() {
+            protocol: service.bulsa.protocol().unwrap_or(match port.app_protocol.as_deref() {
                 Some("http") => Protocol::Http,
                 Some("tcp") => Protocol::Tcp,
                 _ => Protocol::Detect,
@@ -227,7 +228,7 @@ fn probe_of(service: &Service, it: &spec::Service) -> Probe {
 
 /// `x-bulsa.route.protocol: tcp` speaks for ports that are only exposed as well.
 fn said_tcp(service: &Service) -> bool {
-    service.bulsa.route_protocol == Some(Protocol::Tcp)
+    service.bulsa.protocol() == Some(Protocol::Tcp)
 }
 
 /// Networks and volumes that some container uses, by key.

@@ -8,7 +8,7 @@ use crate::wire::spec::{decode, encode};
 /// A file that uses most of what there is, to be mutated.
 const SEED: &str = r#"
 name: shop
-x-bulsa: {keep: {releases: 2, warm: 10m}, trusted_proxies: [loopback, 10.0.0.0/8]}
+x-bulsa: {keep: {releases: 2, warm: 10m}, trusted_proxies: [loopback, 10.0.0.0/8], limits: {connections_per_address: 9}}
 x-base: &base
   environment: {A: "${A:-x}", B: 1}
 services:
@@ -23,18 +23,27 @@ services:
     stop_grace_period: 1m30s
     restart: on-failure:3
     env_file: [{path: a.env, required: false}]
-    x-bulsa: {route: {host: a.b, path: /x}, bake: {errors: 5%}, drain: {requests: 1s}}
-  db: {command: [db], x-bulsa: {role: shared, app_port: 1}}
+    x-bulsa:
+      route:
+        - {host: a.b, path: /x, strip_prefix: true, request_headers: {A: b, C: null}, proxy_protocol: [10.0.0.1]}
+        - {host: c.d, redirect: {to: "https://a.b{path}{query}", status: 301}, response_headers: {E: 1}}
+      bake: {errors: 5%}
+      drain: {requests: 1s}
+      balance: {policy: sticky, weight: [3, 1], max_fails: 1, fail_timeout: 1s, slow_start: 1s, max_conns: 1, max_requests: 1}
+      timeouts: {first_byte: 1s, tunnel_idle: 1s, tunnel_life: 1s}
+      hold: {time: 1s, page: a.html}
+  db: {command: [db], x-bulsa: {role: shared, app_port: 1, route: {protocol: tcp, send_proxy: v2}}}
   job: {entrypoint: sh -c, command: [x]}
 "#;
 
 fn check(text: &str) {
-    let shop = Shop::new().env("A", "a").file("/srv/shop/a.env", text).dotenv(text);
+    let shop =
+        Shop::new().env("A", "a").file("/srv/shop/a.env", text).file("/srv/shop/a.html", text).dotenv(text);
     let loaded = shop.load(text);
     assert_eq!(loaded.spec.is_some(), !loaded.diagnostics.has_errors());
     assert!(loaded.diagnostics.list().len() <= diagnostic::MAX_DIAGNOSTICS);
     drop((loaded.diagnostics.to_string(), loaded.diagnostics.view(), config_json(&loaded)));
-    let loaded = Shop::new().load(text);
+    let loaded = Shop::new().file("/srv/shop/a.html", text).load(text);
     if let Some(spec) = loaded.spec {
         let back = decode(&encode(&spec)).map_err(|error| error.to_string());
         assert_eq!(back, Ok(spec));
@@ -43,7 +52,7 @@ fn check(text: &str) {
 
 #[test]
 fn the_seed_itself_is_a_good_file() {
-    Shop::new().env("A", "a").spec(SEED);
+    Shop::new().env("A", "a").file("/srv/shop/a.html", "").spec(SEED);
     check(SEED);
 }
 
@@ -79,7 +88,7 @@ fn check_several(texts: &[String]) {
             "ext.yaml" => ext,
             "inc.yaml" => inc,
             "deeper.yaml" => deeper,
-            "a.env" => return Ok("A=1\nB=$A".to_owned()),
+            "a.env" | "a.html" => return Ok("A=1\nB=$A".to_owned()),
             _ => return Err(ReadError::NotFound),
         };
         Ok(text.clone())

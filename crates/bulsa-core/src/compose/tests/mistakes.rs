@@ -162,26 +162,9 @@ const X_BULSA: Mistakes = &[
         "3:15 error: services.web.x-bulsa.recycle: `recycle` comes in a later version",
     ),
     (
-        "x-bulsa: {balance: {policy: sticky}}",
-        "3:33 error: services.web.x-bulsa.balance.policy: `sticky` comes in a later version",
-    ),
-    (
-        "x-bulsa: {balance: {max_fails: 3}}",
-        "3:25 error: services.web.x-bulsa.balance.max_fails: `max_fails` belongs to the proxy's balancing, which comes in a later version",
-    ),
-    (
         "x-bulsa: {handover: singleton}",
         "3:25 error: services.web.x-bulsa.handover: `singleton` comes in a later version",
     ),
-    (
-        "x-bulsa: {route: {protocol: tls}}",
-        "3:33 error: services.web.x-bulsa.route.protocol: `tls` comes in a later version",
-    ),
-    (
-        "x-bulsa: {route: {host: 'http://a'}}",
-        "3:29 error: services.web.x-bulsa.route.host: \"http://a\" is no host name",
-    ),
-    ("x-bulsa: {route: {path: a}}", "3:29 error: services.web.x-bulsa.route.path: \"a\" is no path of a URL"),
     ("x-bulsa: {bake: {errors: 0.05}}", "3:30 error: services.web.x-bulsa.bake.errors is the number 0.05"),
     ("x-bulsa: {bake: {errors: 101%}}", "3:30 error: services.web.x-bulsa.bake.errors is \"101%\""),
     ("x-bulsa: {probe: {rise: 0}}", "3:29 error: services.web.x-bulsa.probe.rise is the number 0"),

@@ -12,12 +12,14 @@ fn a_small_service_gets_every_default() {
 
 #[test]
 fn everything_that_is_written_arrives() {
-    let spec = Shop::new().env("WORKERS", "3").spec(
+    let shop = Shop::new().env("WORKERS", "3").file("/srv/shop/held.html", "<h1>Soon</h1>\n");
+    let spec = shop.spec(
         "\
 x-bulsa:
   engine: process
   trusted_proxies: [loopback, 10.0.0.0/8, '::1']
   keep: {releases: 3, warm: 1h}
+  limits: {connections_per_address: 100}
 x-limits: &limits {stop_grace_period: 90s}
 services:
   web:
@@ -34,11 +36,26 @@ services:
       db: {condition: service_healthy}
       migrate: {condition: service_completed_successfully, required: false}
     x-bulsa:
-      route: {host: Shop.Example, path: /api, protocol: http}
+      route:
+        host: Shop.Example
+        path: /api
+        protocol: http
+        strip_prefix: true
+        request_headers: {X-Tenant: shop, X-Debug: null}
+        response_headers: {x-frame-options: DENY, Server: , Age: 0}
+        proxy_protocol: [10.0.0.0/8, loopback]
       gate: {timeout: 5m}
-      balance: {policy: round_robin}
+      balance:
+        policy: least_conn
+        weight: [3, 1]
+        max_fails: 0
+        fail_timeout: 500ms
+        slow_start: 30s
+        max_conns: 100
+        max_requests: 50
+      timeouts: {first_byte: 1m, tunnel_idle: 1h, tunnel_life: 1d}
       drain: {requests: 5s, websockets: 10m, stagger: 1s}
-      hold: {time: 1s, requests: 5}
+      hold: {time: 1s, requests: 5, page: ./held.html}
       bake: {time: 0, errors: 0.5%}
       handover: stop_first
       app_port: {port: 3000, isolate: true}

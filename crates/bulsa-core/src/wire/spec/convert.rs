@@ -4,14 +4,14 @@ use std::{net::IpAddr, time::Duration};
 
 use super::{
     AcceptV1, AppPortV1, BakeV1, CheckV1, ConditionV1, DependencyV1, DrainV1, HandoverV1, HoldV1, KeepV1,
-    PortV1, ProbeV1, RestartV1, RoleV1, ServiceV1, SpecV1, SpecWireError, TrustedProxyV1, VERSION,
+    PortV1, ProbeV1, RestartV1, RoleV1, ServiceV1, SpecV1, SpecWireError, TrustedProxyV1, VERSION, traffic,
 };
 use crate::spec::{
     Accept, AppPort, Bake, Check, Condition, Dependency, Drain, Handover, Hold, Keep, Port, Probe, Restart,
-    Role, Rolling, Service, Spec, TrustedProxy,
+    Role, Rolling, Service, Spec, TrustedProxy, traffic::PAGE_BYTES_MAX,
 };
 
-fn ms(duration: Duration) -> u64 {
+pub(super) fn ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -39,6 +39,8 @@ macro_rules! same_names {
         }
     };
 }
+
+pub(super) use same_names;
 
 same_names!(RoleV1 = Role { App, Shared, Worker, Job });
 same_names!(AcceptV1 = Accept { Success, AnyAnswer });
@@ -75,15 +77,8 @@ impl From<&Spec> for SpecV1 {
             project: spec.project.clone(),
             services: spec.services.iter().map(|(name, service)| (name.clone(), service.into())).collect(),
             keep: KeepV1 { releases: spec.keep.releases, warm_ms: ms(spec.keep.warm) },
-            trusted_proxies: spec
-                .trusted_proxies
-                .iter()
-                .map(|proxy| match *proxy {
-                    TrustedProxy::Loopback => TrustedProxyV1::Loopback,
-                    TrustedProxy::Project => TrustedProxyV1::Project,
-                    TrustedProxy::Block(address, bits) => TrustedProxyV1::Block { address, bits },
-                })
-                .collect(),
+            trusted_proxies: spec.trusted_proxies.iter().map(proxy_to_wire).collect(),
+            limits: spec.limits.into(),
             networks: spec.networks.clone(),
             volumes: spec.volumes.clone(),
             sources: spec.sources.clone(),
@@ -103,7 +98,8 @@ impl From<&Service> for ServiceV1 {
             working_dir: service.working_dir.clone(),
             user: service.user.clone(),
             replicas: service.replicas,
-            ports: service.ports.iter().map(port_to_wire).collect(),
+            ports: service.ports.iter().map(|port| traffic::port_to_wire(port, &service.routing)).collect(),
+            routing: (&service.routing).into(),
             app_port: match service.app_port {
                 AppPort::Env => AppPortV1::Env,
                 AppPort::Fixed(port) => AppPortV1::Fixed(port),
@@ -116,7 +112,13 @@ impl From<&Service> for ServiceV1 {
                 websockets_ms: ms(service.drain.websockets),
                 stagger_ms: ms(service.drain.stagger),
             },
-            hold: HoldV1 { time_ms: ms(service.hold.time), requests: service.hold.requests },
+            balance: (&service.balance).into(),
+            times: service.times.into(),
+            hold: HoldV1 {
+                time_ms: ms(service.hold.time),
+                requests: service.hold.requests,
+                page: service.hold.page.clone(),
+            },
             bake: BakeV1 { time_ms: ms(service.bake.time), errors_ppm: ppm(service.bake.errors) },
             handover: service.handover.into(),
             restart: match service.restart {
@@ -135,17 +137,6 @@ impl From<&Service> for ServiceV1 {
                 .collect(),
             position: service.position.clone(),
         }
-    }
-}
-
-fn port_to_wire(port: &Port) -> PortV1 {
-    PortV1 {
-        host: port.host,
-        published: port.published,
-        target: port.target,
-        route_host: port.route_host.clone(),
-        route_path: port.route_path.clone(),
-        protocol: port.protocol,
     }
 }
 
@@ -171,7 +162,7 @@ fn probe_to_wire(probe: &Probe) -> ProbeV1 {
     }
 }
 
-fn require(holds: bool, what: impl FnOnce() -> String) -> Result<(), SpecWireError> {
+pub(super) fn require(holds: bool, what: impl FnOnce() -> String) -> Result<(), SpecWireError> {
     if holds { Ok(()) } else { Err(SpecWireError::Invalid(what())) }
 }
 
@@ -196,7 +187,12 @@ impl TryFrom<SpecV1> for Spec {
             project: wire.project,
             services,
             keep: Keep { releases: wire.keep.releases, warm: Duration::from_millis(wire.keep.warm_ms) },
-            trusted_proxies: wire.trusted_proxies.into_iter().map(trusted_proxy).collect::<Result<_, _>>()?,
+            trusted_proxies: wire
+                .trusted_proxies
+                .into_iter()
+                .map(proxy_from_wire)
+                .collect::<Result<_, _>>()?,
+            limits: wire.limits.into(),
             networks: wire.networks,
             volumes: wire.volumes,
             sources: wire.sources,
@@ -204,7 +200,15 @@ impl TryFrom<SpecV1> for Spec {
     }
 }
 
-fn trusted_proxy(wire: TrustedProxyV1) -> Result<TrustedProxy, SpecWireError> {
+pub(super) fn proxy_to_wire(proxy: &TrustedProxy) -> TrustedProxyV1 {
+    match *proxy {
+        TrustedProxy::Loopback => TrustedProxyV1::Loopback,
+        TrustedProxy::Project => TrustedProxyV1::Project,
+        TrustedProxy::Block(address, bits) => TrustedProxyV1::Block { address, bits },
+    }
+}
+
+pub(super) fn proxy_from_wire(wire: TrustedProxyV1) -> Result<TrustedProxy, SpecWireError> {
     Ok(match wire {
         TrustedProxyV1::Loopback => TrustedProxy::Loopback,
         TrustedProxyV1::Project => TrustedProxy::Project,
@@ -251,6 +255,7 @@ impl TryFrom<ServiceV1> for Service {
             working_dir: wire.working_dir,
             user: wire.user,
             replicas: wire.replicas,
+            routing: traffic::routing(wire.routing, &wire.ports, name)?,
             ports: wire.ports.into_iter().map(port_from_wire).collect(),
             app_port: match wire.app_port {
                 AppPortV1::Env => AppPort::Env,
@@ -264,7 +269,9 @@ impl TryFrom<ServiceV1> for Service {
                 websockets: Duration::from_millis(wire.drain.websockets_ms),
                 stagger: Duration::from_millis(wire.drain.stagger_ms),
             },
-            hold: Hold { time: Duration::from_millis(wire.hold.time_ms), requests: wire.hold.requests },
+            balance: traffic::balance(wire.balance, name)?,
+            times: wire.times.into(),
+            hold: hold_from_wire(wire.hold, name)?,
             bake: Bake {
                 time: Duration::from_millis(wire.bake.time_ms),
                 errors: f64::from(wire.bake.errors_ppm) / f64::from(MILLION),
@@ -290,15 +297,15 @@ impl TryFrom<ServiceV1> for Service {
     }
 }
 
+fn hold_from_wire(wire: HoldV1, service: &str) -> Result<Hold, SpecWireError> {
+    require(wire.page.as_ref().is_none_or(|page| page.len() <= PAGE_BYTES_MAX), || {
+        format!("{service}: the page for held requests is longer than {PAGE_BYTES_MAX} bytes")
+    })?;
+    Ok(Hold { time: Duration::from_millis(wire.time_ms), requests: wire.requests, page: wire.page })
+}
+
 fn port_from_wire(wire: PortV1) -> Port {
-    Port {
-        host: wire.host,
-        published: wire.published,
-        target: wire.target,
-        route_host: wire.route_host,
-        route_path: wire.route_path,
-        protocol: wire.protocol,
-    }
+    Port { host: wire.host, published: wire.published, target: wire.target, protocol: wire.protocol }
 }
 
 fn probe_from_wire(wire: ProbeV1, service: &str) -> Result<Probe, SpecWireError> {

@@ -1,3 +1,5 @@
+mod traffic;
+
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     time::Duration,
@@ -7,8 +9,8 @@ use proptest::{collection, option, prelude::*};
 
 use super::*;
 use crate::spec::{
-    Accept, AppPort, Bake, Check, Condition, Dependency, Drain, Handover, Hold, Keep, Port, Probe, Protocol,
-    Restart, Role, Rolling, Service, TrustedProxy,
+    Accept, AppPort, Bake, Balance, Check, Condition, Dependency, Drain, Handover, Hold, Keep, Limits, Port,
+    Probe, Protocol, Restart, Role, Rolling, Routing, Service, Times, TrustedProxy,
 };
 
 fn text() -> impl Strategy<Value = String> {
@@ -31,16 +33,12 @@ fn address() -> impl Strategy<Value = IpAddr> {
 }
 
 fn port() -> impl Strategy<Value = Port> {
-    (option::of(address()), any::<Option<u16>>(), any::<u16>(), option::of(text()), text()).prop_map(
-        |(host, published, target, route_host, route_path)| Port {
-            host,
-            published,
-            target,
-            route_host,
-            route_path,
-            protocol: Protocol::Detect,
-        },
-    )
+    (option::of(address()), any::<Option<u16>>(), any::<u16>()).prop_map(|(host, published, target)| Port {
+        host,
+        published,
+        target,
+        protocol: Protocol::Detect,
+    })
 }
 
 fn probe() -> impl Strategy<Value = Probe> {
@@ -99,9 +97,11 @@ fn service() -> impl Strategy<Value = Service> {
         Handover::Rolling(Rolling { parallelism, stop_first, delay: Duration::from_millis(ms) })
     });
     let handover = prop_oneof![Just(Handover::Overlap), Just(Handover::StopFirst), rolling];
-    let rest = (collection::vec(port(), 0..3), app_port(), probe(), handover, restart(), depends_on());
-    (role, argv, texts, env, numbers, times, rest).prop_map(
-        |(role, argv, texts, env, numbers, times, rest)| Service {
+    let ports = (collection::vec(port(), 0..3), traffic::routing());
+    let traffic = (traffic::balance(), traffic::times(), option::of(text()));
+    let rest = (ports, app_port(), probe(), handover, restart(), depends_on());
+    (role, argv, texts, env, numbers, times, traffic, rest).prop_map(
+        |(role, argv, texts, env, numbers, times, traffic, rest)| Service {
             name: String::new(),
             role,
             role_reason: texts.0,
@@ -113,12 +113,15 @@ fn service() -> impl Strategy<Value = Service> {
             position: texts.3,
             replicas: numbers.0,
             stop_signal: numbers.1,
-            hold: Hold { time: times.3, requests: numbers.2 },
+            balance: traffic.0,
+            times: traffic.1,
+            hold: Hold { time: times.3, requests: numbers.2, page: traffic.2 },
             bake: Bake { time: times.4, errors: numbers.3 },
             gate_timeout: times.0,
             stop_grace: times.1,
             drain: Drain { requests: times.2.0, websockets: times.2.1, stagger: times.2.2 },
-            ports: rest.0,
+            routing: traffic::published(rest.0.1, !rest.0.0.is_empty()),
+            ports: rest.0.0,
             app_port: rest.1,
             probe: rest.2,
             handover: rest.3,
@@ -128,19 +131,31 @@ fn service() -> impl Strategy<Value = Service> {
     )
 }
 
-fn spec() -> impl Strategy<Value = Spec> {
-    let proxy = prop_oneof![
+fn peer() -> impl Strategy<Value = TrustedProxy> {
+    prop_oneof![
         Just(TrustedProxy::Loopback),
         Just(TrustedProxy::Project),
         (address(), 0_u8..=32).prop_map(|(address, bits)| TrustedProxy::Block(address, bits)),
-    ];
+    ]
+}
+
+fn spec() -> impl Strategy<Value = Spec> {
+    let limits = any::<u32>().prop_map(|connections_per_address| Limits { connections_per_address });
     let services = collection::btree_map("[a-z]{1,5}", service(), 0..3);
-    ("[a-z0-9][a-z0-9_-]{0,5}", services, 2_u32.., time(), collection::vec(proxy, 0..3)).prop_map(
-        |(project, mut services, releases, warm, trusted_proxies)| {
+    let rest = (collection::vec(peer(), 0..3), limits);
+    ("[a-z0-9][a-z0-9_-]{0,5}", services, 2_u32.., time(), rest).prop_map(
+        |(project, mut services, releases, warm, (trusted_proxies, limits))| {
             for (name, service) in &mut services {
                 service.name.clone_from(name);
             }
-            Spec { project, services, keep: Keep { releases, warm }, trusted_proxies, ..Spec::default() }
+            Spec {
+                project,
+                services,
+                keep: Keep { releases, warm },
+                trusted_proxies,
+                limits,
+                ..Spec::default()
+            }
         },
     )
 }
@@ -188,8 +203,6 @@ fn example() -> Spec {
             host: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
             published: Some(8080),
             target: 3000,
-            route_host: None,
-            route_path: "/".to_owned(),
             protocol: Protocol::Detect,
         }],
         app_port: AppPort::Fixed(3000),
@@ -204,6 +217,9 @@ fn example() -> Spec {
             declared: true,
         },
         gate_timeout: Duration::from_secs(120),
+        routing: Routing::default(),
+        balance: Balance::default(),
+        times: Times::default(),
         drain: Drain::default(),
         hold: Hold::default(),
         bake: Bake::default(),

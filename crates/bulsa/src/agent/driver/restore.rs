@@ -17,9 +17,14 @@ use super::{
     engine::look,
     persist,
     project::{Meta, Note, Project, parse_task},
+    routes::secret,
 };
 use crate::{
-    agent::{keeper_client::Welcome, process::netns, store::Stored},
+    agent::{
+        keeper_client::Welcome,
+        process::netns,
+        store::{Change, Stored},
+    },
     link::{memfd, messages::ReplicaInfo},
 };
 
@@ -59,6 +64,7 @@ impl Driver {
             self.routes.former = last_table(fd);
             last_routed(&self.routes.former)
         });
+        self.recall_secret(&stored.values);
         for (name, sockets) in &welcome.sockets {
             if let Some(Ok(addr)) = sockets.first().map(std::net::TcpListener::local_addr) {
                 self.routes.sockets.insert(name.clone(), addr);
@@ -92,6 +98,29 @@ impl Driver {
             self.warn("", "store.unreadable", problem);
         }
         self.remove_leftovers();
+    }
+
+    /// What sticky cookies are signed with. Nobody waits until it is on the disk: an agent that finds it nowhere there has
+    /// it from the last table.
+    fn recall_secret(&mut self, values: &[(String, String)]) {
+        let found = match secret::find(values, self.routes.former.secret.take()) {
+            Ok(found) => found,
+            Err(error) => {
+                let text = format!("no secret for cookies can be made: {error}; nobody is sticky");
+                self.warn("", "sticky.secret", text);
+                return;
+            }
+        };
+        self.routes.former.secret = Some(found.secret);
+        let Some(value) = found.unsaved.map(Some) else { return };
+        let change = Change::SetValue { project: String::new(), key: secret::KEY.to_owned(), value };
+        let (store, inbox) = (self.store.clone(), self.inbox.clone());
+        self.tasks.spawn(async move {
+            if let Err(error) = store.commit(change).await {
+                let text = format!("the secret for sticky cookies can't be kept: {error}");
+                inbox.send(super::Input::Warning { project: String::new(), text }).await.ok();
+            }
+        });
     }
 
     fn recall(&mut self, stored: &Stored) {

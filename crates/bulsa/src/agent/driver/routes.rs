@@ -3,6 +3,8 @@
 //! Owns: the table's number, its making (`table`), and which listening sockets are open under which names. Never:
 //! decides who is routed.
 
+mod asked;
+pub(super) mod secret;
 mod table;
 
 use std::{
@@ -31,7 +33,8 @@ pub(super) struct Routes {
     pub(super) sockets: BTreeMap<String, SocketAddr>,
     /// How many sockets each address has: one for each of a proxy's threads.
     pub(super) per_address: usize,
-    /// The last table of the agent before this one: what is served on until this one knows better.
+    /// The last table of the agent before this one: what is served on until this one knows better. Its secret is every
+    /// later table's.
     pub(super) former: Table,
 }
 
@@ -77,9 +80,12 @@ pub(super) fn keys(spec: &Spec) -> Vec<(RouteKey, String)> {
     let routed = spec.services.values().filter(|service| service.role == Role::App);
     routed
         .flat_map(|service| service.ports.iter().map(move |port| (service, port)))
-        .map(|(service, port)| {
+        .flat_map(|(service, port)| {
             let socket = name_of(&spec.project, &service.name, port);
-            ((socket, port.route_host.clone(), port.route_path.clone()), service.name.clone())
+            service.routing.routes.iter().map(move |route| {
+                let (host, path) = route.key();
+                ((socket.clone(), host.map(str::to_owned), path.to_owned()), service.name.clone())
+            })
         })
         .collect()
 }
@@ -113,14 +119,17 @@ impl Routes {
     /// The URLs at which users reach a service, for people.
     pub(super) fn urls(&self, project: &str, service: &bulsa_core::spec::Service) -> Vec<String> {
         let routed = service.ports.iter().filter(|_| service.role == Role::App);
+        // Where users are only sent elsewhere nobody is reached.
+        let routes = service.routing.routes.iter().filter(|route| route.rules.redirect.is_none());
         routed
-            .filter_map(|port| {
+            .flat_map(|port| routes.clone().map(move |route| (port, route)))
+            .filter_map(|(port, route)| {
                 let mut addr = *self.sockets.get(&name_of(project, &service.name, port))?;
                 if addr.ip().is_unspecified() {
                     addr.set_ip(IpAddr::V4(Ipv4Addr::LOCALHOST));
                 }
-                let path = if port.route_path == "/" { "" } else { port.route_path.as_str() };
-                Some(match &port.route_host {
+                let path = if route.path == "/" { "" } else { route.path.as_str() };
+                Some(match &route.host {
                     Some(host) => format!("http://{host}:{}{path}", addr.port()),
                     None if addr.ip().is_loopback() => format!("http://localhost:{}{path}", addr.port()),
                     None => format!("http://{addr}{path}"),

@@ -3,7 +3,8 @@ use std::{collections::BTreeMap, time::Duration};
 use bulsa_core::{
     ids::{ReleaseId, ReplicaId},
     spec::{
-        Accept, AppPort, Bake, Check, Drain, Handover, Hold, Probe, Restart, Role, Service, Sources, Spec,
+        Accept, AppPort, Bake, Balance, Check, Drain, Handover, Hold, Probe, Restart, Role, Routing, Service,
+        Sources, Spec, Times,
         container::{
             Attachment, Container, Healthcheck, Logging, Mount, MountSource, Network, NetworkMode,
             PortNumber, Published, Ulimit, Volume,
@@ -41,6 +42,9 @@ fn service(role: Role, container: Container) -> Service {
         },
         gate_timeout: Duration::from_secs(60),
         drain: Drain::default(),
+        routing: Routing::default(),
+        balance: Balance::default(),
+        times: Times::default(),
         hold: Hold::default(),
         bake: Bake::default(),
         handover: Handover::Overlap,

@@ -5,7 +5,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
-    time::Duration,
 };
 
 use bulsa_core::{
@@ -14,12 +13,12 @@ use bulsa_core::{
     spec::{self, TrustedProxy},
 };
 use bulsa_proxy::{
-    CloseTunnels, HOLD_MS_MAX, Hold, ListenerRoutes, Protocol, Route, Service, TABLE_VERSION, Table, Target,
+    CloseTunnels, Limits, ListenerRoutes, Protocol, Route, Service, TABLE_VERSION, Table, Target,
     WITHIN_MS_MAX,
 };
 use ipnet::IpNet;
 
-use super::{Project, Routes, name_of};
+use super::{Project, Routes, asked, name_of};
 use crate::agent::driver::docker::{Anchors, known};
 
 /// A table in the making.
@@ -27,8 +26,17 @@ pub(super) struct Maker<'a> {
     routes: &'a Routes,
     anchors: &'a Anchors,
     table: Table,
-    listeners: BTreeMap<String, (Protocol, Vec<Route>)>,
+    listeners: BTreeMap<String, Listener>,
     trusted: BTreeSet<IpNet>,
+    /// The most that a project lets one address have; 0 is no limit, and more than any.
+    connections_per_address: Option<u32>,
+}
+
+/// What a socket is for.
+struct Listener {
+    protocol: Protocol,
+    proxy_from: BTreeSet<IpNet>,
+    routes: Vec<Route>,
 }
 
 /// A project with the release that its routes lead to.
@@ -65,8 +73,16 @@ impl Live<'_> {
 impl<'a> Maker<'a> {
     /// A table with the next number and nothing in it.
     pub(super) fn new(routes: &'a Routes, anchors: &'a Anchors) -> Self {
-        let table = Table { number: routes.number + 1, version: TABLE_VERSION, ..Table::empty(0) };
-        Self { routes, anchors, table, listeners: BTreeMap::new(), trusted: BTreeSet::new() }
+        let secret = routes.former.secret.clone();
+        let table = Table { number: routes.number + 1, version: TABLE_VERSION, secret, ..Table::empty(0) };
+        Self {
+            routes,
+            anchors,
+            table,
+            listeners: BTreeMap::new(),
+            trusted: BTreeSet::new(),
+            connections_per_address: None,
+        }
     }
 
     /// Adds what a project wants.
@@ -74,13 +90,14 @@ impl<'a> Maker<'a> {
         let wanted = &project.decision.table;
         let close = wanted.close_tunnels.iter().map(|close| CloseTunnels {
             target: project.task(&close.replica),
-            within_ms: millis(close.within, WITHIN_MS_MAX),
+            within_ms: asked::millis(close.within, WITHIN_MS_MAX),
         });
         self.table.close_tunnels.extend(close);
         self.table.abandon.extend(wanted.abandon.iter().map(|replica| project.task(replica)));
         let Some(release) = wanted.release else { return };
         let Some(spec) = project.desired.releases.get(&release).map(|release| &release.spec) else { return };
         self.trusted.extend(spec.trusted_proxies.iter().flat_map(|trusted| blocks(trusted, project)));
+        self.allow(spec.limits.connections_per_address);
         let live = Live { project, release };
         for (name, route) in &wanted.routes {
             if let Some(service) = spec.services.get(name) {
@@ -101,15 +118,27 @@ impl<'a> Maker<'a> {
             }
         }
         self.trusted.extend(former.trusted.iter().copied());
+        self.allow(former.limits.connections_per_address);
         for listener in &former.listeners {
             let routes = listener.routes.iter().filter(|_| self.routes.sockets.contains_key(&listener.name));
             let routes: Vec<Route> = routes
                 .filter_map(|route| Some(Route { service: *indices.get(&route.service)?, ..route.clone() }))
                 .collect();
             for route in routes {
-                self.add_route(listener.name.clone(), listener.protocol, route);
+                let peers = listener.proxy_from.iter().copied();
+                self.add_route(listener.name.clone(), listener.protocol, route).extend(peers);
             }
         }
+    }
+
+    /// One address may have so many connections, for a project's sake.
+    fn allow(&mut self, connections: u32) {
+        let most = match self.connections_per_address {
+            Some(most) if most == 0 || connections == 0 => 0,
+            Some(most) => most.max(connections),
+            None => connections,
+        };
+        self.connections_per_address = Some(most);
     }
 
     fn add_service(&mut self, live: &Live<'_>, service: &spec::Service, route: &decide::Route) {
@@ -124,14 +153,18 @@ impl<'a> Maker<'a> {
             let socket = name_of(project, &service.name, port);
             if self.routes.sockets.contains_key(&socket) {
                 let target = index(self, port.target);
-                let route = Route::new(port.route_host.as_deref(), &port.route_path, target);
                 let protocol = self.protocol(live, service, port.target, &socket);
-                self.add_route(socket, protocol, route);
+                for route in &service.routing.routes {
+                    let route = asked::route(route, target);
+                    let peers = service.routing.proxy_from.iter().flat_map(|peer| blocks(peer, live.project));
+                    self.add_route(socket.clone(), protocol, route).extend(peers);
+                }
             }
         }
         let served = live.project.desired.anchor_ports(&service.name);
         for (port, socket) in self.anchors.sockets(project, &service.name) {
             if served.contains(&port) && self.routes.sockets.contains_key(&socket) {
+                // Inside its name stands for its replicas: what is asked there is asked of them, as it is.
                 let route = Route::to(index(self, port));
                 let protocol = self.protocol(live, service, port, &socket);
                 self.add_route(socket, protocol, route);
@@ -139,13 +172,17 @@ impl<'a> Maker<'a> {
         }
     }
 
-    fn add_route(&mut self, socket: String, protocol: Protocol, route: Route) {
-        let (spoken, routes) = self.listeners.entry(socket).or_insert((protocol, Vec::new()));
-        routes.push(route);
-        if routes.len() > 1 {
-            // Only HTTP has hosts and paths to tell services apart by.
-            *spoken = Protocol::Http;
+    /// Adds a route; returns from whom its listener expects PROXY headers.
+    fn add_route(&mut self, socket: String, protocol: Protocol, route: Route) -> &mut BTreeSet<IpNet> {
+        let empty = || Listener { protocol, proxy_from: BTreeSet::new(), routes: Vec::new() };
+        let listener = self.listeners.entry(socket).or_insert_with(empty);
+        let is_plain = listener.routes.is_empty() && route == Route::to(route.service);
+        listener.routes.push(route);
+        if !is_plain {
+            // Only HTTP has hosts and paths to tell services apart by, and what rules are about.
+            listener.protocol = Protocol::Http;
         }
+        &mut listener.proxy_from
     }
 
     fn add_targets(
@@ -158,17 +195,19 @@ impl<'a> Maker<'a> {
         let targets = route.targets.iter().map(|(id, addr)| {
             let port = port.map_or(addr.port(), |port| live.port_of(id, port));
             let target = Target::new(&live.project.task(id), SocketAddr::new(addr.ip(), port));
-            Target { release: id.release.to_string(), ..target }
+            let weight = asked::weight(&service.balance, id.ordinal);
+            Target { release: id.release.to_string(), weight, ..target }
         });
-        let (time_ms, requests) = if route.stopped {
-            (0, 0)
-        } else {
-            (millis(service.hold.time, HOLD_MS_MAX), service.hold.requests)
-        };
-        let hold = Hold { time_ms, requests, ..Hold::default() };
         let suffix = port.map(|port| format!(":{port}")).unwrap_or_default();
         let name = format!("{}/{}{suffix}", live.project.name, service.name);
-        self.table.services.push(Service { hold, ..Service::new(&name, targets.collect()) });
+        self.table.services.push(Service {
+            hold: asked::hold(&service.hold, route.stopped),
+            balance: asked::balance(&service.balance),
+            times: asked::times(service.times),
+            health_path: asked::health_path(service, port),
+            send_proxy: service.routing.send_proxy.map(asked::send_proxy),
+            ..Service::new(&name, targets.collect())
+        });
         self.table.services.len() - 1
     }
 
@@ -189,11 +228,15 @@ impl<'a> Maker<'a> {
     /// The table.
     pub(super) fn finish(mut self) -> Table {
         let listeners = self.listeners.into_iter();
-        let made = listeners.map(|(name, (protocol, routes))| ListenerRoutes {
-            protocol,
-            ..ListenerRoutes::http(&name, routes)
+        let made = listeners.map(|(name, listener)| ListenerRoutes {
+            protocol: listener.protocol,
+            proxy_from: listener.proxy_from.into_iter().collect(),
+            ..ListenerRoutes::http(&name, listener.routes)
         });
         self.table.listeners = made.collect();
+        if let Some(connections_per_address) = self.connections_per_address {
+            self.table.limits = Limits { connections_per_address };
+        }
         self.table.trusted = self.trusted.into_iter().collect();
         self.table
     }
@@ -219,49 +262,5 @@ fn blocks(trusted: &TrustedProxy, project: &Project) -> Vec<IpNet> {
     }
 }
 
-/// Whole milliseconds, at most so many: what the proxy takes is bounded, whatever a file asks for.
-fn millis(time: Duration, max: u64) -> u64 {
-    u64::try_from(time.as_millis()).map_or(max, |ms| ms.min(max))
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_project_whose_containers_are_not_known_yet_keeps_its_former_routes_and_no_others() {
-        let addr = SocketAddr::from(([10, 0, 0, 2], 3000));
-        let service = |name: &str, id: &str| Service::new(name, vec![Target::new(id, addr)]);
-        let listener = |name: &str, protocol, service| ListenerRoutes {
-            protocol,
-            ..ListenerRoutes::http(name, vec![Route::to(service)])
-        };
-        let former = Table {
-            services: vec![
-                service("other/web", "other/web-r1-1.1"),
-                service("shop/db:5432", "shop/db-r1-1.1"),
-            ],
-            listeners: vec![listener("tcp/*:1", Protocol::Http, 0), listener("tcp/*:2", Protocol::Tcp, 1)],
-            ..Table::empty(6)
-        };
-        let any = SocketAddr::from(([0, 0, 0, 0], 1));
-        let sockets = ["tcp/*:1", "tcp/*:2"].map(|name| (name.to_owned(), any)).into();
-        let routes = Routes { number: 6, sockets, per_address: 1, former };
-        let anchors = Anchors::default();
-        let mut maker = Maker::new(&routes, &anchors);
-        maker.add_former("shop");
-        let table = maker.finish();
-        assert_eq!(table.check(), Ok(()));
-        assert_eq!((table.number, table.services), (7, vec![service("shop/db:5432", "shop/db-r1-1.1")]));
-        assert_eq!(table.listeners, [listener("tcp/*:2", Protocol::Tcp, 0)]);
-        let targets: Vec<String> = routes.former_targets("shop").map(|id| id.to_string()).collect();
-        assert_eq!(targets, ["db-r1-1.1"]);
-    }
-
-    #[test]
-    fn no_file_can_ask_the_proxy_for_more_than_it_takes() {
-        assert_eq!(millis(Duration::from_secs(2), HOLD_MS_MAX), 2000);
-        assert_eq!(millis(Duration::from_secs(100 * 3600), HOLD_MS_MAX), HOLD_MS_MAX);
-        assert_eq!(millis(Duration::MAX, WITHIN_MS_MAX), WITHIN_MS_MAX);
-    }
-}
+mod tests;
