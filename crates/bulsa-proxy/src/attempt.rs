@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::body::{Course, Passed, pass};
 use crate::courier::Parcel;
+use crate::desk::AnswerDesk;
 use crate::exchange::{self, NoAnswer, Progress, Up, beside, receive_head, send};
 use crate::forward::may_keep;
 use crate::h1::buffer::Inbox;
@@ -36,8 +37,6 @@ use crate::upstream::Upstream;
 /// A connection that had been idle and breaks within this time of a request, without a byte of an answer, was being
 /// closed when the request was sent.
 const STALE_TIME_MAX: Duration = Duration::from_millis(250);
-/// What an answer's head usually fits in, in bytes.
-const HEAD_BYTES: usize = 512;
 
 /// One attempt.
 #[derive(Debug)]
@@ -83,9 +82,8 @@ enum Guard {
     Stream(Tunnel),
 }
 
-/// An answer's head, as it goes out, and what comes behind it.
+/// What comes behind an answer's head.
 struct Answer {
-    text: Vec<u8>,
     course: Course,
     keep: bool,
 }
@@ -102,17 +100,17 @@ impl Attempt<'_> {
         let progress = Progress::default();
         progress.is_replayable.set(parcel.is_replayable());
         let up_ended = RefCell::new(None);
-        let Parcel { head: text, body, kept, websocket, rules, .. } = parcel;
+        let Parcel { head: sent, body, kept, websocket, rules, answer: desk, .. } = parcel;
+        let AnswerDesk { head, text } = &mut **desk;
         let Wire { reader, writer, inbox } = wire;
         let Upstream { stream, inbox: from_target, .. } = upstream;
         let (mut from, mut to) = stream.split();
-        let sent = exchange::Request { head: text, body, kept };
+        let sent = exchange::Request { head: sent, body, kept };
         let mut up = pin!(send(sent, (reader, inbox), &mut to, &progress));
-        let mut head = AnswerHead::default();
         let waiting = in_flight.wait(self.begun);
         let target_side = (&mut from, &mut *from_target);
         let received =
-            self.receive(&mut head, target_side, (up.as_mut(), &up_ended), &progress, writer).await;
+            self.receive(head, text, target_side, (up.as_mut(), &up_ended), &progress, writer).await;
         drop(pass);
         let now = Instant::now();
         if let Err(none) = received {
@@ -120,30 +118,30 @@ impl Attempt<'_> {
             return self.failed(none, &progress, now, in_flight);
         }
         waiting.answered(now);
-        let Some(framing) = self.framing(&head, *websocket) else {
+        let Some(framing) = self.framing(head, *websocket) else {
             return Run::Failed(Failure::Garbled, in_flight);
         };
         self.target.answered_in(now.saturating_duration_since(self.begun));
         self.client.worker.succeeded(self.service, self.target, self.begun, now);
         in_flight.count(Outcome::Answered(head.status));
 
-        let answer = self.answer(&head, framing, *rules);
+        let answer = self.answer(head, framing, *rules, text);
         if head.status == 101 {
-            return match write_all(writer, &[&answer.text], Some(self.life)).await {
+            return match write_all(writer, &[text], Some(self.life)).await {
                 Ok(()) => Run::Upgraded(in_flight),
                 Err(_) => Run::Broken,
             };
         }
-        let guard = self.guard(&head, in_flight);
+        let guard = self.guard(head, in_flight);
         let target_side = (&mut from, &mut *from_target);
-        let down = pass_on(&answer, target_side, (writer, self.life), &guard);
+        let down = pass_on((answer.course, text), target_side, (writer, self.life), &guard);
         match beside(up, &up_ended, down).await {
             Passed::Whole => {
-                let is_reusable = headers::target_keeps(&head)
+                let is_reusable = headers::target_keeps(head)
                     && progress.is_sent.get()
                     && framing != Framing::UntilClose
                     && from_target.is_empty();
-                let idle_time = is_reusable.then(|| idle_time(headers::keep_alive_timeout(&head))).flatten();
+                let idle_time = is_reusable.then(|| idle_time(headers::keep_alive_timeout(head))).flatten();
                 Run::Answered { kept: answer.keep, idle_time }
             }
             Passed::Ended => Run::Answered { kept: answer.keep, idle_time: None },
@@ -167,6 +165,7 @@ impl Attempt<'_> {
     async fn receive<U: Future<Output = Up>>(
         &self,
         head: &mut AnswerHead,
+        text: &mut Vec<u8>,
         (from, inbox): (&mut ReadHalf<'_>, &mut Inbox),
         (mut up, up_ended): (Pin<&mut U>, &RefCell<Option<Up>>),
         progress: &Progress,
@@ -183,8 +182,8 @@ impl Attempt<'_> {
             if self.request.minor == 0 || head.status == 100 {
                 continue;
             }
-            let text = self.answer(head, Framing::None, None).text;
-            write_all(writer, &[&text], Some(self.life)).await.map_err(|_| NoAnswer::Gone)?;
+            self.answer(head, Framing::None, None, text);
+            write_all(writer, &[text], Some(self.life)).await.map_err(|_| NoAnswer::Gone)?;
         }
     }
 
@@ -195,8 +194,14 @@ impl Attempt<'_> {
         framing::of_answer(head, self.request.method() == b"HEAD").ok().filter(|_| is_fit)
     }
 
-    /// The answer's head for the client.
-    fn answer(&self, head: &AnswerHead, from: Framing, rules: Option<&RouteRules>) -> Answer {
+    /// Writes the answer's head for the client.
+    fn answer(
+        &self,
+        head: &AnswerHead,
+        from: Framing,
+        rules: Option<&RouteRules>,
+        text: &mut Vec<u8>,
+    ) -> Answer {
         let to = match (from, self.request.minor) {
             // HTTP/1.0 knows no chunks.
             (Framing::Chunked | Framing::UntilClose, 0) => Framing::UntilClose,
@@ -213,9 +218,9 @@ impl Attempt<'_> {
             rules,
             date: &date,
         };
-        let mut text = Vec::with_capacity(HEAD_BYTES);
-        headers::write_answer(&mut text, head, &answering);
-        Answer { text, course: Course { from, to }, keep }
+        text.clear();
+        headers::write_answer(text, head, &answering);
+        Answer { course: Course { from, to }, keep }
     }
 
     fn guard(&self, head: &AnswerHead, in_flight: InFlight) -> Guard {
@@ -278,12 +283,12 @@ impl Attempt<'_> {
 }
 
 async fn pass_on(
-    answer: &Answer,
+    (course, head): (Course, &[u8]),
     target_side: (&mut ReadHalf<'_>, &mut Inbox),
     client_side: (&mut WriteHalf<'_>, &Life),
     guard: &Guard,
 ) -> Passed {
-    pass(answer.course, &answer.text, target_side, client_side, guard.ending()).await
+    pass(course, head, target_side, client_side, guard.ending()).await
 }
 
 impl Guard {

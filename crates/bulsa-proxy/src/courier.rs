@@ -17,10 +17,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use memchr::memchr;
 use tokio::time::Instant;
 
 use crate::attempt::{Attempt, Run};
 use crate::balance::Ask;
+use crate::desk::AnswerDesk;
 use crate::exchange::{give_leave, gone};
 use crate::forward::{Answered, Refused};
 use crate::h1::fields::Known;
@@ -47,7 +49,8 @@ use crate::wait::{Chosen, Wait, Wanted};
 pub(crate) struct Way<'r> {
     listener: &'r str,
     host: &'r str,
-    target: &'r str,
+    /// Without its query.
+    path: &'r str,
     /// The number of the table in which it was last looked up, and the service's index there.
     found: Cell<Option<(u64, usize)>>,
 }
@@ -55,16 +58,13 @@ pub(crate) struct Way<'r> {
 impl<'r> Way<'r> {
     pub(crate) fn new(client: &'r Client, screened: &'r Screened<'_>) -> Self {
         let (host, target) = (screened.host.as_ref(), screened.target.as_ref());
-        Self { listener: &client.listener, host, target, found: Cell::new(None) }
-    }
-
-    fn path(&self) -> &str {
-        self.target.split('?').next().unwrap_or_default()
+        let path = memchr(b'?', target.as_bytes()).map_or(target, |end| &target[..end]);
+        Self { listener: &client.listener, host, path, found: Cell::new(None) }
     }
 
     /// Looks the request up. `None` if no route takes it; else the rules of the route that does, if there are any.
     pub(crate) fn rules<'t>(&self, table: &'t LocalTable) -> Option<Option<&'t Arc<RouteRules>>> {
-        let found = table.find(self.listener, self.host, self.path())?;
+        let found = table.find(self.listener, self.host, self.path)?;
         self.found.set(Some((table.plan.number, found.service)));
         Some(found.rules)
     }
@@ -74,7 +74,7 @@ impl<'r> Way<'r> {
         let index = match known {
             Some((_, index)) => index,
             None => {
-                let found = table.find(self.listener, self.host, self.path())?;
+                let found = table.find(self.listener, self.host, self.path)?;
                 self.found.set(Some((table.plan.number, found.service)));
                 found.service
             }
@@ -88,7 +88,8 @@ impl<'r> Way<'r> {
 pub(crate) struct Parcel<'r> {
     pub(crate) way: Way<'r>,
     /// As a target gets it.
-    pub(crate) head: Vec<u8>,
+    pub(crate) head: &'r [u8],
+    pub(crate) answer: &'r mut AnswerDesk,
     pub(crate) body: &'r mut RequestBody,
     pub(crate) kept: Kept,
     /// The client waits for leave to send its body.
@@ -235,7 +236,7 @@ impl<'r> Courier<'r> {
 
     /// Two targets died with it: it may be what kills them.
     fn suspect(&self, service: &LocalService) {
-        let path = self.parcel.way.path();
+        let path = self.parcel.way.path;
         let cut = (0..=SUSPECT_PATH_MAX.min(path.len())).rev().find(|end| path.is_char_boundary(*end));
         self.client.worker.shared().suspect(Suspect {
             number: 0,
@@ -252,7 +253,7 @@ impl<'r> Courier<'r> {
         let way = &self.parcel.way;
         let table = self.client.worker.table();
         let path = way.service(&table).and_then(|service| service.plan.health_path.as_deref());
-        path.is_some_and(|path| path.split('?').next() == Some(way.path()))
+        path.is_some_and(|path| path.split('?').next() == Some(way.path))
             && matches!(self.request.method(), b"GET" | b"HEAD")
     }
 

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use tokio::time::timeout;
 
 use crate::courier::{Courier, Parcel, Way};
+use crate::desk::{AnswerDesk, Desk};
 use crate::h1::framing::{self, Framing};
 use crate::h1::head::RequestHead;
 use crate::headers::{self, Rewriting, Screened};
@@ -36,6 +37,8 @@ pub(crate) enum Done {
     Kept,
     /// It ends, behind its last answer.
     Last,
+    /// It ends, as its client asked: there is nothing more to be heard from it.
+    Over,
     /// It ends at once: its client has gone, or has got part of an answer that there is no more of.
     Broken,
     /// It is a tunnel.
@@ -70,13 +73,10 @@ impl From<Refusal> for Refused {
 }
 
 /// Answers one request of a client.
-pub(crate) async fn answer(
-    client: &Rc<Client>,
-    life: &Life,
-    head: &RequestHead,
-    wire: &mut Wire<'_>,
-) -> Done {
-    let asked = Asked { client, life, head };
+pub(crate) async fn answer(client: &Rc<Client>, life: &Life, desk: &mut Desk, wire: &mut Wire<'_>) -> Done {
+    let Desk { head, text, answer } = desk;
+    let is_trusted = client.worker.table().plan.trusts(client.peer);
+    let asked = Asked { client, life, head, is_trusted };
     let Ok(framing) = framing::of_request(head) else {
         return asked.refuse(wire, Refusal::Framing.into(), None, None).await;
     };
@@ -86,10 +86,10 @@ pub(crate) async fn answer(
         Err(unfit) => return asked.refuse(wire, Refusal::Unfit(unfit).into(), None, Some(&mut body)).await,
     };
     let mut expects_leave = screened.expects_leave && framing != Framing::None;
-    let id =
-        request_id::of(head, client.worker.table().plan.trusts(client.peer), || client.worker.random_bits());
+    let id = request_id::of(head, is_trusted, || client.worker.random_bits());
     let request = Request { asked: &asked, screened: &screened, id: &id };
-    match request.forward(wire, &mut body, &mut expects_leave).await {
+    let to = Outgoing { body: &mut body, expects_leave: &mut expects_leave, text, answer };
+    match request.forward(wire, to).await {
         Ok(Answered::Whole { kept: true }) => {
             // A client that waits for leave to send its body would take our reading of it for that leave.
             if body.has_ended() || (!expects_leave && read_leftover(wire, &mut body).await) {
@@ -97,6 +97,12 @@ pub(crate) async fn answer(
             } else {
                 Done::Last
             }
+        }
+        // What has not been read would make the end a reset, which may overtake the answer.
+        Ok(Answered::Whole { kept: false })
+            if !headers::client_keeps(head) && body.has_ended() && wire.inbox.is_empty() =>
+        {
+            Done::Over
         }
         Ok(Answered::Whole { kept: false }) => Done::Last,
         Ok(Answered::Broken) => Done::Broken,
@@ -122,6 +128,8 @@ struct Asked<'r> {
     client: &'r Rc<Client>,
     life: &'r Life,
     head: &'r RequestHead,
+    /// The client's word about where it comes from is believed.
+    is_trusted: bool,
 }
 
 impl Asked<'_> {
@@ -167,6 +175,15 @@ async fn read_leftover(wire: &mut Wire<'_>, body: &mut RequestBody) -> bool {
     timeout(LEFTOVER_TIME_MAX, read).await.is_ok() && body.has_ended()
 }
 
+/// What changes while a request is forwarded.
+struct Outgoing<'r> {
+    body: &'r mut RequestBody,
+    expects_leave: &'r mut bool,
+    /// The head that a target gets.
+    text: &'r mut Vec<u8>,
+    answer: &'r mut AnswerDesk,
+}
+
 /// A request that is fit to be forwarded.
 struct Request<'r> {
     asked: &'r Asked<'r>,
@@ -175,13 +192,9 @@ struct Request<'r> {
 }
 
 impl Request<'_> {
-    async fn forward(
-        &self,
-        wire: &mut Wire<'_>,
-        body: &mut RequestBody,
-        expects_leave: &mut bool,
-    ) -> Result<Answered, Refused> {
-        let Self { asked: Asked { client, life, head }, screened, id } = *self;
+    async fn forward(&self, wire: &mut Wire<'_>, to: Outgoing<'_>) -> Result<Answered, Refused> {
+        let Outgoing { body, expects_leave, text, answer } = to;
+        let Self { asked: Asked { client, life, head, is_trusted }, screened, id } = *self;
         let table = client.worker.table();
         let way = Way::new(client, screened);
         let rules = way.rules(&table).ok_or(Refusal::NoRoute)?.cloned();
@@ -193,12 +206,13 @@ impl Request<'_> {
         }
         let is_idempotent = is_idempotent(head.method());
         let websocket = headers::asks_for_websocket(head, body.framing());
-        let mut text = Vec::with_capacity(512);
-        let from = self.rewrite(&table, &mut text, body.framing(), websocket, rules.as_deref());
+        text.clear();
+        let from = self.rewrite(&table, text, body.framing(), websocket, rules.as_deref());
         drop(table);
         let parcel = Parcel {
             way,
             head: text,
+            answer,
             kept: Kept::new(is_idempotent && body.framing() != Framing::None),
             body,
             expects_leave,
@@ -206,7 +220,7 @@ impl Request<'_> {
             from,
             websocket,
             is_idempotent,
-            is_trusted: client.worker.table().plan.trusts(client.peer),
+            is_trusted: *is_trusted,
             rules: rules.as_deref(),
         };
         Courier::new(client, life, head, parcel).carry(wire).await
@@ -221,9 +235,8 @@ impl Request<'_> {
         websocket: bool,
         rules: Option<&RouteRules>,
     ) -> IpAddr {
-        let Asked { client, head, .. } = self.asked;
+        let Asked { client, head, is_trusted, .. } = *self.asked;
         let peer = client.peer;
-        let is_trusted = table.plan.trusts(peer);
         let by = Rewriting {
             screened: self.screened,
             framing,

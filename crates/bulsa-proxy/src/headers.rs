@@ -12,6 +12,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use http::uri::Uri;
+use memchr::memchr;
 
 use crate::h1::fields::{Known, tokens};
 use crate::h1::framing::Framing;
@@ -81,7 +82,7 @@ pub(crate) fn screen(head: &RequestHead) -> Result<Screened<'_>, Unfit> {
 
 /// The authority in a target, if there is one, and the target without it.
 fn target_of<'t>(target: &'t str, method: &[u8]) -> Result<(Option<Cow<'t, str>>, Cow<'t, str>), Unfit> {
-    if target.contains('#') {
+    if memchr(b'#', target.as_bytes()).is_some() {
         return Err(Unfit::Target);
     }
     if target.starts_with('/') || (target == "*" && method == b"OPTIONS") {
@@ -100,7 +101,8 @@ fn target_of<'t>(target: &'t str, method: &[u8]) -> Result<(Option<Cow<'t, str>>
 }
 
 fn is_host(host: &[u8]) -> bool {
-    let plain = |b: &u8| b.is_ascii_graphic() && !b"@/\\?#,\"<>".contains(b);
+    let is_sign = |b: &u8| matches!(b, b'@' | b'/' | b'\\' | b'?' | b'#' | b',' | b'"' | b'<' | b'>');
+    let plain = |b: &u8| b.is_ascii_graphic() && !is_sign(b);
     host.iter().all(plain)
 }
 
@@ -235,7 +237,7 @@ pub(crate) fn write_request(out: &mut Vec<u8>, head: &RequestHead, by: &Rewritin
         out.extend_from_slice(b"Connection: upgrade\r\nUpgrade: websocket\r\n");
     }
     match by.framing {
-        Framing::Length(length) => field(out, b"Content-Length", length.to_string().as_bytes()),
+        Framing::Length(length) => length_field(out, length),
         Framing::Chunked => field(out, b"Transfer-Encoding", b"chunked"),
         // A request that says that it has no body is told on as such: some applications want to be told.
         Framing::None if head.get(Known::ContentLength).is_some() => field(out, b"Content-Length", b"0"),
@@ -287,8 +289,9 @@ pub(crate) struct Answering<'r> {
 
 /// Writes the head of an answer that the client gets.
 pub(crate) fn write_answer(out: &mut Vec<u8>, head: &AnswerHead, by: &Answering<'_>) {
-    let status = head.status.to_string();
-    for part in [b"HTTP/1.1 ", status.as_bytes(), b" ", head.reason(), b"\r\n"] {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    number(out, u64::from(head.status));
+    for part in [b" ", head.reason(), b"\r\n"] {
         out.extend_from_slice(part);
     }
     let nominated = nominated(head.all(Known::Connection));
@@ -318,7 +321,7 @@ pub(crate) fn write_answer(out: &mut Vec<u8>, head: &AnswerHead, by: &Answering<
         field(out, b"Date", by.date.as_bytes());
     }
     match by.framing {
-        Framing::Length(length) => field(out, b"Content-Length", length.to_string().as_bytes()),
+        Framing::Length(length) => length_field(out, length),
         Framing::Chunked => field(out, b"Transfer-Encoding", b"chunked"),
         Framing::None | Framing::UntilClose => {}
     }
@@ -349,6 +352,28 @@ pub(crate) fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     for part in [name, b": ", value, b"\r\n"] {
         out.extend_from_slice(part);
     }
+}
+
+fn length_field(out: &mut Vec<u8>, length: u64) {
+    out.extend_from_slice(b"Content-Length: ");
+    number(out, length);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes a number in digits.
+fn number(out: &mut Vec<u8>, number: u64) {
+    // As many as the greatest number has.
+    let mut digits = [0; 20];
+    let (mut start, mut rest) = (digits.len(), number);
+    loop {
+        start -= 1;
+        digits[start] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[start..]);
 }
 
 /// Whether an answer is a stream of events that ends when somebody ends it.

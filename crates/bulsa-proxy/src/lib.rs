@@ -39,6 +39,7 @@ mod balance;
 mod body;
 mod bounds;
 mod courier;
+mod desk;
 mod exchange;
 mod forward;
 #[doc(hidden)]

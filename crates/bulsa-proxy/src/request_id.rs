@@ -23,9 +23,14 @@ fn is_fit(id: &[u8]) -> bool {
 /// 32 hexadecimal digits.
 fn new(high: u64, low: u64) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let number = (u128::from(high) << 64) | u128::from(low);
-    let digit = |index: u32| char::from(DIGITS[(number >> (124 - 4 * index)) as usize & 15]);
-    (0..32).map(digit).collect()
+    let mut text = [0; 32];
+    let bytes = high.to_be_bytes().into_iter().chain(low.to_be_bytes());
+    for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
+    }
+    // Digits are text.
+    std::str::from_utf8(&text).unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]

@@ -64,7 +64,7 @@ impl Routes {
 
     /// Whether a listener speaks TCP.
     pub(crate) fn is_tcp(&self, listener: &str) -> bool {
-        self.tcp.contains(listener)
+        !self.tcp.is_empty() && self.tcp.contains(listener)
     }
 
     /// Finds the index of the service that a TCP listener's connections go to.
@@ -140,7 +140,9 @@ fn resolve_dots(path: &str) -> Option<Cow<'_, str>> {
     if !path.starts_with('/') {
         return Some(Cow::Borrowed("/"));
     }
-    if !path[1..].split('/').any(|segment| dots(segment).is_some()) {
+    // A segment of dots begins with one, written out or in percent.
+    let may_be_dots = |slash: usize| matches!(path.as_bytes().get(slash + 1), Some(b'.' | b'%'));
+    if !memchr::memchr_iter(b'/', path.as_bytes()).any(may_be_dots) {
         return Some(Cow::Borrowed(path));
     }
     let mut kept: Vec<&str> = Vec::new();

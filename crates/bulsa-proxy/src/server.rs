@@ -24,9 +24,10 @@ use tokio::time::{Instant, timeout};
 
 use crate::accept::Permit;
 use crate::addresses::Counted;
+use crate::desk::Desk;
 use crate::forward::{Done, answer};
 use crate::h1::buffer::{BUFFER_BYTES, Inbox};
-use crate::h1::head::{HEAD_BYTES_MAX, RequestHead, Search};
+use crate::h1::head::{HEAD_BYTES_MAX, Search};
 use crate::life::{End, Life, Place};
 use crate::outlet::write_all;
 use crate::proxy_header::Ends;
@@ -116,14 +117,13 @@ pub(crate) async fn serve(client: Rc<Client>, stream: TcpStream) {
 
 /// One request after the other.
 async fn converse(client: &Rc<Client>, place: &Place, mut wire: Wire<'_>) -> After {
-    let mut head = RequestHead::default();
     let head_time = client.worker.bounds().head_time;
     let mut patience = head_time;
     loop {
         place.idle(Instant::now(), patience);
         patience = IDLE_TIME_MAX;
-        match next_head(&place.life, head_time, &mut wire, &mut head).await {
-            Ok(()) => {}
+        let mut desk = match next_head(client, &place.life, head_time, &mut wire).await {
+            Ok(desk) => desk,
             Err(NoHead::Gone) => return After::Cut,
             Err(NoHead::Refused(refusal)) => {
                 refusal.count(client.worker.stats());
@@ -133,11 +133,14 @@ async fn converse(client: &Rc<Client>, place: &Place, mut wire: Wire<'_>) -> Aft
                 let written = write_all(&mut wire.writer, &[&text], Some(&place.life)).await;
                 return if written.is_ok() { After::Linger } else { After::Cut };
             }
-        }
+        };
         place.life.busy();
-        match answer(client, &place.life, &head, &mut wire).await {
-            Done::Kept => head.shrink(),
+        let done = answer(client, &place.life, &mut desk, &mut wire).await;
+        client.worker.desks().put(desk);
+        match done {
+            Done::Kept => {}
             Done::Last => return After::Linger,
+            Done::Over => return After::Cut,
             Done::Broken => return After::Reset,
             Done::Tunnel(opened) => return After::Tunnel(opened),
         }
@@ -154,11 +157,11 @@ enum NoHead {
 
 /// Reads the next request's head.
 async fn next_head(
+    client: &Client,
     life: &Life,
     head_time: Duration,
     wire: &mut Wire<'_>,
-    head: &mut RequestHead,
-) -> Result<(), NoHead> {
+) -> Result<Box<Desk>, NoHead> {
     let mut search = Search::default();
     loop {
         if !wire.inbox.is_empty() {
@@ -166,9 +169,10 @@ async fn next_head(
             let bytes = wire.inbox.bytes();
             let refused = |bad| NoHead::Refused(Refusal::Head(bad));
             if let Some(end) = search.end_of_head(bytes).map_err(refused)? {
-                head.read(&bytes[..end], &search).map_err(refused)?;
+                let mut desk = client.worker.desks().take();
+                desk.head.read(&bytes[..end], &search).map_err(refused)?;
                 wire.inbox.consume(end);
-                return Ok(());
+                return Ok(desk);
             }
         }
         let most = HEAD_BYTES_MAX + BUFFER_BYTES;

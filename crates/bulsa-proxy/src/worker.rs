@@ -27,6 +27,7 @@ use crate::accept::accept_forever;
 use crate::addresses::Addresses;
 use crate::balance::mix;
 use crate::bounds::Bounds;
+use crate::desk::Desks;
 use crate::h1::buffer::Buffers;
 use crate::health::Fault;
 use crate::hold::Room;
@@ -56,6 +57,7 @@ pub(crate) struct Worker {
     table: CurrentTable,
     table_changed: Notify,
     buffers: Rc<Buffers>,
+    desks: Desks,
     lives: Rc<Lives>,
     /// The time in words, as answers say it; not more than a moment old.
     date: RefCell<(u64, Rc<str>)>,
@@ -92,6 +94,7 @@ impl Worker {
             table: CurrentTable::new(LocalTable::empty(Arc::default())),
             table_changed: Notify::new(),
             buffers: Rc::default(),
+            desks: Desks::default(),
             lives,
             date: RefCell::new((0, "".into())),
             tunnels: Rc::default(),
@@ -366,6 +369,10 @@ impl Worker {
 
     pub(crate) fn buffers(&self) -> &Rc<Buffers> {
         &self.buffers
+    }
+
+    pub(crate) fn desks(&self) -> &Desks {
+        &self.desks
     }
 
     pub(crate) fn lives(&self) -> &Rc<Lives> {

@@ -67,59 +67,54 @@ pub(crate) enum Known {
 }
 
 impl Known {
-    /// Tells a name apart.
+    /// Tells a name apart. By its length first: most names are none of these, and are passed over at once.
     pub(crate) fn of(name: &[u8]) -> Self {
-        let Some(first) = name.first() else { return Self::Other };
-        let candidates: &[(&[u8], Self)] = match first.to_ascii_lowercase() {
-            b'c' => &[
-                (b"connection", Self::Connection),
-                (b"content-length", Self::ContentLength),
-                (b"content-type", Self::ContentType),
-                (b"cookie", Self::Cookie),
-            ],
-            b'd' => &[(b"date", Self::Date)],
-            b'e' => &[(b"expect", Self::Expect)],
-            b'f' => &[(b"forwarded", Self::Forwarded)],
-            b'h' => &[(b"host", Self::Host), (b"http2-settings", Self::Http2Settings)],
-            b'k' => &[(b"keep-alive", Self::KeepAlive)],
-            b'p' => &[
-                (b"proxy-authenticate", Self::ProxyAuthenticate),
-                (b"proxy-authorization", Self::ProxyAuthorization),
-                (b"proxy-connection", Self::ProxyConnection),
-            ],
-            b's' => &[
-                (b"sec-websocket-accept", Self::SecWebSocketAccept),
-                (b"sec-websocket-key", Self::SecWebSocketKey),
-                (b"sec-websocket-version", Self::SecWebSocketVersion),
-            ],
-            b't' => &[
-                (b"te", Self::Te),
-                (b"trailer", Self::Trailer),
+        let is = |known: &[u8]| known.eq_ignore_ascii_case(name);
+        let candidates: &[(&[u8], Self)] = match name.len() {
+            2 => &[(b"te", Self::Te)],
+            4 => &[(b"host", Self::Host), (b"date", Self::Date)],
+            6 => &[(b"cookie", Self::Cookie), (b"expect", Self::Expect)],
+            7 => &[(b"upgrade", Self::Upgrade), (b"trailer", Self::Trailer)],
+            9 => &[(b"forwarded", Self::Forwarded), (b"x-real-ip", Self::XRealIp)],
+            10 => &[(b"connection", Self::Connection), (b"keep-alive", Self::KeepAlive)],
+            12 => &[(b"content-type", Self::ContentType), (b"x-request-id", Self::XRequestId)],
+            14 => &[(b"content-length", Self::ContentLength), (b"http2-settings", Self::Http2Settings)],
+            16 => &[(b"proxy-connection", Self::ProxyConnection)],
+            17 => &[
                 (b"transfer-encoding", Self::TransferEncoding),
+                (b"sec-websocket-key", Self::SecWebSocketKey),
             ],
-            b'u' => &[(b"upgrade", Self::Upgrade)],
-            b'x' => return Self::of_x(name),
-            _ => return Self::Other,
+            18 => &[(b"proxy-authenticate", Self::ProxyAuthenticate)],
+            19 => &[(b"proxy-authorization", Self::ProxyAuthorization)],
+            20 => &[(b"sec-websocket-accept", Self::SecWebSocketAccept)],
+            21 => &[(b"sec-websocket-version", Self::SecWebSocketVersion)],
+            _ => &[],
         };
-        let found = candidates.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
-        found.map_or(Self::Other, |(_, known)| *known)
+        if let Some((_, known)) = candidates.iter().find(|(known, _)| is(known)) {
+            return *known;
+        }
+        if matches!(name.first(), Some(b'x' | b'X')) { Self::of_forwarded(name) } else { Self::Other }
     }
 
-    fn of_x(name: &[u8]) -> Self {
-        let known: &[(&[u8], Self)] = &[
+    fn of_forwarded(name: &[u8]) -> Self {
+        const BEGIN: &[u8] = b"x-forwarded-";
+        let dashed = |b: &u8| if *b == b'_' { b'-' } else { b.to_ascii_lowercase() };
+        if !name.iter().map(dashed).take(BEGIN.len()).eq(BEGIN.iter().copied()) {
+            return Self::Other;
+        }
+        let known: [(&[u8], Self); 4] = [
             (b"x-forwarded-for", Self::XForwardedFor),
             (b"x-forwarded-host", Self::XForwardedHost),
             (b"x-forwarded-prefix", Self::XForwardedPrefix),
             (b"x-forwarded-proto", Self::XForwardedProto),
-            (b"x-real-ip", Self::XRealIp),
-            (b"x-request-id", Self::XRequestId),
         ];
-        if let Some((_, known)) = known.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)) {
-            return *known;
-        }
-        let dashed = |b: &u8| if *b == b'_' { b'-' } else { b.to_ascii_lowercase() };
-        let begins_so = name.iter().map(dashed).take(12).eq(b"x-forwarded-".iter().copied());
-        if begins_so { Self::XForwardedOther } else { Self::Other }
+        let found = known.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+        found.map_or(Self::XForwardedOther, |(_, known)| *known)
+    }
+
+    /// Its bit in a set of those that a head has.
+    pub(super) fn bit(self) -> u32 {
+        1 << self as u32
     }
 
     /// Whether the field concerns one connection only.

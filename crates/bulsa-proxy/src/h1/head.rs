@@ -42,6 +42,8 @@ pub(crate) struct RequestHead {
     /// The minor version: 0 or 1.
     pub(crate) minor: u8,
     fields: Vec<Field>,
+    /// Which of the known fields are there.
+    known: u32,
 }
 
 /// How far a request's head was looked for.
@@ -118,6 +120,7 @@ impl RequestHead {
         self.target = Span::of(target.as_bytes(), &self.bytes);
         self.minor = minor;
         self.fields.extend(request.headers.iter().map(|header| field(header, &self.bytes)));
+        self.known = self::known(&self.fields);
         Ok(())
     }
 
@@ -139,7 +142,7 @@ impl RequestHead {
 
     /// The values of a field.
     pub(crate) fn all(&self, known: Known) -> impl DoubleEndedIterator<Item = &[u8]> {
-        self.fields().filter(move |(one, _, _)| *one == known).map(|(_, _, value)| value)
+        values(&self.bytes, &self.fields, self.known, known)
     }
 
     /// The first value of a field.
@@ -149,10 +152,7 @@ impl RequestHead {
 
     /// Gives memory back that one large head has taken.
     pub(crate) fn shrink(&mut self) {
-        const KEPT_BYTES: usize = 2048;
-        if KEPT_BYTES < self.bytes.capacity() {
-            self.bytes = Vec::new();
-        }
+        shrink(&mut self.bytes, &mut self.fields);
     }
 }
 
@@ -173,6 +173,8 @@ pub(crate) struct AnswerHead {
     /// The minor version: 0 or 1.
     pub(crate) minor: u8,
     fields: Vec<Field>,
+    /// Which of the known fields are there.
+    known: u32,
 }
 
 impl AnswerHead {
@@ -196,9 +198,15 @@ impl AnswerHead {
         self.reason = answer.reason.map(|reason| Span::of(reason.as_bytes(), bytes)).unwrap_or_default();
         self.fields.clear();
         self.fields.extend(answer.headers.iter().map(|header| field(header, bytes)));
+        self.known = self::known(&self.fields);
         self.bytes.clear();
         self.bytes.extend_from_slice(&bytes[..length]);
         Ok(Some(length))
+    }
+
+    /// Gives memory back that one large head has taken.
+    pub(crate) fn shrink(&mut self) {
+        shrink(&mut self.bytes, &mut self.fields);
     }
 
     pub(crate) fn reason(&self) -> &[u8] {
@@ -213,13 +221,35 @@ impl AnswerHead {
 
     /// The values of a field.
     pub(crate) fn all(&self, known: Known) -> impl Iterator<Item = &[u8]> {
-        self.fields().filter(move |(one, _, _)| *one == known).map(|(_, _, value)| value)
+        values(&self.bytes, &self.fields, self.known, known)
     }
 
     /// The first value of a field.
     pub(crate) fn get(&self, known: Known) -> Option<&[u8]> {
         self.all(known).next()
     }
+}
+
+fn shrink(bytes: &mut Vec<u8>, fields: &mut Vec<Field>) {
+    const KEPT_BYTES: usize = 4096;
+    bytes.clear();
+    bytes.shrink_to(KEPT_BYTES);
+    fields.clear();
+}
+
+fn known(fields: &[Field]) -> u32 {
+    fields.iter().fold(0, |known, field| known | field.known.bit())
+}
+
+/// The values of a field, without a look at the others if it is not there.
+fn values<'h>(
+    bytes: &'h [u8],
+    fields: &'h [Field],
+    there: u32,
+    wanted: Known,
+) -> impl DoubleEndedIterator<Item = &'h [u8]> {
+    let fields = if there & wanted.bit() == 0 { &[] } else { fields };
+    fields.iter().filter(move |field| field.known == wanted).map(move |field| field.value.of_in(bytes))
 }
 
 fn field(header: &httparse::Header<'_>, bytes: &[u8]) -> Field {

@@ -256,6 +256,19 @@ fn a_connection_is_kept_as_the_version_and_the_fields_say() {
 }
 
 #[test]
+fn numbers_are_written_in_digits() {
+    let written = |n| {
+        let mut out = Vec::new();
+        number(&mut out, n);
+        String::from_utf8(out).unwrap()
+    };
+    assert_eq!(
+        [0, 7, 10, 65_536, u64::MAX].map(written),
+        [0, 7, 10, 65_536, u64::MAX].map(|n| n.to_string())
+    );
+}
+
+#[test]
 fn streams_of_events_are_known_by_their_type() {
     assert!(is_stream(&answer(&[("content-type", "text/event-stream; charset=utf-8")])));
     assert!(!is_stream(&answer(&[("content-type", "text/html")])));
