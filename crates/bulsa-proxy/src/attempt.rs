@@ -110,7 +110,7 @@ impl Attempt<'_> {
         let waiting = in_flight.wait(self.begun);
         let target_side = (&mut from, &mut *from_target);
         let received =
-            self.receive(head, text, target_side, (up.as_mut(), &up_ended), &progress, writer).await;
+            self.receive((head, text), target_side, (up.as_mut(), &up_ended), &progress, writer).await;
         drop(pass);
         let now = Instant::now();
         if let Err(none) = received {
@@ -164,8 +164,7 @@ impl Attempt<'_> {
     /// Waits for the answer's head, and passes on what comes before it.
     async fn receive<U: Future<Output = Up>>(
         &self,
-        head: &mut AnswerHead,
-        text: &mut Vec<u8>,
+        (head, text): (&mut AnswerHead, &mut Vec<u8>),
         (from, inbox): (&mut ReadHalf<'_>, &mut Inbox),
         (mut up, up_ended): (Pin<&mut U>, &RefCell<Option<Up>>),
         progress: &Progress,
