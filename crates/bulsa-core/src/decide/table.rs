@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// How long after the end of the stagger window a tunnel may take to close before its replica is stopped anyway.
-pub(super) const TUNNEL_CLOSE_MARGIN: Duration = Duration::from_secs(5);
+pub(super) const TUNNEL_CLOSE_MARGIN: Duration = Duration::from_secs(8);
 
 /// The routes that should be in force.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -90,7 +90,7 @@ fn tunnels_of_one_that_leaves_are_asked_to_close() {
 #[test]
 fn a_tunnel_that_never_closes_is_cut_after_its_stagger_and_a_margin() {
     let mut w = leaving_with(TUNNEL, |_| {});
-    w.pass(DRAIN.stagger + secs(4));
+    w.pass(DRAIN.stagger + secs(7));
     assert!(w.runs("web-r1-2.1"));
     w.pass(secs(1));
     assert!(!w.runs("web-r1-2.1"));
@@ -114,7 +114,7 @@ fn tunnels_of_a_warm_release_close_one_after_another_at_the_cap() {
     assert_eq!(w.log(), ["finish Deployed", "retire r1", "table: web-r2-1.1 closing web-r1-1.1"]);
     w.pass(DRAIN.stagger);
     assert!(w.runs("web-r1-1.1"), "they are given their stagger from when they were asked");
-    w.pass(secs(5));
+    w.pass(secs(8));
     assert!(!w.runs("web-r1-1.1"));
 }
 
