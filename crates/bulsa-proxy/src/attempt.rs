@@ -27,7 +27,7 @@ use crate::local::{LocalService, LocalTarget};
 use crate::outlet::write_all;
 use crate::pool::idle_time;
 use crate::request_body::BodyError;
-use crate::retry::Failure;
+use crate::retry::{Failure, LEAVE_OUT, STALE_LEAVE_OUT};
 use crate::rules::RouteRules;
 use crate::server::{Client, Wire};
 use crate::target::{InFlight, Outcome};
@@ -234,7 +234,7 @@ impl Attempt<'_> {
 
     /// What it means that there is no answer.
     fn failed(&self, none: NoAnswer, progress: &Progress, now: Instant, in_flight: InFlight) -> Run {
-        let lost = self.target.lost(now);
+        let lost = self.target.lost(now + LEAVE_OUT);
         let is_soon = now.saturating_duration_since(self.begun) < STALE_TIME_MAX;
         let failure = match none {
             NoAnswer::Gone => return Run::Gone,
@@ -247,7 +247,9 @@ impl Attempt<'_> {
             NoAnswer::Overdue => Failure::TimedOut(lost),
             NoAnswer::Garbled => Failure::Garbled,
             NoAnswer::Nothing if progress.written.get() == 0 => Failure::Unsent,
-            NoAnswer::Nothing if self.reused && is_soon => Failure::Stale,
+            NoAnswer::Nothing if self.reused && is_soon => {
+                Failure::Stale(self.target.lost(now + STALE_LEAVE_OUT))
+            }
             NoAnswer::Nothing => Failure::Lost(lost),
         };
         tracing::debug!(target = self.target.stats.id(), ?failure, "no answer");

@@ -225,7 +225,7 @@ impl<'r> Courier<'r> {
             Next::BadBody => Refusal::BadBody,
             Next::SlowBody => Refusal::SlowBody,
         };
-        if failure == Failure::Stale {
+        if matches!(failure, Failure::Stale(_)) {
             count(&stats.lost_to_idle_close);
         }
         if refusal == Refusal::BadGateway && self.attempts.is_suspect() {
@@ -319,7 +319,7 @@ impl<'r> Courier<'r> {
             Run::Failed(failure, in_flight) => {
                 self.learn(&service, &target, &in_flight, failure, begun);
                 if let Some(idle_since) = idle_since
-                    && matches!(failure, Failure::Unsent | Failure::Stale)
+                    && matches!(failure, Failure::Unsent | Failure::Stale(_))
                 {
                     target.closed_early(begun.saturating_duration_since(idle_since), begun);
                 }
@@ -344,7 +344,7 @@ impl<'r> Courier<'r> {
         let (outcome, fault) = match failure {
             Failure::Lost(_) => (Outcome::Lost, Some(Fault::Died { sent: begun })),
             // Closing an idle connection is no fault.
-            Failure::Stale => (Outcome::Lost, None),
+            Failure::Stale(_) => (Outcome::Lost, None),
             Failure::Garbled => (Outcome::Lost, Some(Fault::Garbled)),
             Failure::TimedOut(_) => (Outcome::TimedOut, Some(Fault::TimedOut)),
             Failure::Refused | Failure::Local | Failure::Unsent | Failure::Client | Failure::SlowClient => {

@@ -23,6 +23,9 @@ use crate::balance::Lost;
 
 /// How long a request stays away from a target that it was lost on, while there is no other.
 pub(crate) const LEAVE_OUT: Duration = Duration::from_secs(1);
+/// The same, if its idle connection there was closed: should the target be dying, its socket still takes connections for
+/// a moment, and what is sent on one is lost, too.
+pub(crate) const STALE_LEAVE_OUT: Duration = Duration::from_millis(50);
 /// How often a request may be given back unsent by a connection before it is answered 502.
 pub(crate) const UNSENT_MAX: u32 = 8;
 /// From a request's first attempt, the time after which no second one begins.
@@ -43,9 +46,9 @@ pub(crate) enum Failure {
     Unsent,
     /// It was sent and the connection died without a byte of an answer.
     Lost(Lost),
-    /// As [`Self::Lost`], at once and on a connection that had been idle: more likely closed in that moment than by a
-    /// death. The next attempt is on a fresh one, and may be at the same target.
-    Stale,
+    /// As [`Self::Lost`], at once and on a connection that had been idle: it may have been closed in that moment, or by
+    /// a death. The next attempt is on a fresh one, elsewhere, or after [`STALE_LEAVE_OUT`] at the same target.
+    Stale(Lost),
     /// It was sent, and nothing came in time.
     TimedOut(Lost),
     /// Something came back that was no answer, or only part of one.
@@ -114,11 +117,9 @@ impl Attempts {
                 self.unsent += 1;
                 if self.unsent <= UNSENT_MAX { Next::Again } else { Next::BadGateway }
             }
-            Failure::Stale | Failure::Lost(_) | Failure::TimedOut(_) => {
+            Failure::Stale(lost) | Failure::Lost(lost) | Failure::TimedOut(lost) => {
                 self.sent += 1;
-                if let Failure::Lost(lost) | Failure::TimedOut(lost) = failure {
-                    self.lost = Some(lost);
-                }
+                self.lost = Some(lost);
                 match failure {
                     _ if may_resend => Next::Resend,
                     Failure::TimedOut(_) => Next::TimedOut,
@@ -229,11 +230,11 @@ mod tests {
                     2 => Failure::Unsent,
                     3 => lost(now),
                     4 => Failure::Client,
-                    5 => Failure::Stale,
+                    5 => Failure::Stale(Lost { key: 1, since: 1, until: now }),
                     6 => Failure::TimedOut(Lost { key: 1, since: 1, until: now }),
                     _ => Failure::Garbled,
                 };
-                let is_lost = matches!(failure, Failure::Lost(_) | Failure::Stale | Failure::TimedOut(_));
+                let is_lost = matches!(failure, Failure::Lost(_) | Failure::Stale(_) | Failure::TimedOut(_));
                 sent += u32::from(is_lost || failure == Failure::Garbled);
                 unsent += u32::from(failure == Failure::Unsent);
                 let next = attempts.failed(failure, replayable, now);

@@ -10,7 +10,6 @@ use tokio::time::Instant;
 
 use crate::balance::Lost;
 use crate::pool::{Pool, Reuse};
-use crate::retry::LEAVE_OUT;
 use crate::target::TargetStats;
 use crate::upstream::Upstream;
 
@@ -88,9 +87,9 @@ impl LocalTarget {
         self.pool.sweep(now);
     }
 
-    /// What bars a request from coming back after it has died here.
-    pub(crate) fn lost(&self, now: Instant) -> Lost {
-        Lost { key: self.stats.key(), since: self.since, until: now + LEAVE_OUT }
+    /// What bars a request from coming back until then after it has died here.
+    pub(crate) fn lost(&self, until: Instant) -> Lost {
+        Lost { key: self.stats.key(), since: self.since, until }
     }
 
     pub(crate) fn take_idle(&self, now: Instant, reuse: Reuse) -> Option<Upstream> {
