@@ -4,6 +4,7 @@
 //! Never: is part of the product, or changes a file outside of this repository (but for the packages that
 //! `cargo xtask test` installs, and says so).
 
+mod bench;
 mod docs;
 mod engine;
 mod fuzz;
@@ -31,6 +32,8 @@ Usage: cargo xtask COMMAND
                     load against a real daemon with random kills and deploys, and what became of it
   measure idle|kills|throws [--json]
                     what the idle daemon costs, how long a killed worker is away, what a crash loop costs
+  bench proxy [--quick] [--json] [--rounds N] [--only CANDIDATES] [--series SERIES]
+                    CPU, latency and memory of the proxy beside nginx, HAProxy, Caddy, Traefik and Envoy
 ";
 
 fn main() -> ExitCode {
@@ -45,6 +48,9 @@ fn main() -> ExitCode {
         ["fuzz", rest @ ..] => fuzz::run_all(rest),
         ["soak", rest @ ..] => soak::run(rest),
         ["measure", rest @ ..] => measure(rest),
+        ["bench", rest @ ..] => bench(rest),
+        // What the benchmark's backend is started by.
+        ["bench-backend"] => bench::backend::serve().map_err(|error| Trouble::Other(error.to_string())),
         ["help" | "--help" | "-h"] => {
             say(HELP);
             Ok(())
@@ -70,4 +76,17 @@ fn measure(rest: &[&str]) -> Result<(), Trouble> {
     let args =
         measure::MeasureLine::try_parse_from(words).map_err(|error| Trouble::Other(error.to_string()))?;
     measure::run(&args.args).map_err(|error| Trouble::Other(error.to_string()))
+}
+
+/// So has `bench`.
+fn bench(rest: &[&str]) -> Result<(), Trouble> {
+    use clap::Parser;
+    let words = std::iter::once("cargo xtask bench").chain(rest.iter().copied());
+    match bench::BenchLine::try_parse_from(words) {
+        Ok(line) => bench::run(&line).map_err(|error| Trouble::Other(error.to_string())),
+        Err(words) => {
+            say(&words.to_string());
+            if words.use_stderr() { Err(Trouble::Exit(2)) } else { Ok(()) }
+        }
+    }
 }

@@ -8,10 +8,10 @@
 //! - `kills`: from `kill -9` of a worker to its replacement, beside the program's own start under the same load.
 //! - `throws`: the CPU that a program costs which dies at its start.
 
-mod daemon;
+pub(crate) mod daemon;
 mod idle;
 mod kills;
-mod processes;
+pub(crate) mod processes;
 mod throws;
 
 use std::{
@@ -80,7 +80,7 @@ fn show(args: &MeasureArgs, figures: &impl Figures) -> Result<(), Error> {
 }
 
 /// A release build of this tree.
-fn build() -> Result<PathBuf, Error> {
+pub(crate) fn build() -> Result<PathBuf, Error> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let built = Command::new(&cargo).args(["build", "--release", "--package", "bulsa"]).status()?;
     if !built.success() {

@@ -5,7 +5,7 @@
 //! or gives up because something can't be had: the tests that need it say that they are skipped.
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -13,7 +13,7 @@ use std::{
 use crate::run::{Trouble, is_program, output_of, run, say};
 
 /// Packages that are needed with everything that they depend on, and a file by which it is seen that one is there.
-const WHOLE: &[(&str, &str)] = &[
+const WHOLE: &[Package] = &[
     ("redis-server", "usr/bin/redis-server"),
     ("postgresql-15", "usr/lib/postgresql/15/bin/postgres"),
     ("openjdk-17-jre-headless", "usr/share/doc/openjdk-17-jre-headless"),
@@ -23,7 +23,7 @@ const WHOLE: &[(&str, &str)] = &[
 ];
 
 /// Packages that are needed alone: what else they ask for, the programs in them don't load.
-const ALONE: &[(&str, &str)] = &[
+const ALONE: &[Package] = &[
     ("node-redis", "usr/share/nodejs/redis/package.json"),
     ("node-generic-pool", "usr/share/nodejs/generic-pool/package.json"),
     ("node-yallist", "usr/share/nodejs/yallist/package.json"),
@@ -66,18 +66,40 @@ pub(crate) fn target_dir() -> Result<PathBuf, Trouble> {
     target.ok_or_else(|| Trouble::Other(format!("{} is in no build directory", here.display())))
 }
 
-/// Debian's packages, unpacked as a tree like `/`.
+/// A package, and a file by which it is seen that it is there.
+pub(crate) type Package = (&'static str, &'static str);
+
+/// The programs for the tests.
 fn debian(parts: &Path) -> Result<(), Trouble> {
-    let tree = parts.join("debian");
+    unpacked(&parts.join("debian"), &parts.join("archives"), WHOLE, ALONE)
+}
+
+/// Further packages of Debian with everything that they need, in the tree that the programs for the tests are in.
+pub(crate) fn debian_too(packages: &'static [Package]) -> Result<(), Trouble> {
+    // Archives of its own: `parts` may be at work beside it.
+    unpacked(&debian_tree()?, &target_dir()?.join("parts/archives-too"), packages, &[])
+}
+
+/// Where Debian's packages are unpacked.
+pub(crate) fn debian_tree() -> Result<PathBuf, Trouble> {
+    Ok(target_dir()?.join("parts/debian"))
+}
+
+/// Debian's packages, unpacked as a tree like `/`.
+fn unpacked(
+    tree: &Path,
+    archives: &Path,
+    whole: &'static [Package],
+    alone: &'static [Package],
+) -> Result<(), Trouble> {
     let is_missing =
         |(_, sign): &&(&str, &str)| !tree.join(sign).exists() && !Path::new("/").join(sign).exists();
-    let names = |list: &'static [(&str, &str)]| list.iter().filter(is_missing).map(|(name, _)| *name);
-    let (whole, alone): (Vec<_>, Vec<_>) = (names(WHOLE).collect(), names(ALONE).collect());
+    let names = |list: &'static [Package]| list.iter().filter(is_missing).map(|(name, _)| *name);
+    let (whole, alone): (Vec<_>, Vec<_>) = (names(whole).collect(), names(alone).collect());
     if whole.is_empty() && alone.is_empty() {
         return Ok(());
     }
     must_have_apt()?;
-    let archives = parts.join("archives");
     emptied(&archives.join("partial"))?;
     run(apt(None).args(["update", "--quiet=2"]))?;
     if !whole.is_empty() {
@@ -87,10 +109,10 @@ fn debian(parts: &Path) -> Result<(), Trouble> {
         run(command.args(&whole))?;
     }
     if !alone.is_empty() {
-        run(apt(None).args(["download", "--quiet=2"]).args(&alone).current_dir(&archives))?;
+        run(apt(None).args(["download", "--quiet=2"]).args(&alone).current_dir(archives))?;
     }
-    unpack(&archives, &tree)?;
-    removed(&archives)
+    unpack(archives, tree)?;
+    removed(archives)
 }
 
 /// The Engine and Compose of Debian's unstable release, as programs side by side.
@@ -164,7 +186,8 @@ fn apt(config: Option<&Path>) -> Command {
     if let Some(config) = config {
         command.arg("--config-file").arg(config);
     }
-    command.env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null());
+    // Standard output may carry data.
+    command.env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null()).stdout(io::stderr());
     command
 }
 

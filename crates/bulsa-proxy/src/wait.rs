@@ -80,8 +80,17 @@ impl Wait {
             let request = Request { ask, client: wanted.from, head: wanted.request };
             match service.choose(&request, || worker.random()) {
                 Turn::Go(target, seat) => {
-                    service.room.is_served();
                     let in_flight = InFlight::begin(&target.stats, worker.index);
+                    if service.is_overfull(&target) {
+                        // Another worker was faster to the last place.
+                        drop(in_flight);
+                        drop(pass.take());
+                        let (deadline, service) = (self.enter(service, now)?, Rc::clone(service));
+                        drop(table);
+                        pass = self.pass(client, &service, deadline).await?;
+                        continue;
+                    }
+                    service.room.is_served();
                     return Ok(Chosen { service: Rc::clone(service), seat, target, in_flight, pass });
                 }
                 Turn::Wait => {

@@ -20,11 +20,11 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// How often it is asked meanwhile.
 const ASK_EVERY: Duration = Duration::from_millis(50);
 
-/// `bulsa run --detach` in a state directory of its own; dropped, the daemon is stopped with everything it started.
+/// `bulsa run` or `bulsa up` in a state directory of its own; dropped, the daemon is stopped with everything it started.
 pub(crate) struct Daemon {
     bulsa: PathBuf,
     dir: TempDir,
-    /// What `bulsa run` said.
+    /// What the command said.
     said: String,
     keeper: Option<Pid>,
     followers: Vec<Child>,
@@ -33,11 +33,26 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Starts `bulsa run` with these arguments. That the program fails is no error here.
     pub(crate) fn run(bulsa: &Path, args: &[String]) -> Result<Self, Error> {
+        Ok(Self::start(bulsa, "run", args)?.0)
+    }
+
+    /// Starts the project of a compose file with `bulsa up`, which returns when everything is healthy.
+    pub(crate) fn up(bulsa: &Path, file: &Path) -> Result<Self, Error> {
+        let args = ["--file".to_owned(), file.to_string_lossy().into_owned()];
+        let (daemon, ended_well) = Self::start(bulsa, "up", &args)?;
+        match ended_well {
+            true => Ok(daemon),
+            false => Err(format!("`bulsa up` failed:\n{}", daemon.said).into()),
+        }
+    }
+
+    /// Also says whether the command ended well.
+    fn start(bulsa: &Path, command: &str, args: &[String]) -> Result<(Self, bool), Error> {
         let dir = tempfile::Builder::new().prefix("bulsa-measure-").tempdir()?;
         let mut daemon =
             Self { bulsa: bulsa.to_owned(), dir, said: String::new(), keeper: None, followers: Vec::new() };
         let output = Command::new(bulsa)
-            .args(["run", "--detach", "--state-dir"])
+            .args([command, "--detach", "--state-dir"])
             .arg(daemon.dir.path().join("state"))
             .arg("--socket")
             .arg(daemon.dir.path().join("api.sock"))
@@ -47,7 +62,7 @@ impl Daemon {
         daemon.said = String::from_utf8_lossy(&output.stderr).into_owned();
         let keeper = daemon.status().and_then(|status| status["keeper_pid"].as_i64());
         daemon.keeper = keeper.and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
-        Ok(daemon)
+        Ok((daemon, output.status.success()))
     }
 
     fn command(&self) -> Command {

@@ -51,6 +51,12 @@ pub(crate) fn wakeups(pid: u32) -> Result<u64, Error> {
 
 /// The ticks of `/proc/PID/stat` that a process has used itself, and those of its children that were waited for.
 pub(crate) fn ticks(pid: u32) -> Result<(u64, u64), Error> {
+    let [user, system, children_user, children_system] = all_ticks(pid)?;
+    Ok((user + system, children_user + children_system))
+}
+
+/// The ticks of a process in user space and in the kernel, and the same of its children that were waited for.
+pub(crate) fn all_ticks(pid: u32) -> Result<[u64; 4], Error> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let (_, rest) = text.rsplit_once(')').ok_or("stat has no name")?;
     let fields: Vec<&str> = rest.split_whitespace().collect();
@@ -58,7 +64,7 @@ pub(crate) fn ticks(pid: u32) -> Result<(u64, u64), Error> {
     let field = |n: usize| -> Result<u64, Error> {
         Ok(fields.get(n - 3).ok_or("stat lacks a field")?.parse::<u64>()?)
     };
-    Ok((field(14)? + field(15)?, field(16)? + field(17)?))
+    Ok([field(14)?, field(15)?, field(16)?, field(17)?])
 }
 
 /// Seconds in a tick.

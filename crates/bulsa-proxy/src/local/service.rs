@@ -206,6 +206,14 @@ impl LocalService {
         }
     }
 
+    /// Whether a target has more than it may have, the request that asks included.
+    pub(crate) fn is_overfull(&self, target: &LocalTarget) -> bool {
+        let (stats, balance) = (&target.stats, &self.plan.balance);
+        let is_over = |max: u32, taken: &dyn Fn() -> u64| 0 < max && u64::from(max) < taken();
+        is_over(balance.max_connections, &|| stats.load())
+            || is_over(balance.max_in_flight, &|| stats.in_flight())
+    }
+
     /// How many requests a target is given at once when a hold ends.
     fn room_at(&self, index: usize) -> usize {
         let (stats, balance) = (&self.seats[index].target.stats, &self.plan.balance);
