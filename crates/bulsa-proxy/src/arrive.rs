@@ -92,7 +92,7 @@ impl Arrival {
 /// Serves a connection. New ones follow the newest table, also in what is spoken.
 async fn speak(client: Rc<Client>, stream: TcpStream) {
     match client.worker.table().plan.routes.protocol(&client.listener) {
-        Some(Protocol::Tcp) => pass_through(client, stream).await,
+        Some(Protocol::Tcp) => Box::pin(pass_through(client, stream)).await,
         Some(Protocol::Http) | None => serve(client, stream).await,
     }
 }

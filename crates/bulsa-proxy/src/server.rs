@@ -100,7 +100,7 @@ pub(crate) async fn serve(client: Rc<Client>, stream: TcpStream) {
                 tracing::debug!(%error, "an answer that was broken off gets an ordinary end");
             }
         }
-        After::Linger => linger(stream).await,
+        After::Linger => Box::pin(linger(stream)).await,
         After::Tunnel(opened) => {
             let (tunnel, upstream) = *opened;
             let from_client = Bytes::copy_from_slice(inbox.bytes());
@@ -108,7 +108,7 @@ pub(crate) async fn serve(client: Rc<Client>, stream: TcpStream) {
             let Upstream { stream: target, inbox: from, .. } = upstream;
             let from_target = Bytes::copy_from_slice(from.bytes());
             drop(from);
-            tunnel.run((stream, from_client), (target, from_target)).await;
+            Box::pin(tunnel.run((stream, from_client), (target, from_target))).await;
         }
     }
     // The connection's permit lives as long as the tunnel.
@@ -116,35 +116,55 @@ pub(crate) async fn serve(client: Rc<Client>, stream: TcpStream) {
 }
 
 /// One request after the other.
+///
+/// What a request needs while it is under way is large, and is on the heap for that time only: a connection that is idle
+/// is small.
 async fn converse(client: &Rc<Client>, place: &Place, mut wire: Wire<'_>) -> After {
-    let head_time = client.worker.bounds().head_time;
-    let mut patience = head_time;
+    let mut patience = client.worker.bounds().head_time;
     loop {
         place.idle(Instant::now(), patience);
         patience = IDLE_TIME_MAX;
-        let mut desk = match next_head(client, &place.life, head_time, &mut wire).await {
+        if wire.inbox.is_empty() {
+            let filled = poll_fn(|cx| wire.inbox.poll_fill(cx, &mut wire.reader, BUFFER_BYTES));
+            match place.life.unless_ended(filled).await {
+                Ok(Ok(1..)) => {}
+                Ok(Ok(0) | Err(_)) | Err(_) => return After::Cut,
+            }
+        }
+        if let Some(after) = Box::pin(burst(client, place, &mut wire)).await {
+            return after;
+        }
+    }
+}
+
+/// The requests that have come, one after the other. Nothing, if the connection is idle then.
+async fn burst(client: &Rc<Client>, place: &Place, wire: &mut Wire<'_>) -> Option<After> {
+    let head_time = client.worker.bounds().head_time;
+    while !wire.inbox.is_empty() {
+        let mut desk = match next_head(client, &place.life, head_time, wire).await {
             Ok(desk) => desk,
-            Err(NoHead::Gone) => return After::Cut,
+            Err(NoHead::Gone) => return Some(After::Cut),
             Err(NoHead::Refused(refusal)) => {
                 refusal.count(client.worker.stats());
                 let date = client.worker.date();
                 let text = respond::write(refusal, &Details { minor: 1, date: &date, ..Details::default() });
                 place.life.busy();
                 let written = write_all(&mut wire.writer, &[&text], Some(&place.life)).await;
-                return if written.is_ok() { After::Linger } else { After::Cut };
+                return Some(if written.is_ok() { After::Linger } else { After::Cut });
             }
         };
         place.life.busy();
-        let done = answer(client, &place.life, &mut desk, &mut wire).await;
+        let done = answer(client, &place.life, &mut desk, wire).await;
         client.worker.desks().put(desk);
         match done {
-            Done::Kept => {}
-            Done::Last => return After::Linger,
-            Done::Over => return After::Cut,
-            Done::Broken => return After::Reset,
-            Done::Tunnel(opened) => return After::Tunnel(opened),
+            Done::Kept => place.idle(Instant::now(), IDLE_TIME_MAX),
+            Done::Last => return Some(After::Linger),
+            Done::Over => return Some(After::Cut),
+            Done::Broken => return Some(After::Reset),
+            Done::Tunnel(opened) => return Some(After::Tunnel(opened)),
         }
     }
+    None
 }
 
 /// Why there is no next request.
