@@ -12,6 +12,7 @@ mod measure;
 mod parts;
 mod run;
 mod soak;
+mod switch;
 mod test;
 mod tidy;
 
@@ -30,10 +31,14 @@ Usage: cargo xtask COMMAND
                     the compose loader against inputs that nobody thought of, for a minute
   soak [--minutes N] [--seed S]
                     load against a real daemon with random kills and deploys, and what became of it
+  soak proxy [--minutes N] [--seed S]
+                    the same with the proxy alone: faults of backends, changes of tables, and what is left over
   measure idle|kills|throws [--json]
                     what the idle daemon costs, how long a killed worker is away, what a crash loop costs
   bench proxy [--quick] [--json] [--rounds N] [--only CANDIDATES] [--series SERIES]
                     CPU, latency and memory of the proxy beside nginx, HAProxy, Caddy, Traefik and Envoy
+  bench switch [--json]
+                    what switching a large table often costs those whose service stays
 ";
 
 fn main() -> ExitCode {
@@ -48,6 +53,7 @@ fn main() -> ExitCode {
         ["fuzz", rest @ ..] => fuzz::run_all(rest),
         ["soak", rest @ ..] => soak::run(rest),
         ["measure", rest @ ..] => measure(rest),
+        ["bench", "switch", rest @ ..] => switch::run(rest),
         ["bench", rest @ ..] => bench(rest),
         // What the benchmark's backend is started by.
         ["bench-backend"] => bench::backend::serve().map_err(|error| Trouble::Other(error.to_string())),

@@ -6,9 +6,12 @@
 //! The verdict is about what holds whatever happens: after every injury all is well again within [`CURE_MAX`]; nobody
 //! is ever refused a connection; deploys, good and bad, restarts, and the death of the agent lose no request. What a
 //! killed worker or proxy had under way is lost where nobody may try it again; that is counted and shown.
+//!
+//! `cargo xtask soak proxy` does the same with the data plane alone.
 
 mod daemon;
 mod injury;
+mod proxy;
 
 use std::time::{Duration, Instant};
 
@@ -49,7 +52,7 @@ impl Asked {
                 (Some("--minutes"), Some(minutes @ 1..=MINUTES_MAX)) => asked.minutes = minutes,
                 (Some("--seed"), Some(seed)) => asked.seed = seed,
                 _ => {
-                    let usage = format!("cargo xtask soak [--minutes 1..{MINUTES_MAX}] [--seed N]");
+                    let usage = format!("cargo xtask soak [proxy] [--minutes 1..{MINUTES_MAX}] [--seed N]");
                     return Err(Trouble::Usage(usage));
                 }
             }
@@ -60,6 +63,9 @@ impl Asked {
 
 /// Runs it.
 pub(crate) fn run(args: &[&str]) -> Result<(), Trouble> {
+    if let ["proxy", rest @ ..] = args {
+        return proxy::run(Asked::read(rest)?);
+    }
     let asked = Asked::read(args)?;
     let exe = built_bulsa()?;
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -35,10 +35,10 @@ const RETIRED_MAX: usize = 4096;
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
     pub(crate) number: u64,
-    pub(crate) routes: Routes,
+    pub(crate) routes: Arc<Routes>,
     pub(crate) services: Vec<Arc<PlanService>>,
     /// The services' places by their names.
-    pub(crate) by_name: HashMap<String, usize>,
+    pub(crate) by_name: Arc<HashMap<String, usize>>,
     pub(crate) trusted: Vec<IpNet>,
     pub(crate) close_tunnels: Vec<CloseTunnels>,
     /// The ids of targets on which nobody is to wait any longer.
@@ -47,8 +47,6 @@ pub(crate) struct Plan {
     pub(crate) connections_per_address: u32,
     /// The balancers of each listener that say in a PROXY header who their clients are. Only listeners that have some.
     proxy_from: HashMap<String, Vec<IpNet>>,
-    /// The listeners' routes as they were written, to see whether the next table changes them.
-    listeners: Vec<ListenerRoutes>,
 }
 
 /// One service of a table.
@@ -108,10 +106,7 @@ impl Plan {
 
     /// Whether a request's way from listener to service name may differ between two plans.
     pub(crate) fn routes_differ(&self, other: &Self) -> bool {
-        fn names(plan: &Plan) -> impl Iterator<Item = &str> {
-            plan.services.iter().map(|service| service.name.as_str())
-        }
-        self.listeners != other.listeners || !names(self).eq(names(other))
+        !Arc::ptr_eq(&self.routes, &other.routes) || !Arc::ptr_eq(&self.by_name, &other.by_name)
     }
 }
 
@@ -132,6 +127,10 @@ pub(crate) struct Registry {
     places: HashMap<String, Arc<AtomicU32>>,
     /// The services of the newest table.
     services: HashMap<String, Arc<PlanService>>,
+    by_name: Arc<HashMap<String, usize>>,
+    /// The routes of the newest table, as they were written and compiled.
+    listeners: Vec<ListenerRoutes>,
+    routes: Arc<Routes>,
 }
 
 #[derive(Debug)]
@@ -163,6 +162,9 @@ impl Registry {
             targets: HashMap::new(),
             places: HashMap::new(),
             services: HashMap::new(),
+            by_name: Arc::default(),
+            listeners: Vec::new(),
+            routes: Arc::default(),
         }
     }
 
@@ -170,19 +172,26 @@ impl Registry {
     pub(crate) fn compile(&mut self, table: &Table, acknowledged: u64) -> Plan {
         self.retire(table, acknowledged);
         let services: Vec<_> = table.services.iter().map(|service| self.service(service, table)).collect();
-        let by_name = services.iter().enumerate().map(|(index, service)| (service.name.clone(), index));
         self.services = services.iter().map(|one| (one.name.clone(), Arc::clone(one))).collect();
+        // What is the same as before is the same object: the workers see at a glance that it is.
+        let is_known = |(index, one): (usize, &Arc<PlanService>)| self.by_name.get(&one.name) == Some(&index);
+        if self.by_name.len() != services.len() || !services.iter().enumerate().all(is_known) {
+            let by_name = services.iter().enumerate().map(|(index, one)| (one.name.clone(), index));
+            self.by_name = Arc::new(by_name.collect());
+        }
+        if self.listeners != table.listeners {
+            (self.listeners, self.routes) = (table.listeners.clone(), Arc::new(Routes::compile(table)));
+        }
         Plan {
             number: table.number,
-            routes: Routes::compile(table),
-            by_name: by_name.collect(),
+            routes: Arc::clone(&self.routes),
+            by_name: Arc::clone(&self.by_name),
             services,
             trusted: table.trusted.clone(),
             close_tunnels: table.close_tunnels.clone(),
             abandon: table.abandon.iter().cloned().collect(),
             connections_per_address: table.limits.connections_per_address,
             proxy_from: proxy_from(table),
-            listeners: table.listeners.clone(),
         }
     }
 
@@ -203,17 +212,14 @@ impl Registry {
     }
 
     fn service(&mut self, service: &Service, table: &Table) -> Arc<PlanService> {
-        let targets: Vec<_> =
-            service.targets.iter().map(|target| self.target(target, table.number)).collect();
-        if let Some(known) = self.services.get(&service.name) {
-            let is_same = |(a, b): (&PlanTarget, &PlanTarget)| a.since == b.since;
-            if known.source.0 == *service
-                && known.source.1 == table.secret
-                && known.targets.iter().zip(&targets).all(is_same)
-            {
-                return Arc::clone(known);
-            }
+        // The newest table had it with the same targets, and this one has it: they have been routed without a break.
+        if let Some(known) = self.services.get(&service.name)
+            && known.source.0 == *service
+            && known.source.1 == table.secret
+        {
+            return Arc::clone(known);
         }
+        let targets = service.targets.iter().map(|target| self.target(target, table.number)).collect();
         Arc::new(self.new_service(service, targets, table.secret.as_ref()))
     }
 

@@ -71,7 +71,7 @@ pub(crate) enum Turn {
 impl LocalService {
     pub(super) fn new(
         plan: &Arc<PlanService>,
-        targets: &HashMap<u64, Rc<LocalTarget>>,
+        target: impl Fn(u64) -> Option<Rc<LocalTarget>>,
         known: Option<&Self>,
         worker: usize,
     ) -> Rc<Self> {
@@ -81,13 +81,13 @@ impl LocalService {
             }
             _ => HashMap::new(),
         };
-        let seat = |target: &crate::plan::PlanTarget| {
-            let key = target.stats.key();
+        let seat = |planned: &crate::plan::PlanTarget| {
+            let key = planned.stats.key();
             Some(Seat {
-                target: Rc::clone(targets.get(&key)?),
-                weight: target.weight,
-                is_backup: target.is_backup,
-                hash: target.hash,
+                target: target(key)?,
+                weight: planned.weight,
+                is_backup: planned.is_backup,
+                hash: planned.hash,
                 smooth: smooths.get(&key).map_or_else(Rc::default, |smooth| Rc::clone(smooth)),
             })
         };
