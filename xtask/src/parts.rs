@@ -1,4 +1,5 @@
-//! `cargo xtask parts`: real programs that the tests on Docker make their images of, and a newer Engine.
+//! `cargo xtask parts`: real programs that the tests on Docker make their images of, a newer Engine, and what judges the
+//! proxy.
 //!
 //! Owns: `parts/` in the build's directory: Debian's packages, unpacked there and not installed, so that no database or
 //! web server is started by its package, and no Engine of the machine is touched. Never: fetches what is there already,
@@ -10,7 +11,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::run::{Trouble, is_program, output_of, run, say};
+use crate::run::{Trouble, cargo, is_program, output_of, run, say};
 
 /// Packages that are needed with everything that they depend on, and a file by which it is seen that one is there.
 const WHOLE: &[Package] = &[
@@ -20,6 +21,8 @@ const WHOLE: &[Package] = &[
     ("nginx-light", "usr/sbin/nginx"),
     ("node-express", "usr/share/nodejs/express/package.json"),
     ("python3-psycopg", "usr/lib/python3/dist-packages/psycopg/__init__.py"),
+    ("haproxy", "usr/sbin/haproxy"),
+    ("slowhttptest", "usr/bin/slowhttptest"),
 ];
 
 /// Packages that are needed alone: what else they ask for, the programs in them don't load.
@@ -28,7 +31,11 @@ const ALONE: &[Package] = &[
     ("node-generic-pool", "usr/share/nodejs/generic-pool/package.json"),
     ("node-yallist", "usr/share/nodejs/yallist/package.json"),
     ("node-ws", "usr/share/nodejs/ws/package.json"),
+    ("python3-websockets", "usr/lib/python3/dist-packages/websockets/__init__.py"),
 ];
+
+/// The scanner for request smuggling, and its version.
+const SMUGGLEX: [&str; 2] = ["smugglex", "0.4.0"];
 
 /// What of Debian's unstable packages makes an Engine; `runc` is the system's.
 const ENGINE_PACKAGES: [&str; 4] = ["docker-compose", "docker.io", "containerd", "tini"];
@@ -49,9 +56,11 @@ const DEBIAN_KEYS: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 /// Gets what is missing; each part that can't be had is said.
 pub(crate) fn get() -> Result<(), Trouble> {
     let parts = target_dir()?.join("parts");
-    for (what, got) in
-        [("programs for test images", debian(&parts)), ("a newer Docker Engine", engine(&parts))]
-    {
+    for (what, got) in [
+        ("programs for tests", debian(&parts)),
+        ("a newer Docker Engine", engine(&parts)),
+        ("a scanner for request smuggling", smugglex(&parts)),
+    ] {
         if let Err(trouble) = got {
             say(&format!("warning: {what} can't be had ({trouble}); the tests that need them are skipped"));
         }
@@ -141,6 +150,20 @@ fn engine(parts: &Path) -> Result<(), Trouble> {
             .map_err(Trouble::io(format!("can't copy {from} to {}", to.display())))?;
     }
     [lists, archives, tree].iter().try_for_each(|left| removed(left))
+}
+
+/// The scanner, built without optimisation: it sends some dozen requests.
+fn smugglex(parts: &Path) -> Result<(), Trouble> {
+    let [name, version] = SMUGGLEX;
+    let place = parts.join(name);
+    if place.join("bin").join(name).exists() {
+        return Ok(());
+    }
+    let build = place.join("build");
+    let mut install = cargo();
+    install.args(["install", "--quiet", "--locked", "--debug", name, "--version", version]);
+    run(install.arg("--root").arg(&place).arg("--target-dir").arg(&build))?;
+    removed(&build)
 }
 
 /// A configuration for apt that knows only Debian's unstable release, from the mirror that this machine uses, and

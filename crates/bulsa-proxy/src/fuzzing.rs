@@ -1,4 +1,5 @@
-//! For the fuzzer only: what reads other people's bytes, without the sockets around it.
+//! For the fuzzer and for tests against other readers only: what reads other people's bytes, without the sockets around
+//! it.
 
 pub use crate::tunnel::follow_frames;
 
@@ -6,14 +7,35 @@ use crate::h1::chunked::{Decoder, Step};
 use crate::h1::framing::{self, Framing};
 use crate::h1::head::{RequestHead, Search};
 use crate::headers;
+use crate::respond::Refusal;
 
 /// What was made of a stream of requests.
-#[derive(Debug, PartialEq, Eq)]
-enum Read {
-    /// A request: its head, and its body.
-    Request(Vec<u8>, Vec<u8>),
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Read {
+    /// A whole request.
+    Request(Request),
     /// Something that is refused, and nothing is read behind it.
     Refused,
+}
+
+/// A request that was read to its end.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Request {
+    /// As it was written.
+    pub method: Vec<u8>,
+    /// As it was written.
+    pub target: String,
+    /// Without its framing.
+    pub body: Vec<u8>,
+    /// The target that is forwarded; nothing if the proxy answers itself.
+    pub forwarded: Option<String>,
+    /// The connection ends with the answer: the client wants it, or it is refused so.
+    pub is_last: bool,
+}
+
+/// Reads a stream of requests, to where something is refused or more is needed.
+pub fn requests(bytes: &[u8]) -> Vec<Read> {
+    read(bytes, &[])
 }
 
 /// Reads a stream of requests in one piece, and in pieces of these lengths.
@@ -89,8 +111,7 @@ impl Stream {
         if is_done {
             let body = std::mem::take(body);
             self.body = None;
-            let head = [self.head.method(), b" ", self.head.target().as_bytes()].concat();
-            self.read.push(Read::Request(head, body));
+            self.read.push(Read::Request(self.request(body)));
         }
         true
     }
@@ -107,11 +128,22 @@ impl Stream {
         there.drain(..end);
         self.search = Search::default();
         let Ok(framing) = framing::of_request(&self.head) else { return self.refuse() };
-        // Whatever it says, it can be said.
-        let _screened = headers::screen(&self.head);
         let left = if let Framing::Length(length) = framing { length } else { 0 };
         self.body = Some((framing, left, Decoder::default(), Vec::new()));
         true
+    }
+
+    fn request(&self, body: Vec<u8>) -> Request {
+        // Whatever it says, it can be said.
+        let screened = headers::screen(&self.head);
+        let is_refused_last = screened.as_ref().is_err_and(|unfit| Refusal::Unfit(*unfit).is_last());
+        Request {
+            method: self.head.method().to_vec(),
+            target: self.head.target().to_owned(),
+            body,
+            forwarded: screened.ok().map(|screened| screened.target.into_owned()),
+            is_last: is_refused_last || !headers::client_keeps(&self.head),
+        }
     }
 
     fn refuse(&mut self) -> bool {
@@ -127,12 +159,26 @@ mod tests {
 
     #[test]
     fn it_reads_what_the_proxy_would() {
-        let bytes = b"GET /1 HTTP/1.1\r\n\r\nPUT /2 HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n\
-            PUT /3 HTTP/1.1\r\nContent-Length: 2\r\n\r\nbcGET\n";
-        let request = |head: &str, body: &str| Read::Request(head.into(), body.into());
-        let expected =
-            [request("GET /1", ""), request("PUT /2", "a"), request("PUT /3", "bc"), Read::Refused];
-        assert_eq!(read(bytes, &[]), expected);
-        read_requests(bytes, &[0; 200]);
+        let bytes =
+            b"GET http://a/1 HTTP/1.1\r\n\r\nPUT /2 HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n\
+            0\r\n\r\nPUT /3 HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 2\r\n\r\nbcGET\n";
+        let request = |method: &str, target: &str, body: &str| Request {
+            method: method.into(),
+            target: target.into(),
+            body: body.into(),
+            ..Request::default()
+        };
+        let expected = [
+            Read::Request(Request { forwarded: Some("/1".into()), ..request("GET", "http://a/1", "") }),
+            Read::Request(request("PUT", "/2", "a")),
+            Read::Request(Request {
+                forwarded: Some("/3".into()),
+                is_last: true,
+                ..request("PUT", "/3", "bc")
+            }),
+            Read::Refused,
+        ];
+        assert_eq!(requests(bytes), expected);
+        read_requests(bytes, &[0; 250]);
     }
 }

@@ -33,7 +33,7 @@ pub(crate) fn of_request(head: &RequestHead) -> Result<Framing, Ambiguous> {
                 is_chunked = true;
             }
             Known::ContentLength | Known::TransferEncoding => return Err(Ambiguous),
-            // Some applications read underscores, or any other sign, as dashes.
+            // Some applications read underscores, or any other signs, as a dash.
             Known::Other if is_disguised(name) => return Err(Ambiguous),
             _ => {}
         }
@@ -80,13 +80,8 @@ fn number(value: &[u8]) -> Option<u64> {
 }
 
 fn is_disguised(name: &[u8]) -> bool {
-    let is_like = |known: &[u8]| {
-        let is_sign = |b: &u8| !b.is_ascii_alphanumeric();
-        let mut pairs = known.iter().zip(name);
-        known.len() == name.len()
-            && pairs.all(|(a, b)| a.eq_ignore_ascii_case(b) || (*a == b'-' && is_sign(b)))
-    };
-    is_like(b"content-length") || is_like(b"transfer-encoding")
+    let letters = || name.iter().filter(|b| b.is_ascii_alphanumeric()).map(u8::to_ascii_lowercase);
+    [&b"contentlength"[..], b"transferencoding"].iter().any(|known| letters().eq(known.iter().copied()))
 }
 
 #[cfg(test)]
@@ -136,6 +131,7 @@ mod tests {
             "Content_Length: 1\r\n",
             "Transfer_Encoding: chunked\r\n",
             "Content.Length: 1\r\n",
+            "Transfer___Encoding: chunked\r\n",
         ] {
             assert_eq!(request("1.1", fields), Err(Ambiguous), "{fields}");
         }

@@ -13,6 +13,7 @@ mod health;
 mod hold;
 mod large;
 mod limits;
+mod payloads;
 mod pipeline;
 mod proxy_protocol;
 mod races;
