@@ -27,7 +27,7 @@
 //!   which a target has taken it; before that it is held, and goes elsewhere when refused, as a request does.
 //! - The workers never wait for the one who embeds the proxy. When that one dies, traffic flows on the last table.
 //!
-//! No limit is set on the size of a body or the time to answer. HTTP/1.1 is spoken on both sides by [`h1`].
+//! No limit is set on the size of a body or the time to answer. HTTP/1.1 is spoken on both sides by the code in `h1`.
 
 #![forbid(unsafe_code)]
 
