@@ -252,6 +252,12 @@ fn notes(desired: &Desired, service: &Service, live: Option<&Spec>) -> Vec<Strin
             "`{name}` was stopped by a human and stays stopped; `bulsa start {name}` ends that"
         ));
     }
+    if desired.wish(name).held.is_some() {
+        notes.push(format!(
+            "requests for `{name}` are held, as a human asked, and stay so after the switch; `bulsa hold off {name}` \
+             lets them out"
+        ));
+    }
     if let Some(replicas) = desired.wish(name).replicas {
         notes.push(format!(
             "`{name}` was scaled to {replicas} by a human; the file's {} doesn't count",

@@ -22,6 +22,7 @@ mod deploy;
 mod down;
 mod events;
 mod follow;
+mod hold;
 pub mod images;
 mod later;
 mod logs;
@@ -126,6 +127,12 @@ enum Command {
     Restart(act::ServiceArgs),
     /// Change how many replicas a service has
     Scale(act::ScaleArgs),
+    /// Let new requests wait in the proxy, or let them out
+    ///
+    /// While it is on, new requests wait although replicas are ready, as long and as many as `x-bulsa.hold` says; what is more
+    /// is answered with 503 and Retry-After. What is under way goes on, WebSockets too. It stays on over deploys and
+    /// restarts of the daemon until `off`, or `bulsa down`.
+    Hold(hold::HoldArgs),
     /// Stop a project and close its ports
     Down(down::DownArgs),
     /// Run the daemon in the foreground
@@ -151,8 +158,6 @@ enum Command {
     Top(LaterArgs),
     #[command(hide = true)]
     Exec(LaterArgs),
-    #[command(hide = true)]
-    Hold(LaterArgs),
     #[command(hide = true)]
     Maintenance(LaterArgs),
     #[command(hide = true)]
@@ -186,6 +191,7 @@ impl Command {
             | Self::Start(_)
             | Self::Restart(_)
             | Self::Scale(_)
+            | Self::Hold(_)
             | Self::Down(_) => true,
             _ => false,
         }
@@ -282,6 +288,7 @@ async fn client_command(command: Command, context: &mut Context<'_>) -> Result<E
         Command::Start(args) => act::start(args, context).await,
         Command::Restart(args) => act::restart(args, context).await,
         Command::Scale(args) => act::scale(args, context).await,
+        Command::Hold(args) => hold::run(args, context).await,
         Command::Down(args) => down::run(&args, context).await,
         Command::Check(args) => check::run(args, context),
         Command::Config(args) => config::run(args, context),
@@ -291,7 +298,6 @@ async fn client_command(command: Command, context: &mut Context<'_>) -> Result<E
         Command::Env(_) => later::refuse("env"),
         Command::Top(_) => later::refuse("top"),
         Command::Exec(_) => later::refuse("exec"),
-        Command::Hold(_) => later::refuse("hold"),
         Command::Maintenance(_) => later::refuse("maintenance"),
         Command::Init(_) => later::refuse("init"),
         Command::Eject(_) => later::refuse("eject"),

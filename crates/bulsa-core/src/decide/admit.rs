@@ -3,6 +3,8 @@
 //! Owns: the answer to every request for a project: accepted with the changes to commit, already so, or denied with
 //! a typed reason. Never: commits anything; waits for anything.
 
+mod hold;
+
 use std::{collections::BTreeSet, sync::Arc};
 
 use super::desired::{Change, Deployment, Desired, Kind, Outcome, Phase, Wish};
@@ -54,6 +56,13 @@ pub enum Request {
         /// How many.
         replicas: u32,
     },
+    /// Let new requests wait in the proxy, or let those out that wait.
+    Hold {
+        /// Whose; of every service that the proxy serves where none is named.
+        services: BTreeSet<String>,
+        /// Whether they are to wait.
+        on: bool,
+    },
     /// Stop everything and forget the project.
     Down,
 }
@@ -96,6 +105,14 @@ pub enum Denied {
         /// The closest name that exists.
         nearest: Option<String>,
     },
+    /// The proxy never sees its requests.
+    #[error("requests for `{0}` don't come through the proxy, so they can't be held")]
+    NotRouted(String),
+    /// The proxy sees no request of the project.
+    #[error(
+        "no service of the project has requests that come through the proxy, so there is nothing to hold"
+    )]
+    NothingRouted,
     /// Nothing runs.
     #[error("the project has no live release")]
     NoLiveRelease,
@@ -140,6 +157,7 @@ pub fn admit(desired: &Desired, request: Request, now: Timestamp) -> Result<Admi
             Ok(wished(desired, service, wish))
         }
         Request::Scale { service, replicas } => scale(desired, service, replicas),
+        Request::Hold { services, on } => hold::hold(desired, services, on, now),
         Request::Down => Ok(Admission::Accepted { changes: vec![Change::Down], deployment: None }),
     }
 }

@@ -84,6 +84,8 @@ pub struct Wish {
     pub replicas: Option<u32>,
     /// Replicas started before this are to be replaced.
     pub restart: Option<Timestamp>,
+    /// Its new requests wait in the proxy since then, until somebody lets them out.
+    pub held: Option<Timestamp>,
 }
 
 /// A change to [`Desired`]. Committed to the disk before it is applied.
@@ -177,6 +179,14 @@ pub enum Change {
         /// The whole wish, in place of any earlier one.
         wish: Wish,
     },
+    /// A human wants a service's requests to wait, or to wait no longer. Apart from [`Change::Wish`]: it is no new chance
+    /// for what dies.
+    Hold {
+        /// Which service.
+        service: String,
+        /// Since when; `None` lets them out.
+        since: Option<Timestamp>,
+    },
     /// The project goes down.
     Down,
 }
@@ -220,6 +230,13 @@ impl Desired {
     #[must_use]
     pub fn wish(&self, service: &str) -> Wish {
         self.wishes.get(service).copied().unwrap_or_default()
+    }
+
+    /// Whether the proxy serves `service` of the live release: at published ports, or under its name inside the
+    /// project's networks, which may be another release's doing.
+    #[must_use]
+    pub fn is_routed(&self, service: &Service) -> bool {
+        service.is_routed() || !self.anchor_ports(&service.name).is_empty()
     }
 
     /// How many replicas of `service` should run, the human's wish included.
@@ -321,6 +338,9 @@ impl Desired {
             }
             Change::Wish { service, wish } => {
                 self.wishes.insert(service.clone(), *wish);
+            }
+            Change::Hold { service, since } => {
+                self.wishes.entry(service.clone()).or_default().held = *since;
             }
             Change::Down => {
                 self.down = true;

@@ -50,6 +50,8 @@ pub struct Route {
     pub targets: Vec<(ReplicaId, SocketAddr)>,
     /// Whether a human stopped the service, or took all its replicas away: its requests are answered at once instead of held.
     pub stopped: bool,
+    /// Whether a human wants its requests to wait, whoever could take them. One that is stopped answers all the same.
+    pub held: bool,
 }
 
 /// The tunnels of a replica that leaves are to be closed.
@@ -80,15 +82,15 @@ pub(super) fn table(desired: &Desired, observed: &Observed, verdicts: &Verdicts)
     }
     table.release = Some(release);
     for service in live.spec.services.values() {
-        if service.is_routed() || !desired.anchor_ports(&service.name).is_empty() {
-            let stopped =
-                desired.wish(&service.name).stopped || is_all_away(desired, observed, release, service);
+        if desired.is_routed(service) {
+            let wish = desired.wish(&service.name);
+            let stopped = wish.stopped || is_all_away(desired, observed, release, service);
             // Of a rolling service both releases answer until the switch. Where only the candidate's anchor has its name,
             // nobody knows whether the live release's replicas listen where that leads.
             let has_live = service.is_routed() || desired.named_by(&service.name) == Some(release);
             let releases = [Some(release).filter(|_| has_live), desired.beside(&service.name)];
             let targets = targets(&releases, &service.name, observed, verdicts);
-            table.routes.insert(service.name.clone(), Route { targets, stopped });
+            table.routes.insert(service.name.clone(), Route { targets, stopped, held: wish.held.is_some() });
         }
     }
     // One that is routed for want of a better one may answer yet.

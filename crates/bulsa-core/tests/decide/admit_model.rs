@@ -30,6 +30,8 @@ enum Op {
     Start(&'static str),
     Restart(&'static str),
     Scale(&'static str, u32),
+    /// Of all where no service is named.
+    Hold(Option<&'static str>, bool),
     Down,
     /// The deployment takes its next step.
     Forward,
@@ -67,6 +69,8 @@ struct Model {
     deployments: u32,
     stopped: BTreeSet<&'static str>,
     scaled: BTreeMap<&'static str, u32>,
+    /// Only `web` can be: the proxy sees nothing of the cache.
+    is_held: bool,
     down: bool,
 }
 
@@ -87,6 +91,9 @@ impl Model {
             Op::Rollback { to: None } if !self.good.is_empty() => Accepted,
             Op::Rollback { .. } => Denied,
             Op::Stop(s) | Op::Start(s) | Op::Restart(s) | Op::Scale(s, _) if s == "nope" => Denied,
+            Op::Hold(Some("nope"), _) | Op::Hold(Some("cache"), true) => Denied,
+            Op::Hold(Some("cache"), false) => AlreadySo,
+            Op::Hold(_, on) if self.is_held == on => AlreadySo,
             Op::Stop(s) if self.stopped.contains(s) => AlreadySo,
             Op::Start(s) if !self.stopped.contains(s) => AlreadySo,
             Op::Scale(s, n) if n == 0 || n > REPLICAS_MAX || s == "cache" && n > 1 => Denied,
@@ -134,6 +141,7 @@ impl Model {
                 self.stopped.remove(s);
                 self.scaled.insert(s, n);
             }
+            Op::Hold(_, on) => self.is_held = on,
             Op::Down => self.down = true,
             Op::Forward | Op::Undo | Op::Retire(_) => {}
         }
@@ -187,6 +195,7 @@ fn request(op: &Op) -> Option<Request> {
         Op::Start(s) => Request::Start { service: service(s) },
         Op::Restart(s) => Request::Restart { service: service(s) },
         Op::Scale(s, replicas) => Request::Scale { service: service(s), replicas },
+        Op::Hold(s, on) => Request::Hold { services: s.map(service).into_iter().collect(), on },
         Op::Down => Request::Down,
         Op::Forward | Op::Undo | Op::Retire(_) => return None,
     })
@@ -202,6 +211,7 @@ fn any_op() -> impl Strategy<Value = Op> {
         1 => service().prop_map(Op::Restart),
         2 => (service(), prop::sample::select(vec![0, 1, 2, 3, REPLICAS_MAX, REPLICAS_MAX + 1]))
             .prop_map(|(service, n)| Op::Scale(service, n)),
+        2 => (prop::option::of(service()), any::<bool>()).prop_map(|(service, on)| Op::Hold(service, on)),
         1 => prop::bool::weighted(0.1).prop_map(|down| if down { Op::Down } else { Op::Forward }),
         8 => Just(Op::Forward),
         2 => Just(Op::Undo),
@@ -236,6 +246,7 @@ fn check_structure(desired: &Desired, model: &Model) {
         Some((Phase::Done { .. }, _)) => panic!("a running deployment is done"),
     };
     assert_eq!(at, model.at);
+    assert_eq!(desired.wish("web").held.is_some(), model.is_held);
 }
 
 proptest! {
@@ -255,6 +266,7 @@ proptest! {
             deployments: 0,
             stopped: BTreeSet::new(),
             scaled: BTreeMap::new(),
+            is_held: false,
             down: false,
         };
         for (i, op) in ops.iter().enumerate() {

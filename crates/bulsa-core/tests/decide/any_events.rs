@@ -197,6 +197,10 @@ impl Run {
             4 => Request::Restart { service },
             5 | 6 => Request::Scale { service, replicas: 1 + n / 64 % 3 },
             7 if n.is_multiple_of(5) => Request::Down,
+            8 => {
+                let services = (!n.is_multiple_of(5)).then_some(service).into_iter().collect();
+                Request::Hold { services, on: n.is_multiple_of(3) }
+            }
             _ => {
                 let named: &[&str] = if n.is_multiple_of(3) { &["cache"] } else { &[] };
                 let recreate = named.iter().map(|name| (*name).to_owned()).collect();
@@ -220,6 +224,7 @@ impl Run {
         self.observed.settle(&self.desired, self.now);
         let decision = decide(&self.desired, &self.observed, self.now);
         assert_eq!(decision, decide(&self.desired, &self.observed, self.now), "not pure");
+        self.check_held(&decision);
         assert!(decision.wake_at.is_none_or(|at| at > self.now), "woken in the past");
         for id in decision.table.targets() {
             let replica = self.observed.replica(id).expect("a target that is gone");
@@ -258,6 +263,17 @@ impl Run {
             }
         }
         decision
+    }
+
+    /// A hold is a word in the table, and nothing else is decided for its sake.
+    fn check_held(&self, decision: &Decision) {
+        let mut free = self.desired.clone();
+        free.wishes.values_mut().for_each(|wish| wish.held = None);
+        let mut expected = decide(&free, &self.observed, self.now);
+        for (name, route) in &mut expected.table.routes {
+            route.held = self.desired.wish(name).held.is_some();
+        }
+        assert_eq!(*decision, expected);
     }
 
     /// Does all that was decided, as the shell does, and asks again: nothing is asked for twice.

@@ -32,7 +32,7 @@ fn requests_are_held_while_no_replica_is_ready_yet() {
     w.slow = vec!["web"];
     w.deploy(&web(1, 1));
     let table = w.table.as_ref().unwrap();
-    assert_eq!(table.routes["web"], Route { targets: vec![], stopped: false });
+    assert_eq!(table.routes["web"], Route::default());
 }
 
 #[test]

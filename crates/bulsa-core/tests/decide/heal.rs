@@ -109,7 +109,7 @@ fn the_last_target_goes_and_requests_are_held_when_it_failed_or_died() {
         let mut w = World::up(&v(1, [app("web")]));
         w.slow = vec!["web"];
         end(&mut w);
-        assert_eq!(w.table.as_ref().unwrap().routes["web"], Route { targets: vec![], stopped: false });
+        assert_eq!(w.table.as_ref().unwrap().routes["web"], Route::default());
     }
 }
 

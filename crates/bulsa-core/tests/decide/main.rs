@@ -23,6 +23,7 @@ mod docker;
 mod drain;
 mod events;
 mod heal;
+mod holds;
 mod humans;
 mod proxies;
 mod recreate;

@@ -58,7 +58,7 @@ fn requests_are_held_during_the_exchange() {
     w.stubborn = vec!["disk-r1"];
     w.deploy(&spec(2));
     let routes = &w.table.as_ref().unwrap().routes;
-    assert_eq!(routes["disk"], Route { targets: vec![], stopped: false });
+    assert_eq!(routes["disk"], Route::default());
     assert_eq!(routes["web"].targets.len(), 1, "the others are served by the old release meanwhile");
     assert!(!w.runs("disk-r2-1.1"), "the old one isn't gone yet");
     w.dies("disk-r1-1.1", EXIT_0);

@@ -69,7 +69,7 @@ fn a_stopped_service_answers_at_once_and_stays_stopped() {
     stop(&mut w);
     assert_eq!(w.log(), ["wish web", "table:", "stop web-r1-1.1", "stop web-r1-2.1"]);
     let route = &w.table.as_ref().unwrap().routes["web"];
-    assert_eq!(*route, Route { targets: vec![], stopped: true });
+    assert_eq!(*route, Route { stopped: true, ..Route::default() });
     w.pass(AGES);
     assert_eq!(w.log().len(), 0);
     w.ask(Request::Start { service: "web".to_owned() }).unwrap();

@@ -480,6 +480,9 @@ fn describe(change: &Change) -> String {
         Change::Forget { release } => format!("forget {release}"),
         Change::JobDone { service, success, .. } => format!("job {service} {success}"),
         Change::Wish { service, .. } => format!("wish {service}"),
+        Change::Hold { service, since } => {
+            format!("{} {service}", if since.is_some() { "hold" } else { "let out" })
+        }
         Change::Proven { release } => format!("proven {release}"),
         Change::Withhold { slot: s } => format!("withhold {}-{}-{}", s.service, s.release, s.ordinal),
         Change::Reinstate { slot: s } => format!("reinstate {}-{}-{}", s.service, s.release, s.ordinal),

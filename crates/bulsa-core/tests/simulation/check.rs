@@ -239,6 +239,13 @@ impl World {
         for (generation, proxy) in self.proxies.iter().filter(|_| is_settled) {
             assert_eq!(proxy.table, self.table.0, "{generation} runs on the last table");
         }
+        for (name, route) in &agent.published.routes {
+            assert_eq!(
+                route.held,
+                self.store.wish(name).held.is_some(),
+                "`{name}` is held as a human wants it"
+            );
+        }
         let Some((live, web)) = self.live_web() else { return };
         for id in self.processes.keys() {
             assert!(id.release == live || id.release.0 == 0, "{id} is left over; the live release is {live}");

@@ -19,6 +19,7 @@ pub(crate) enum What {
     JobDone,
     JobFailed,
     Wish,
+    Hold,
     HungKill,
     NotReadyKill,
     GraceKill,
@@ -31,7 +32,7 @@ pub(crate) enum What {
 }
 
 /// At least so many of each in a hundred seeds: less than half of what was counted when this was written.
-const MINIMUM_OF_100: [(What, u64); 21] = [
+const MINIMUM_OF_100: [(What, u64); 22] = [
     (What::Deploy, 220),
     (What::Rollback, 12),
     (What::Switch, 110),
@@ -44,6 +45,7 @@ const MINIMUM_OF_100: [(What, u64); 21] = [
     (What::JobDone, 50),
     (What::JobFailed, 7),
     (What::Wish, 120),
+    (What::Hold, 35),
     (What::HungKill, 85),
     (What::NotReadyKill, 1),
     (What::GraceKill, 90),
@@ -85,6 +87,7 @@ impl Tally {
             Change::JobDone { success: true, .. } => What::JobDone,
             Change::JobDone { success: false, .. } => What::JobFailed,
             Change::Wish { .. } => What::Wish,
+            Change::Hold { .. } => What::Hold,
             Change::Withhold { .. } => What::Withhold,
             Change::Reinstate { .. } => What::Reinstate,
             Change::Proven { .. }

@@ -605,7 +605,8 @@ impl World {
         if self.store.live.is_none() {
             return self.deploy();
         }
-        match self.rng.between(0, 10) {
+        match self.rng.between(0, 11) {
+            10 => Request::Hold { services: BTreeSet::new(), on: self.store.wish("web").held.is_none() },
             0 => Request::Rollback { to: None },
             1 => Request::Restart { service: "web".to_owned() },
             2 => Request::Scale { service: "web".to_owned(), replicas: self.rng.between(1, 4) as u32 },

@@ -18,6 +18,7 @@
 mod commits;
 mod docker;
 mod engine;
+mod held;
 mod incidents;
 mod inputs;
 mod jobs;

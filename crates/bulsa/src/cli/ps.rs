@@ -1,10 +1,10 @@
 //! `bulsa ps`: every replica.
 
-use bulsa_core::wire::api::{ProjectView, ReplicaView};
+use bulsa_core::wire::api::{HeldView, ProjectView, ReplicaView};
 use clap::Args;
 use serde::Serialize;
 
-use super::{context::Context, which::Purpose};
+use super::{context::Context, status::held_text, which::Purpose};
 use crate::{
     output::{Cell, Clock, Table, Tone},
     report::{CommandError, ExitCode},
@@ -22,6 +22,8 @@ pub(super) struct PsArgs {
 struct Row<'a> {
     project: &'a str,
     service: &'a str,
+    /// Of its service.
+    held: Option<&'a HeldView>,
     replica: &'a ReplicaView,
 }
 
@@ -49,7 +51,12 @@ pub(super) async fn run(args: &PsArgs, context: &mut Context<'_>) -> Result<Exit
 
 fn rows(project: &ProjectView) -> impl Iterator<Item = Row<'_>> {
     project.services.iter().flat_map(|service| {
-        service.replicas.iter().map(|replica| Row { project: &project.name, service: &service.name, replica })
+        service.replicas.iter().map(|replica| Row {
+            project: &project.name,
+            service: &service.name,
+            held: service.held.as_ref(),
+            replica,
+        })
     })
 }
 
@@ -67,7 +74,8 @@ pub(super) fn ps_text(projects: &[ProjectView], clock: &Clock) -> String {
             table.row(project.into_iter().chain(cells(replica, clock)));
         }
     }
-    table.render()
+    let services = projects.iter().flat_map(|project| &project.services);
+    table.render() + &services.map(|service| held_text(service, clock)).collect::<String>()
 }
 
 fn cells(replica: &ReplicaView, clock: &Clock) -> [Cell; 8] {

@@ -109,6 +109,7 @@ fn project_text(project: &ProjectView, clock: &Clock) -> String {
         if let Some(reason) = &service.reason {
             text += &format!("{}: {reason}\n", service.name);
         }
+        text += &held_text(service, clock);
     }
     text
 }
@@ -116,8 +117,25 @@ fn project_text(project: &ProjectView, clock: &Clock) -> String {
 fn state_text(service: &ServiceView, clock: &Clock) -> String {
     match service.next_retry_at_ms {
         Some(at) if service.state.is_bad() => format!("{}, next try in {}", service.state, clock.until(at)),
+        _ if service.held.is_some() => format!("{}, held", service.state),
         _ => service.state.to_string(),
     }
+}
+
+/// A line that says since when a service's requests are held, and how many there are; nothing where none is.
+pub(super) fn held_text(service: &ServiceView, clock: &Clock) -> String {
+    let (Some(held), name) = (&service.held, &service.name) else { return String::new() };
+    let since = clock.local_time(held.since_ms);
+    let how = if service.state == ServiceState::Stopped {
+        "it is stopped, so they are answered with an error at once".to_owned()
+    } else if held.in_force {
+        format!("{} wait, {} from before are under way", held.waiting, held.in_flight)
+    } else {
+        "not every proxy does so yet".to_owned()
+    };
+    format!(
+        "{name}: a human holds its requests since {since}; {how}; `bulsa hold off {name}` lets them out\n"
+    )
 }
 
 /// The releases that its replicas are of, the live one first: `r3`, `r3 r2`.

@@ -5,9 +5,9 @@ mod named;
 use std::{collections::BTreeMap, fs, path::Path};
 
 use bulsa_core::wire::api::{
-    AgentView, Answer, DeployKind, DeploymentView, Outcome, Plan, PlanStep, ProgressKind, ProgressV1,
-    ProjectView, ProxyView, ReleaseState, ReleaseView, ReplicaView, Request, ServiceState, ServiceView,
-    Snapshot,
+    AgentView, Answer, DeployKind, DeploymentView, HeldView, Outcome, Plan, PlanStep, ProgressKind,
+    ProgressV1, ProjectView, ProxyView, ReleaseState, ReleaseView, ReplicaView, Request, ServiceState,
+    ServiceView, Snapshot,
 };
 use tempfile::TempDir;
 
@@ -108,6 +108,7 @@ fn service(name: &str, state: ServiceState, ready: u32, replicas: Vec<ReplicaVie
         ready,
         state,
         reason: None,
+        held: None,
         urls: vec!["http://localhost:8080".to_owned()],
         restarts: 3,
         next_retry_at_ms: None,
@@ -192,7 +193,7 @@ fn the_help_is_what_was_reviewed() {
     let mut command = Cli::command().term_width(100);
     command.build();
     let mut help = command.render_long_help().to_string();
-    for name in ["run", "up", "deploy", "rollback", "scale", "events", "logs", "config"] {
+    for name in ["run", "up", "deploy", "rollback", "scale", "hold", "events", "logs", "config"] {
         let command = command.find_subcommand_mut(name).unwrap();
         help += &format!("\n=== {name}\n{}", command.render_help());
     }
@@ -212,6 +213,12 @@ fn tables_are_what_was_reviewed() {
     let snapshot = busy_snapshot();
     insta::assert_snapshot!("status", plain(&status::status_text(&snapshot, &clock)));
     insta::assert_snapshot!("status_empty", plain(&status::status_text(&Snapshot::default(), &clock)));
+    let mut held = busy_snapshot();
+    held.projects[0].services[0].held =
+        Some(HeldView { since_ms: NOW_MS - 60_000, in_force: true, waiting: 12, in_flight: 3 });
+    held.projects[0].services[1].held = Some(HeldView { since_ms: NOW_MS, ..HeldView::default() });
+    insta::assert_snapshot!("status_held", plain(&status::status_text(&held, &clock)));
+    insta::assert_snapshot!("ps_held", plain(&ps::ps_text(&held.projects, &clock)));
     insta::assert_snapshot!("ps", plain(&ps::ps_text(&snapshot.projects, &clock)));
     insta::assert_snapshot!(
         "releases",
@@ -250,6 +257,7 @@ async fn without_a_daemon_every_command_that_needs_one_exits_5_with_a_hint() {
         vec!["rollback"],
         vec!["stop", "web"],
         vec!["scale", "web=2"],
+        vec!["hold", "on"],
         vec!["wait"],
         vec!["down"],
     ] {

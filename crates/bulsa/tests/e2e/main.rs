@@ -19,6 +19,7 @@ mod bad_input;
 mod bad_releases;
 mod commands;
 mod follow;
+mod holds;
 mod jobs;
 mod keeper_kills;
 mod ports;

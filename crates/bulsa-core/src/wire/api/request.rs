@@ -52,6 +52,17 @@ pub enum Request {
         /// How many; 0 is a [`Request::Stop`] by another name.
         replicas: u32,
     },
+    /// Let new requests wait in the proxy although somebody could take them, or let those out that wait. Outlives deploys
+    /// and restarts of the daemon.
+    Hold {
+        /// The project's name.
+        project: String,
+        /// The services' names in the compose file; every service that the proxy serves where none is named.
+        #[serde(default)]
+        services: Vec<String>,
+        /// Whether they are to wait.
+        on: bool,
+    },
     /// Stop everything that a project runs, close its ports and forget it.
     Down {
         /// The project's name.
@@ -72,6 +83,7 @@ impl Request {
             | Self::Start { project, .. }
             | Self::Restart { project, .. }
             | Self::Scale { project, .. }
+            | Self::Hold { project, .. }
             | Self::Down { project } => Some(project),
             Self::Shutdown => None,
         }

@@ -269,6 +269,9 @@ pub struct ServiceView {
     /// Why it is so, where that needs words: `stopped by a human at …`, `exits 1 at once, 7 times in a row`.
     #[serde(default)]
     pub reason: Option<String>,
+    /// That a human wants its requests to wait in the proxy; `None` while nobody does.
+    #[serde(default)]
+    pub held: Option<HeldView>,
     /// Where users reach it: `http://localhost:8080`.
     #[serde(default)]
     pub urls: Vec<String>,
@@ -279,6 +282,22 @@ pub struct ServiceView {
     pub next_retry_at_ms: Option<u64>,
     /// Its replicas, of every release that runs, live ones first.
     pub replicas: Vec<ReplicaView>,
+}
+
+/// A human's wish that a service's new requests wait.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldView {
+    /// Since when.
+    pub since_ms: u64,
+    /// Whether every proxy does so: no further request reaches a replica.
+    #[serde(default)]
+    pub in_force: bool,
+    /// How many requests and TCP connections wait, as the proxies said last.
+    #[serde(default)]
+    pub waiting: u64,
+    /// How many were with a replica before and aren't done, as the proxies said last. WebSockets and the like don't count.
+    #[serde(default)]
+    pub in_flight: u64,
 }
 
 /// How a service is.

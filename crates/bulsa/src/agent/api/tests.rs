@@ -46,6 +46,7 @@ fn service_with_logs(logs: &[(&str, &Path)]) -> ServiceView {
         ready: 1,
         state: ServiceState::Healthy,
         reason: None,
+        held: None,
         urls: Vec::new(),
         restarts: 0,
         next_retry_at_ms: None,

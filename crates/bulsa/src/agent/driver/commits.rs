@@ -159,6 +159,7 @@ impl Driver {
                 };
                 self.tell(name, "wish", None, format!("a human wants `{service}` {what}"));
             }
+            Change::Hold { service, since } => self.narrate_hold(name, service, since.is_some()),
             Change::Down => {
                 self.tell(name, "project.down", None, "a human takes the project down".to_owned());
             }
@@ -244,6 +245,7 @@ impl Driver {
         self.tell(name, "deploy.started", None, format!("deployment {}: {what}", deployment.id));
         self.progress(name, ProgressKind::Step, what);
         self.narrate_binds(name, deployment);
+        self.narrate_held(name, deployment.candidate);
     }
 
     /// Why a release was given up: what its replicas' probes and logs said last, and what still serves.

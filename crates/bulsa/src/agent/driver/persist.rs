@@ -152,7 +152,8 @@ fn wishes(project: &str, before: &Desired, after: &Desired, changes: &mut Vec<Ch
             let (project, service, kind) = (project.to_owned(), service.clone(), kind.to_owned());
             changes.push(match is {
                 Some(value) => {
-                    let at_ms = wish.restart.unwrap_or_default().0;
+                    let since = if kind == HELD { wish.held } else { wish.restart };
+                    let at_ms = since.unwrap_or_default().0;
                     Change::SetWish(WishRow { project, service, kind, value, at_ms })
                 }
                 None => Change::ClearWish { project, service, kind },
@@ -162,8 +163,12 @@ fn wishes(project: &str, before: &Desired, after: &Desired, changes: &mut Vec<Ch
         set("stopped", stopped(old), stopped(*wish));
         set("scale", old.replicas.map(|n| n.to_string()), wish.replicas.map(|n| n.to_string()));
         set("restart", old.restart.map(|at| at.0.to_string()), wish.restart.map(|at| at.0.to_string()));
+        set(HELD, old.held.map(|at| at.0.to_string()), wish.held.map(|at| at.0.to_string()));
     }
 }
+
+/// The kind of wish that a service's requests wait; its value is since when.
+const HELD: &str = "held";
 
 /// Whether a release in this state has been proven where its text doesn't say: as it mostly is, and as it was taken to
 /// be by those who wrote no such word.
@@ -364,6 +369,7 @@ pub(super) fn restore(row: &ProjectRow, problems: &mut Vec<String>) -> Desired {
             "stopped" => entry.stopped = true,
             "scale" => entry.replicas = wish.value.parse().ok(),
             "restart" => entry.restart = wish.value.parse().ok().map(Timestamp),
+            HELD => entry.held = wish.value.parse().ok().map(Timestamp),
             other => problems.push(format!("a wish of the kind `{other}` for `{}` is unknown", wish.service)),
         }
     }

@@ -23,7 +23,7 @@ use tokio::sync::oneshot;
 
 use crate::agent::store::Change as StoreChange;
 
-use super::{Driver, engine::preflight, persist::About, project::Project, routes::needed};
+use super::{Driver, engine::preflight, held, persist::About, project::Project, routes::needed};
 
 /// At most this many requests wait for a commit of their project.
 pub(super) const WAITING_MAX: usize = 64;
@@ -114,7 +114,8 @@ impl Driver {
         let text = describe(&request);
         match admit(&project.desired, request, self.clock.now()) {
             Ok(Admission::Accepted { changes, deployment }) => {
-                let accepted = Answer::Accepted { deploy: deployment, text, notes: Vec::new() };
+                let notes = held::notes(&project.desired, &changes);
+                let accepted = Answer::Accepted { deploy: deployment, text, notes };
                 self.commit(&name, changes, About::default(), Some((answer, accepted)));
             }
             Ok(Admission::AlreadySo(text)) => {
@@ -215,12 +216,15 @@ impl Driver {
         drift: &Drift,
         answer: oneshot::Sender<Answer>,
     ) {
-        let live = self.projects.get(&request.project).and_then(|project| project.desired.live);
+        let desired = self.projects.get(&request.project).map(|project| &project.desired);
+        let live = desired.and_then(|desired| desired.live);
+        let notes: Vec<String> =
+            desired.zip(live).and_then(|(desired, live)| held::still(desired, live)).into_iter().collect();
         let sources = serde_json::to_string(&request.sources);
         // With names, the rest of the files may well mean something else; and what differs goes on to do so.
         let is_all = request.services.is_empty() && drift.differs.is_empty();
         let (Some(live), Ok(sources), true) = (live, sources, is_all) else {
-            answer.send(Answer::AlreadySo { text, notes: Vec::new() }).ok();
+            answer.send(Answer::AlreadySo { text, notes }).ok();
             return;
         };
         let (store, project) = (self.store.clone(), request.project.clone());
@@ -229,7 +233,7 @@ impl Driver {
             if let Err(error) = store.commit(change).await {
                 tracing::warn!(%error, "the files of a release can't be stored anew: they will show as changed");
             }
-            answer.send(Answer::AlreadySo { text, notes: Vec::new() }).ok();
+            answer.send(Answer::AlreadySo { text, notes }).ok();
         });
     }
 
@@ -387,6 +391,9 @@ fn core_request(request: Request) -> Option<(String, CoreRequest)> {
         Request::Restart { project, service } => (project, CoreRequest::Restart { service }),
         Request::Scale { project, service, replicas: 0 } => (project, CoreRequest::Stop { service }),
         Request::Scale { project, service, replicas } => (project, CoreRequest::Scale { service, replicas }),
+        Request::Hold { project, services, on } => {
+            (project, CoreRequest::Hold { services: services.into_iter().collect(), on })
+        }
         Request::Down { project } => (project, CoreRequest::Down),
         Request::Deploy(_) | Request::Shutdown => return None,
     })
@@ -401,6 +408,7 @@ fn describe(request: &CoreRequest) -> String {
         CoreRequest::Start { service } => format!("starting `{service}`"),
         CoreRequest::Restart { service } => format!("restarting `{service}`, one replica after another"),
         CoreRequest::Scale { service, replicas } => format!("scaling `{service}` to {replicas}"),
+        CoreRequest::Hold { services, on } => held::doing(services, *on),
         CoreRequest::Down => "stopping everything of the project".to_owned(),
     }
 }
@@ -414,6 +422,8 @@ fn denial(denied: &Denied) -> Answer {
         },
         Denied::GoingDown => Answer::Denied { reason: denied.to_string(), who: None, since_ms: None },
         Denied::NoService { .. }
+        | Denied::NotRouted(_)
+        | Denied::NothingRouted
         | Denied::NoLiveRelease
         | Denied::NoRollbackTarget(_)
         | Denied::Replicas { .. } => Answer::Refused { errors: vec![denied.to_string()] },

@@ -105,6 +105,7 @@ impl Driver {
             state,
             reason: reason(project, release, service, state)
                 .or_else(|| self.drift_text(project, &service.name)),
+            held: self.held_view(project, &service.name),
             urls,
             restarts: project.restarts.get(&service.name).copied().unwrap_or_default(),
             next_retry_at_ms: waiting.map(|at| at.0),

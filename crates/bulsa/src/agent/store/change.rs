@@ -119,9 +119,9 @@ pub struct WishRow {
     pub project: String,
     /// The service's name.
     pub service: String,
-    /// `stopped`, `scale` or `restart`; one wish of each kind at most.
+    /// `stopped`, `scale`, `restart` or `held`; one wish of each kind at most.
     pub kind: String,
-    /// With `scale` the number, with `restart` a token, else empty.
+    /// With `scale` the number, with `restart` a token, with `held` since when, else empty.
     pub value: String,
     /// When it was wished.
     pub at_ms: u64,

@@ -177,6 +177,29 @@ async fn rows_are_replaced_and_taken_back() {
 }
 
 #[tokio::test]
+async fn a_store_of_an_older_version_keeps_its_wishes_and_takes_further_ones() {
+    for version in 1..=schema::MIGRATIONS.len() {
+        let dir = TempDir::new().unwrap();
+        let mut older = Connection::open(dir.path().join(FILE_NAME)).unwrap();
+        schema::migrate(&mut older, &schema::MIGRATIONS[..version]).unwrap();
+        older
+            .execute_batch(
+                "INSERT INTO projects (name) VALUES ('shop');
+                 INSERT INTO wishes (project, service, kind, value, at_ms) VALUES ('shop', 'web', 'stopped', '', 0);",
+            )
+            .unwrap();
+        drop(older);
+        let (store, _) = Store::open(dir.path()).unwrap();
+        store.commit(wish("held", "5")).await.unwrap();
+        store.close().await.unwrap();
+        let (_, stored) = Store::open(dir.path()).unwrap();
+        let mut kinds: Vec<&str> = stored.projects[0].wishes.iter().map(|wish| wish.kind.as_str()).collect();
+        kinds.sort_unstable();
+        assert_eq!(kinds, ["held", "stopped"], "version {version}");
+    }
+}
+
+#[tokio::test]
 async fn a_read_sees_every_note_before_it_and_ids_go_on_after_a_restart() {
     let dir = TempDir::new().unwrap();
     let (store, _) = Store::open(dir.path()).unwrap();

@@ -63,6 +63,7 @@ fn view(ready: u32) -> ProjectView {
         withheld: 0,
         state: ServiceState::Healthy,
         reason: None,
+        held: None,
         urls: Vec::new(),
         restarts: 0,
         next_retry_at_ms: None,

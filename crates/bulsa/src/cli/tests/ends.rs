@@ -191,6 +191,49 @@ async fn stop_returns_when_no_replica_runs_any_more() {
 }
 
 #[tokio::test]
+async fn hold_returns_when_every_proxy_does_so_and_says_what_is_under_way() {
+    let dir = project_dir();
+    let mut daemon = Daemon::start().await;
+    let socket = daemon.dir.path().join("api.sock");
+    let held = |in_force| Some(HeldView { since_ms: NOW_MS, in_force, waiting: 0, in_flight: 3 });
+    let publish = |daemon: &Daemon, view| {
+        daemon.publish(|project| {
+            let others = service("queue", ServiceState::Healthy, 2, Vec::new());
+            project.services = vec![service("web", ServiceState::Healthy, 2, Vec::new()), others];
+            project.services[0].held = view;
+        });
+    };
+    publish(&daemon, None);
+    let driver = async {
+        let (request, to) = daemon.requests.recv().await.unwrap();
+        publish(&daemon, held(false));
+        let (text, notes) = ("holding all requests".to_owned(), vec!["`web`: each waits".to_owned()]);
+        to.send(Answer::Accepted { deploy: None, text, notes }).unwrap();
+        publish(&daemon, held(true));
+        request
+    };
+    let (ran, request) = tokio::join!(bulsa(&["hold", "on"], dir.path(), &socket), driver);
+    assert_eq!(request, Request::Hold { project: "shop".to_owned(), services: Vec::new(), on: true });
+    assert_eq!((ran.code(), ran.out.as_str()), (0, "web: held, 3 from before are under way\n"));
+    assert_eq!(ran.err, "holding all requests\n`web`: each waits\n");
+
+    let driver = async {
+        let (request, to) = daemon.requests.recv().await.unwrap();
+        publish(&daemon, None);
+        to.send(accepted(None, "letting the requests for `web` out")).unwrap();
+        request
+    };
+    let (ran, request) = tokio::join!(bulsa(&["--json", "hold", "off", "web"], dir.path(), &socket), driver);
+    let services = vec!["web".to_owned()];
+    assert_eq!(request, Request::Hold { project: "shop".to_owned(), services, on: false });
+    let object: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!((&object["on"], &object["services"][0]["name"]), (&false.into(), &"web".into()), "{object}");
+    assert_eq!(object["services"].as_array().map(Vec::len), Some(1), "{object}");
+    let wrong = Cli::try_parse_from(["bulsa", "hold", "onn"]).unwrap_err().to_string();
+    assert!(wrong.contains("on") && wrong.contains("off"), "{wrong}");
+}
+
+#[tokio::test]
 async fn down_returns_when_the_project_is_gone() {
     let dir = project_dir();
     let mut daemon = Daemon::start().await;

@@ -19,6 +19,7 @@ fn snapshot(ready: u32, proxies: &[(u64, u32)]) -> Snapshot {
         ready,
         state: ServiceState::Healthy,
         reason: None,
+        held: None,
         urls: vec![],
         restarts: 0,
         next_retry_at_ms: None,

@@ -42,6 +42,7 @@ fn any_op() -> impl Strategy<Value = Op> {
         Just(Op::Ask(Request::Start { service: web() })),
         Just(Op::Ask(Request::Restart { service: web() })),
         (1_u32..4).prop_map(move |replicas| Op::Ask(Request::Scale { service: web(), replicas })),
+        any::<bool>().prop_map(move |on| Op::Ask(Request::Hold { services: [web()].into(), on })),
         Just(Op::Ask(Request::Down)),
         (0_u8..8).prop_map(Op::Step),
     ]
@@ -140,4 +141,27 @@ fn a_state_that_a_later_version_wrote_is_named_and_left_out() {
     };
     assert!(restore(&row, &mut problems).releases.is_empty());
     assert!(problems[0].contains("r3") && problems[0].contains("hibernating"), "{problems:?}");
+}
+
+#[test]
+fn wishes_that_an_older_version_wrote_hold_no_requests() {
+    let wish = |kind: &str, value: &str| WishRow {
+        project: "shop".to_owned(),
+        service: "web".to_owned(),
+        kind: kind.to_owned(),
+        value: value.to_owned(),
+        at_ms: 0,
+    };
+    let mut wishes = vec![wish("stopped", ""), wish("scale", "3"), wish("restart", "7")];
+    let back = |wishes: &[WishRow]| {
+        let mut problems = Vec::new();
+        let row = ProjectRow { name: "shop".to_owned(), wishes: wishes.to_vec(), ..ProjectRow::default() };
+        let wish = restore(&row, &mut problems).wish("web");
+        assert_eq!(problems, Vec::<String>::new());
+        wish
+    };
+    let expected = Wish { stopped: true, replicas: Some(3), restart: Some(Timestamp(7)), held: None };
+    assert_eq!(back(&wishes), expected);
+    wishes.push(wish("held", "9"));
+    assert_eq!(back(&wishes), Wish { held: Some(Timestamp(9)), ..expected });
 }

@@ -48,11 +48,12 @@ pub(super) fn times(asked: spec::Times) -> Times {
     }
 }
 
-/// What happens to requests while no target is ready: those of a service that somebody stopped don't wait.
-pub(super) fn hold(asked: &spec::Hold, stopped: bool) -> Hold {
+/// What happens to requests while no target is ready, or `held` by somebody: those of a service that somebody stopped
+/// don't wait.
+pub(super) fn hold(asked: &spec::Hold, stopped: bool, held: bool) -> Hold {
     let (time_ms, requests) =
         if stopped { (0, 0) } else { (millis(asked.time, HOLD_MS_MAX), asked.requests) };
-    Hold { time_ms, requests, page: asked.page.clone(), ..Hold::default() }
+    Hold { time_ms, requests, on: held && !stopped, page: asked.page.clone() }
 }
 
 /// A route to the service with this index.
@@ -120,9 +121,18 @@ mod tests {
         let web = service("");
         assert_eq!(balance(&web.balance), Balance::default());
         assert_eq!(times(web.times), Times::default());
-        assert_eq!(hold(&web.hold, false), Hold::default());
+        assert_eq!(hold(&web.hold, false, false), Hold::default());
         assert_eq!(route(&web.routing.routes[0], 3), Route::to(3));
-        assert_eq!((hold(&web.hold, true).time_ms, hold(&web.hold, true).requests), (0, 0));
+    }
+
+    #[test]
+    fn what_is_stopped_is_answered_at_once_though_it_is_held() {
+        let web = service("");
+        assert_eq!(hold(&web.hold, false, true), Hold { on: true, ..Hold::default() });
+        for held in [false, true] {
+            let stopped = hold(&web.hold, true, held);
+            assert_eq!((stopped.time_ms, stopped.requests, stopped.on), (0, 0, false));
+        }
     }
 
     #[test]

@@ -201,7 +201,7 @@ impl<'a> Maker<'a> {
         let suffix = port.map(|port| format!(":{port}")).unwrap_or_default();
         let name = format!("{}/{}{suffix}", live.project.name, service.name);
         self.table.services.push(Service {
-            hold: asked::hold(&service.hold, route.stopped),
+            hold: asked::hold(&service.hold, route.stopped, route.held),
             balance: asked::balance(&service.balance),
             times: asked::times(service.times),
             health_path: asked::health_path(service, port),

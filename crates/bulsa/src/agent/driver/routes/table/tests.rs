@@ -28,7 +28,7 @@ fn project(name: &str, top: &str, services: &[(&str, &str)]) -> Project {
             let id = ReplicaId { release, service: (*service).to_owned(), ordinal, attempt: 1 };
             (id, SocketAddr::from(([127, 0, 0, 1], 3000 + u16::try_from(ordinal).unwrap())))
         });
-        let route = decide::Route { targets: targets.to_vec(), stopped: false };
+        let route = decide::Route { targets: targets.to_vec(), ..decide::Route::default() };
         project.decision.table.routes.insert((*service).to_owned(), route);
     }
     let release =
@@ -46,6 +46,17 @@ fn table(projects: &[Project]) -> Table {
         Routes { number: 6, sockets, per_address: 1, former }.table(projects.iter(), &Anchors::default());
     assert_eq!(table.check(), Ok(()));
     table
+}
+
+#[test]
+fn what_a_human_holds_is_held_in_the_table_and_keeps_its_targets() {
+    let of = |project: &Project| table(std::slice::from_ref(project)).services.remove(0);
+    let mut shop = project("shop", "", &[("web", "ports: ['80:3000'], scale: 2")]);
+    let free = of(&shop);
+    shop.decision.table.routes.get_mut("web").unwrap().held = true;
+    let held = of(&shop);
+    assert!(!free.hold.on && held.hold.on);
+    assert_eq!((held.targets.len(), held.targets), (2, free.targets));
 }
 
 #[test]
