@@ -4,8 +4,8 @@
 //! Never: opens or drops a socket, or counts.
 //!
 //! ```text
-//! carrying ─ told, too old, idle ─▶ ending: a Close to each side at the next message boundary
-//!                                     │     after Pace::message: at the next frame boundary
+//! carrying ─ told, too old, idle ─▶ ending: a Close to each side once both are between two messages
+//!                                     │     after Pace::message: to each at its next frame boundary
 //!                                     │     after Pace::frame:   none; the connections are just closed
 //!                                     └ both sides have got a Close ─▶ their own are awaited for Pace::answer
 //! ```
@@ -136,6 +136,12 @@ impl Ending {
         true
     }
 
+    /// The end of one direction, with this Close. Who gets a Close answers it, and says no more: so it comes when a
+    /// message of the `other` direction is not cut short by that, while there is time for it.
+    fn put<'e>(&self, close: &'e Bytes, other: &Way) -> End<'e> {
+        End { at: self.at, close, may: self.at == Boundary::Frame || other.is_at(Boundary::Message) }
+    }
+
     fn due(&self) -> Instant {
         match self.at {
             Boundary::Message => self.frame_at.min(self.over_at),
@@ -211,11 +217,11 @@ where
         let step = match from {
             Whose::Client => {
                 let end = ending.as_deref().filter(|_| !down.is_closing_itself() || !up.is_followed());
-                up.step(cx, client, target, end.map(|end| End { at: end.at, close: &end.to_target }))
+                up.step(cx, client, target, end.map(|end| end.put(&end.to_target, down)))
             }
             Whose::Target => {
                 let end = ending.as_deref().filter(|_| !up.is_closing_itself() || !down.is_followed());
-                down.step(cx, target, client, end.map(|end| End { at: end.at, close: &end.to_client }))
+                down.step(cx, target, client, end.map(|end| end.put(&end.to_client, up)))
             }
         };
         match step {

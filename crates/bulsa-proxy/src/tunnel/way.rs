@@ -40,6 +40,8 @@ pub(super) struct End<'e> {
     pub(super) at: Boundary,
     /// The Close that is put in there.
     pub(super) close: &'e Bytes,
+    /// Whether it may be put in yet; until then nothing goes beyond that place.
+    pub(super) may: bool,
 }
 
 /// One direction.
@@ -88,9 +90,12 @@ impl Way {
         W: AsyncWrite + Unpin,
     {
         let limit = if self.stage == Stage::Passing { self.limit(end) } else { None };
-        if let Some(End { at, close }) = limit
+        if let Some(End { at, close, may }) = limit
             && self.frames.is_some_and(|frames| frames.is_at(at))
         {
+            if !may {
+                return Poll::Pending;
+            }
             self.put_in(close);
         }
         match self.stage {
@@ -121,6 +126,12 @@ impl Way {
     /// Whether the receiver has got the sender's own Close.
     pub(super) fn is_closing_itself(&self) -> bool {
         self.stage == Stage::Passing && self.frames.is_some_and(|frames| frames.has_closed())
+    }
+
+    /// Whether nothing under way would be cut short there: it stands there, has been closed, or has no such places.
+    pub(super) fn is_at(&self, at: Boundary) -> bool {
+        let is_there = self.frames.is_none_or(|frames| frames.is_lost() || frames.is_at(at));
+        is_there || self.stage != Stage::Passing || (self.ended && self.kept.is_empty())
     }
 
     /// Whether the sender has said its last: a Close, its end, or something that cannot be told.

@@ -92,3 +92,13 @@ async fn a_client_in_node_talks_to_a_server_in_python() {
 async fn a_client_in_python_talks_to_a_server_in_python() {
     talk(Python, Python, CALM).await;
 }
+
+#[tokio::test]
+async fn in_the_midst_of_a_message_of_a_server_in_node_a_client_hears_1012() {
+    talk(Node, Node, &["drip"]).await;
+}
+
+#[tokio::test]
+async fn in_the_midst_of_a_message_of_a_server_in_python_a_client_hears_1012() {
+    talk(Python, Python, &["drip"]).await;
+}

@@ -196,6 +196,7 @@ async fn after_five_seconds_within_a_frame_the_connections_are_just_closed() {
         let mut open = Open::websocket();
         open.tell_within(&frame(0x81, "never")[..4]).await;
         hears_close(&mut open.target, "").await;
+        assert!((1000..1010).contains(&open.millis()), "{}", open.millis());
         ends(&mut open.client).await;
         assert_eq!(open.millis(), 5000);
         ends(&mut open.target).await;
@@ -307,19 +308,41 @@ async fn an_answer_of_their_own_that_never_comes_is_not_waited_for_for_ever() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_passes_is_the_close_of_the_other_side() {
+async fn who_is_told_in_the_midst_of_a_message_answers_and_the_other_still_hears_the_word_of_the_proxy() {
+    local(async {
+        let mut open = Open::websocket();
+        open.target.write_all(&frame(0x01, "begun")).await.unwrap();
+        hears(&mut open.client, &frame(0x01, "begun")).await;
+        open.tell();
+        open.at(900).await;
+        hears_nothing(&mut open.target).await;
+        hears_close(&mut open.target, "").await;
+        open.target.write_all(TARGETS_CLOSE).await.unwrap();
+        hears(&mut open.client, TO_CLIENT).await;
+        assert!((1000..1010).contains(&open.millis()), "{}", open.millis());
+        open.client.write_all(CLIENTS_CLOSE).await.unwrap();
+        ends(&mut open.client).await;
+        ends(&mut open.target).await;
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_side_says_while_the_other_ends_its_message_is_not_begun() {
     local(async {
         let mut open = Open::websocket();
         open.client.write_all(&masked(0x01, "begun")).await.unwrap();
         hears(&mut open.target, &masked(0x01, "begun")).await;
         open.tell();
+        open.at(500).await;
+        open.target.write_all(&frame(0x81, "late")).await.unwrap();
+        hears_nothing(&mut open.client).await;
+        open.client.write_all(&masked(0x80, "ended")).await.unwrap();
+        hears(&mut open.target, &masked(0x80, "ended")).await;
+        hears_close(&mut open.target, "").await;
         hears(&mut open.client, TO_CLIENT).await;
-        open.client.write_all(CLIENTS_CLOSE).await.unwrap();
-        hears(&mut open.target, CLIENTS_CLOSE).await;
-        ends(&mut open.client).await;
-        open.target.write_all(TARGETS_CLOSE).await.unwrap();
-        ends(&mut open.target).await;
-        assert!(open.millis() < 10);
+        assert!((500..510).contains(&open.millis()), "{}", open.millis());
+        open.both_answer().await;
     })
     .await;
 }

@@ -187,10 +187,10 @@ async fn a_message_that_does_not_end_gets_its_close_between_two_fragments() {
     hears(&mut client, b"\x01\x03one").await;
     rig.apply(&close(2, 0)).await;
     let told = Instant::now();
-    hears_close(&mut target).await;
     writes(&mut target, b"\x00\x03two").await;
     hears(&mut client, b"\x00\x03two").await;
     hears(&mut client, CLOSE).await;
+    hears_close(&mut target).await;
     assert!((700..3000).contains(&told.elapsed().as_millis()), "{:?}", told.elapsed());
     writes(&mut target, b"\x80\x05three").await;
     writes(&mut client, CLIENTS_CLOSE).await;
