@@ -25,6 +25,8 @@ async def serve(socket, *_):
     except (websockets.ConnectionClosed, websockets.InvalidState):
         pass
     finally:
+        # Who is told in the midst of a message goes on before the code is known.
+        await socket.wait_closed()
         print(f"closed {socket.close_code} {socket.close_reason}", flush=True)
 
 
