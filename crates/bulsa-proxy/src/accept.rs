@@ -61,10 +61,6 @@ pub(crate) async fn accept_forever(worker: Rc<Worker>, name: Rc<str>, listener: 
             Ok((stream, from)) => {
                 pause = PAUSE_MIN;
                 count(&worker.stats().accepted);
-                if let Err(error) = stream.set_nodelay(true) {
-                    tracing::debug!(%error, "a client was gone before it was served");
-                    continue;
-                }
                 let (listener, permit) = (Rc::clone(&name), Permit::new(&worker, slot));
                 let arrival = Arrival { worker: Rc::clone(&worker), listener, stream, from, permit };
                 drop(tokio::task::spawn_local(arrival.welcome()));

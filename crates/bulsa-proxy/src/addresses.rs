@@ -6,9 +6,10 @@
 //! An IPv6 client is counted by its /64: that is what one customer gets at least, and any address in it is theirs.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::balance::mix;
 
 /// Parts that are locked each on its own, so that workers seldom meet.
 const SHARDS: usize = 16;
@@ -34,7 +35,6 @@ impl From<IpAddr> for Block {
 #[derive(Debug, Default)]
 pub(crate) struct Addresses {
     shards: [Mutex<HashMap<Block, u32>>; SHARDS],
-    hasher: RandomState,
 }
 
 impl Addresses {
@@ -52,7 +52,12 @@ impl Addresses {
     }
 
     fn shard(&self, block: Block) -> MutexGuard<'_, HashMap<Block, u32>> {
-        let index = self.hasher.hash_one(block) as usize % SHARDS;
+        // Who picks addresses that share a lock gains nothing; those that share a bucket are kept apart by the map's own hash.
+        let bits = match block {
+            Block::V4(bits) => u64::from(bits),
+            Block::V6(bits) => bits,
+        };
+        let index = mix(bits) as usize % SHARDS;
         self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

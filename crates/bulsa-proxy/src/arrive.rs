@@ -4,7 +4,7 @@
 //! Never: holds up the accept loop, or answers who may not stay: such a connection is reset.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use tokio::net::TcpStream;
@@ -33,8 +33,6 @@ pub(crate) struct Arrival {
 /// Why a connection may not stay.
 #[derive(Debug, thiserror::Error)]
 enum Unwelcome {
-    #[error("it was gone before it was served: {0}")]
-    Gone(io::Error),
     #[error("it should begin with a PROXY header: {0}")]
     NoHeader(io::Error),
     #[error("its address has as many connections as it may")]
@@ -46,9 +44,9 @@ impl Arrival {
     pub(crate) async fn welcome(mut self) {
         match self.admit().await {
             Ok((ends, counted)) => {
-                let Self { worker, listener, stream, permit, .. } = self;
-                let peer = ends.source.ip().to_canonical();
-                let peer_text = peer.to_string();
+                let Self { worker, listener, stream, from, permit } = self;
+                let peer = ends.map_or(from, |ends| ends.source).ip().to_canonical();
+                let peer_text = in_words(peer);
                 let client =
                     Client { worker, listener, peer, peer_text, ends, _permit: permit, _counted: counted };
                 speak(Rc::new(client), stream).await;
@@ -63,23 +61,23 @@ impl Arrival {
         }
     }
 
-    /// Finds out whose connection it is, and counts it.
-    async fn admit(&mut self) -> Result<(Ends, Option<Counted>), Unwelcome> {
-        let local = self.stream.local_addr().map_err(Unwelcome::Gone)?;
-        let mut ends = Ends { source: self.from, destination: local };
+    /// Finds out whose connection it is, if it is not the socket's own, and counts it.
+    async fn admit(&mut self) -> Result<(Option<Ends>, Option<Counted>), Unwelcome> {
+        let mut ends = None;
         let from = self.from.ip().to_canonical();
         if self.worker.table().plan.expects_header(&self.listener, from) {
             let limit = self.worker.bounds().proxy_header_time;
             // On the heap while it lasts: few connections have one, and it takes room.
             let header = timeout(limit, Box::pin(proxy_header::read(&mut self.stream))).await;
             match header.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-                Ok(Some(said)) => ends = said,
+                Ok(Some(said)) => ends = Some(said),
                 // The balancer's own.
-                Ok(None) => return Ok((ends, None)),
+                Ok(None) => return Ok((None, None)),
                 Err(error) => return Err(Unwelcome::NoHeader(error)),
             }
         }
-        let (table, peer) = (self.worker.table(), ends.source.ip().to_canonical());
+        let peer = ends.map_or(from, |ends| ends.source.ip().to_canonical());
+        let table = self.worker.table();
         let limit = table.plan.connections_per_address;
         if limit == 0 || table.plan.trusts(peer) {
             return Ok((ends, None));
@@ -94,5 +92,40 @@ async fn speak(client: Rc<Client>, stream: TcpStream) {
     match client.worker.table().plan.routes.protocol(&client.listener) {
         Some(Protocol::Tcp) => Box::pin(pass_through(client, stream)).await,
         Some(Protocol::Http) | None => serve(client, stream).await,
+    }
+}
+
+/// An address in words. One of IPv4 by hand: nearly every connection has one, and the general way takes as long as the rest
+/// of taking a connection in.
+fn in_words(address: IpAddr) -> String {
+    let IpAddr::V4(address) = address else { return address.to_string() };
+    let mut text = String::with_capacity("255.255.255.255".len());
+    for (index, octet) in address.octets().into_iter().enumerate() {
+        if 0 < index {
+            text.push('.');
+        }
+        for (unit, least) in [(100, 100), (10, 10), (1, 0)] {
+            if least <= octet {
+                text.push(char::from(b'0' + octet / unit % 10));
+            }
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[test]
+    fn an_address_is_written_as_the_library_writes_it() {
+        for octet in 0..=255 {
+            let address = IpAddr::V4(Ipv4Addr::new(octet, 255 - octet, 0, octet / 7));
+            assert_eq!(in_words(address), address.to_string());
+        }
+        let address: IpAddr = "2001:db8::1".parse().unwrap();
+        assert_eq!(in_words(address), "2001:db8::1");
     }
 }

@@ -39,6 +39,13 @@ pub(crate) struct Ends {
     pub(crate) destination: SocketAddr,
 }
 
+impl Ends {
+    /// Those of a socket.
+    pub(crate) fn of(stream: &TcpStream) -> io::Result<Self> {
+        Ok(Self { source: stream.peer_addr()?, destination: stream.local_addr()? })
+    }
+}
+
 /// Reads the header that a connection begins with. `None`: the connection is the sender's own, or it doesn't know.
 ///
 /// # Errors

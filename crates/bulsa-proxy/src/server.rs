@@ -55,8 +55,8 @@ pub(crate) struct Client {
     pub(crate) peer: IpAddr,
     /// The peer's address in words.
     pub(crate) peer_text: String,
-    /// Where the connection comes from and goes to.
-    pub(crate) ends: Ends,
+    /// Where the connection comes from and goes to, if a balancer in front has said that. Else the socket knows.
+    pub(crate) ends: Option<Ends>,
     pub(crate) _permit: Permit,
     /// Its place among the connections of its address.
     pub(crate) _counted: Option<Counted>,

@@ -16,6 +16,7 @@
 //! forgotten, and so is one that resets. If its end comes behind bytes, that may be half a close: a question that is
 //! complete, from a client that listens for the answer. Such a one keeps its place.
 
+use std::io;
 use std::rc::Rc;
 
 use tokio::io::{AsyncWriteExt, Interest};
@@ -23,7 +24,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::local::{LocalService, LocalTarget};
-use crate::proxy_header;
+use crate::proxy_header::{self, Ends};
 use crate::respond::Refusal;
 use crate::retry::{Attempts, Next};
 use crate::server::{Client, serve};
@@ -75,8 +76,10 @@ async fn tunnel_to_target(client: &Client, stream: &TcpStream) -> Result<(Tunnel
         };
         // The pass is given back as soon as the target has taken or refused the connection.
         let Chosen { service, target, in_flight, pass: _pass, .. } = chosen;
+        // A client that has reset the connection has no address any more.
+        let header = header(client, stream, &service).map_err(|_| Unopened::Gone)?;
         let asked = Instant::now();
-        match open_with_header(client, &service, &target).await {
+        match open_with_header(&target, header).await {
             Ok(socket) => {
                 in_flight.count(Outcome::Opened);
                 worker.succeeded(&service, &target, asked, Instant::now());
@@ -95,18 +98,20 @@ async fn tunnel_to_target(client: &Client, stream: &TcpStream) -> Result<(Tunnel
 }
 
 /// Opens a socket to a target, and says there whose connection it is if the target wants to hear it.
-async fn open_with_header(
-    client: &Client,
-    service: &LocalService,
-    target: &LocalTarget,
-) -> Result<TcpStream, ConnectError> {
+async fn open_with_header(target: &LocalTarget, header: Option<Vec<u8>>) -> Result<TcpStream, ConnectError> {
     let mut socket = open(target.stats.addr()).await?;
-    if let Some(version) = service.plan.send_proxy {
-        let header = proxy_header::write(version, client.ends);
+    if let Some(header) = header {
         // No byte of the client's was sent: it may still go elsewhere.
         socket.write_all(&header).await.map_err(ConnectError::Refused)?;
     }
     Ok(socket)
+}
+
+/// What a target is told of a connection, if it wants to hear it.
+fn header(client: &Client, stream: &TcpStream, service: &LocalService) -> io::Result<Option<Vec<u8>>> {
+    let Some(version) = service.plan.send_proxy else { return Ok(None) };
+    let ends = client.ends.map_or_else(|| Ends::of(stream), Ok)?;
+    Ok(Some(proxy_header::write(version, ends)))
 }
 
 /// Waits until a client that waits is certainly gone.

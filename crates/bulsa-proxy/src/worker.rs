@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
+use rustix::net::sockopt;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
@@ -201,7 +202,11 @@ impl Worker {
         let name: Rc<str> = name.into();
         let mut loops = Vec::new();
         for socket in share(sockets.len(), self.index, self.shared.stats.len()) {
-            let listener = sockets[socket].try_clone().and_then(tokio::net::TcpListener::from_std);
+            let listener = sockets[socket].try_clone().and_then(|listener| {
+                // Each connection that is accepted inherits it.
+                sockopt::set_tcp_nodelay(&listener, true)?;
+                tokio::net::TcpListener::from_std(listener)
+            });
             match listener {
                 Ok(listener) => {
                     let accepting = accept_forever(Rc::clone(self), Rc::clone(&name), listener);

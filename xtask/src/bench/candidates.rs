@@ -99,7 +99,7 @@ fn peer(candidate: Candidate, program: &Program, backend: Doors, place: &Place) 
     let log = File::create(directory.join("log"))?;
     let mut command = peers::command(candidate, program, &directory, doors, backend)?;
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-    Ok(Running { candidate, doors, processes: Processes::Group(Group::start(&mut command)?) })
+    Ok(Running { candidate, doors, processes: Processes::Group(Group::leader(&mut command)?) })
 }
 
 /// Starts all of these; each that can't be had is said and left out.

@@ -35,8 +35,13 @@ pub(super) struct Group {
 impl Group {
     pub(super) fn start(command: &mut Command) -> Result<Self, Error> {
         // A group of its own: Ctrl-C is for this program, which ends the others.
+        Self::leader(command.process_group(0))
+    }
+
+    /// Starts a program that makes its process the leader of a group itself, and keeps it.
+    pub(super) fn leader(command: &mut Command) -> Result<Self, Error> {
         let name = command.get_program().to_string_lossy().into_owned();
-        let child = command.process_group(0).spawn().map_err(|error| format!("can't run {name}: {error}"))?;
+        let child = command.spawn().map_err(|error| format!("can't run {name}: {error}"))?;
         Ok(Self { child, is_gone: false })
     }
 

@@ -33,7 +33,7 @@ pub(super) fn command(
         fs::write(&path, text)?;
         Ok(path)
     };
-    let mut command = program.command();
+    let mut command = program.daemon();
     command.current_dir(directory);
     match candidate {
         Candidate::Bulsa => return Err("Bulsa is no peer of its own".into()),

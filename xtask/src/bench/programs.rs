@@ -64,7 +64,18 @@ pub(super) struct Program {
 impl Program {
     /// Its command, with nothing on its line yet.
     pub(super) fn command(&self) -> Command {
-        let mut command = Command::new(&self.path);
+        self.with_libraries(Command::new(&self.path))
+    }
+
+    /// The same in a session of its own, as a daemon is: by session the kernel shares the cores (sched(7), autogroup), and
+    /// whoever had one in common with the client or the backend would be measured under other conditions.
+    pub(super) fn daemon(&self) -> Command {
+        let mut command = Command::new("setsid");
+        command.arg(&self.path);
+        self.with_libraries(command)
+    }
+
+    fn with_libraries(&self, mut command: Command) -> Command {
         if let Some(path) = self.library_path() {
             command.env("LD_LIBRARY_PATH", path);
         }

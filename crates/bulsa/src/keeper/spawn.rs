@@ -3,7 +3,6 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -39,7 +38,9 @@ impl SpawnFds {
     }
 }
 
-/// Starts a replica as the leader of its own process group.
+/// Starts a replica as the leader of a session and process group of its own. A session is also what the kernel shares
+/// the cores by where there are no cgroups (sched(7), autogroup): a replica with many threads leaves the proxy and the
+/// other replicas theirs.
 ///
 /// # Errors
 /// A sentence for people; nothing of the replica is left then.
@@ -66,10 +67,11 @@ pub(crate) fn replica(
         command.current_dir(cwd);
     }
     let second = fds.log.as_fd().try_clone_to_owned().map_err(|error| format!("its log: {error}"))?;
-    command.stdin(Stdio::null()).stdout(fds.log).stderr(second).process_group(0);
+    command.stdin(Stdio::null()).stdout(fds.log).stderr(second);
     let changes_user = spec.uid.is_some() || spec.gid.is_some();
     let may_change = rustix::process::geteuid().is_root();
     let setup = ChildSetup {
+        session: true,
         netns: fds.netns,
         open_files: Some(open_files),
         // Without the right to change groups the keeper's own stay; becoming oneself is then still possible.
@@ -138,6 +140,7 @@ fn explain_step(spec: &SpawnSpec, step: Step, cause: &io::Error) -> String {
     };
     let number = |id: Option<u32>| id.map_or_else(|| "-".to_owned(), |id| id.to_string());
     match step {
+        Step::Session => format!("it cannot have a session of its own: {cause}"),
         Step::Netns => format!("its network namespace cannot be entered: {cause}{hint}"),
         Step::OpenFiles => format!("its limit of open files cannot be set: {cause}"),
         Step::Groups => format!("the groups {:?} cannot be set: {cause}{hint}", spec.groups),
@@ -217,6 +220,13 @@ mod tests {
         fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let error = said(&spec(&[script.to_str().unwrap()]));
         assert!(error.ends_with("the interpreter that it names does not"), "{error}");
+    }
+
+    #[test]
+    fn a_replica_leads_a_session_and_a_group() {
+        let text = output(&spec(&["cut", "-d ", "-f1,5,6", "/proc/self/stat"]));
+        let numbers: Vec<&str> = text.split_whitespace().collect();
+        assert!(numbers.len() == 3 && numbers.iter().all(|number| *number == numbers[0]), "{text}");
     }
 
     #[test]

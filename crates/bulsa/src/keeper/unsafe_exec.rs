@@ -20,6 +20,8 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 /// What a child becomes before it runs its program, in this order.
 #[derive(Debug, Default)]
 pub(crate) struct ChildSetup {
+    /// Whether it leads a session of its own, and with it a process group.
+    pub(crate) session: bool,
     /// The network namespace to move into.
     pub(crate) netns: Option<OwnedFd>,
     /// The limit of open files to set.
@@ -38,6 +40,7 @@ pub(crate) struct ChildSetup {
 /// child to us, so the step is put into it, above every number that the kernel uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
+    Session,
     Netns,
     OpenFiles,
     Groups,
@@ -46,7 +49,8 @@ pub(crate) enum Step {
     NoNewPrivs,
 }
 
-const STEPS: [Step; 6] = [Step::Netns, Step::OpenFiles, Step::Groups, Step::Gid, Step::Uid, Step::NoNewPrivs];
+const STEPS: [Step; 7] =
+    [Step::Session, Step::Netns, Step::OpenFiles, Step::Groups, Step::Gid, Step::Uid, Step::NoNewPrivs];
 const STEP_FACTOR: i32 = 0x1_0000;
 
 impl Step {
@@ -70,6 +74,9 @@ pub(crate) fn prepare(command: &mut Command, setup: ChildSetup) {
     let hook = move || {
         reset_signals();
         close_descriptors_on_exec();
+        if setup.session {
+            rustix::process::setsid().map_err(|errno| Step::Session.failed(errno))?;
+        }
         if let Some(netns) = &setup.netns {
             move_into_link_name_space(netns.as_fd(), Some(LinkNameSpaceType::Network))
                 .map_err(|errno| Step::Netns.failed(errno))?;
