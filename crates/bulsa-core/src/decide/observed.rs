@@ -43,6 +43,9 @@ pub struct Observed {
     attempt_floor: u32,
     /// The highest attempt in any of a release's slots that were forgotten: no replica's name is used twice.
     forgotten: BTreeMap<ReleaseId, u32>,
+    /// What all proxy generations, also those that are gone, have ever counted of the replicas that are not gone.
+    counted: BTreeMap<ReplicaId, Load>,
+    /// The same when their release began its bake.
     baseline: BTreeMap<ReplicaId, Load>,
     unserved: BTreeMap<String, Option<String>>,
 }
@@ -229,12 +232,12 @@ impl Observed {
     /// The load of a replica without what it was when its release began its bake.
     #[must_use]
     pub fn load_since_switch(&self, id: &ReplicaId) -> Load {
-        let (load, before) = (self.load(id), self.baseline.get(id).copied().unwrap_or_default());
-        // A proxy generation that died takes its counts with it.
+        let of = |loads: &BTreeMap<ReplicaId, Load>| loads.get(id).copied().unwrap_or_default();
+        let (counted, before) = (of(&self.counted), of(&self.baseline));
         Load {
-            requests: load.requests.saturating_sub(before.requests),
-            errors: load.errors.saturating_sub(before.errors),
-            ..load
+            requests: counted.requests.saturating_sub(before.requests),
+            errors: counted.errors.saturating_sub(before.errors),
+            ..self.load(id)
         }
     }
 
@@ -462,6 +465,10 @@ impl Observed {
         if table > proxy.table {
             // It moves: what it still owes, it owes from now on.
             proxy.asked_since = (table < self.published).then_some(now);
+        }
+        for (id, load) in load.iter().filter(|(id, _)| self.replicas.contains_key(id)) {
+            let known = self.counted.entry(id.clone()).or_default();
+            *known = known.plus(&load.since(proxy.load.get(id)));
         }
         (proxy.table, proxy.load) = (table, load);
     }

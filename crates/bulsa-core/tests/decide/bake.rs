@@ -108,7 +108,7 @@ fn a_release_whose_only_replica_hangs_or_sickens_is_undone_at_once() {
 #[test]
 fn errors_above_the_share_undo_a_release() {
     let mut w = baking(1);
-    w.load("web-r2-1.1", answers(19, 19));
+    w.load("web-r2-1.1", answers(19, 1));
     assert!(w.is_baking(), "too few to judge");
     w.load("web-r2-1.1", answers(100, 5));
     assert!(w.is_baking(), "5 % are allowed");
@@ -137,6 +137,29 @@ fn what_was_counted_before_the_switch_does_not_count() {
     assert!(w.is_baking());
     w.load("web-r1-1.1", answers(1100, 902));
     assert!(w.is_baking(), "{}", w.reason());
+}
+
+#[test]
+fn a_proxy_that_had_forgotten_a_replica_counts_it_anew() {
+    let mut w = baking(1);
+    w.load("web-r1-1.1", answers(1000, 10));
+    w.pass(BAKE);
+    w.forgets("web-r1-1.1");
+    w.rollback(None);
+    assert!(w.is_baking());
+    w.load("web-r1-1.1", answers(100, 60));
+    assert_eq!(w.reason(), "60 of 100 requests to `web` failed after the switch (60 %, allowed are 5 %)");
+}
+
+#[test]
+fn what_a_proxy_has_counted_outlives_it() {
+    let mut w = baking(1);
+    w.load("web-r2-1.1", answers(15, 15));
+    w.proxy_down(1);
+    w.proxy_up(2);
+    assert!(w.is_baking(), "too few to judge");
+    w.load("web-r2-1.1", answers(5, 5));
+    assert_eq!(w.reason(), "20 of 20 requests to `web` failed after the switch (100 %, allowed are 5 %)");
 }
 
 #[test]

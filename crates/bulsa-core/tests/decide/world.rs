@@ -254,6 +254,13 @@ impl World {
         self.step();
     }
 
+    /// The first proxy reports a replica no more: it has nothing to do with it, and has said so.
+    pub(crate) fn forgets(&mut self, name: &str) {
+        let generation = self.first_proxy();
+        self.proxies.entry(generation).or_default().remove(&id(name));
+        self.report(generation);
+    }
+
     pub(crate) fn first_proxy(&self) -> Generation {
         *self.proxies.keys().next().expect("a proxy runs")
     }
@@ -263,6 +270,12 @@ impl World {
         self.proxies.insert(generation, BTreeMap::new());
         self.observed.apply(Event::ProxyUp(generation), self.now);
         self.report(generation);
+    }
+
+    pub(crate) fn proxy_down(&mut self, generation: u64) {
+        let generation = Generation(generation);
+        self.proxies.remove(&generation);
+        self.observed.apply(Event::ProxyDown(generation), self.now);
     }
 
     /// It acknowledges the last table, unless it is deaf.

@@ -99,13 +99,17 @@ impl Observed {
             (history.own_deaths, history.deaths) = (0, 0);
         }
         let ids: Vec<ReplicaId> = self.replicas.keys().filter(|id| id.release == release).cloned().collect();
-        self.baseline = ids.into_iter().map(|id| (id.clone(), self.load(&id))).collect();
+        let counted = |id| self.counted.get(&id).map(|load| (id, *load));
+        self.baseline = ids.into_iter().filter_map(counted).collect();
     }
 
     /// Brings the picture in line with what should be: replicas that have nothing to probe and have been up for
     /// [`MIN_UP`] are ready, and slots that can't be filled again soon are forgotten. The shell calls it before every
     /// decision.
     pub fn settle(&mut self, desired: &Desired, now: Timestamp) {
+        for counts in [&mut self.counted, &mut self.baseline] {
+            counts.retain(|id, _| self.replicas.contains_key(id));
+        }
         for (id, replica) in &mut self.replicas {
             let Some(service) = desired.service(id.release, &id.service) else { continue };
             replica.is_container = service.is_container();

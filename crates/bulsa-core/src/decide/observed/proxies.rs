@@ -29,7 +29,8 @@ impl Proxy {
     }
 }
 
-/// What one proxy generation has, and had, to do with a replica. The last three only ever grow.
+/// What one proxy generation has, and had, to do with a replica. The last three only ever grow while it knows the
+/// replica: of one that it does not report any more it forgets them, and counts anew should it come back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Load {
     /// Requests under way.
@@ -45,6 +46,22 @@ pub struct Load {
 }
 
 impl Load {
+    /// What is new of the last three since this was reported by the same generation, if it knew the replica then.
+    #[must_use]
+    pub fn since(self, before: Option<&Self>) -> Self {
+        let is_grown = |before: &Self| {
+            before.requests <= self.requests && before.errors <= self.errors && before.refused <= self.refused
+        };
+        // Where one is less than it was they were forgotten meanwhile.
+        let Some(before) = before.filter(|before| is_grown(before)) else { return self };
+        Self {
+            requests: self.requests - before.requests,
+            errors: self.errors - before.errors,
+            refused: self.refused - before.refused,
+            ..self
+        }
+    }
+
     /// Both together: of two proxies, or of two addresses of one replica.
     #[must_use]
     pub const fn plus(self, other: &Self) -> Self {

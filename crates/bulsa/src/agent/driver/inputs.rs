@@ -293,39 +293,24 @@ impl Driver {
 
     fn proxy_reports(&mut self, generation: u64, report: ProxyReport) {
         let now = self.clock.now();
-        let mut loads: BTreeMap<&str, BTreeMap<ReplicaId, Load>> = BTreeMap::new();
-        for target in &report.targets {
-            let Some((name, id)) = parse_task(&target.id) else { continue };
-            let load = Load {
-                in_flight: target.in_flight,
-                tunnels: target.tunnels,
-                requests: target.requests,
-                errors: target.answers_5xx + target.broken + target.timed_out,
-                refused: target.refused,
-            };
-            // A replica has an entry for each of its addresses.
-            let known = loads.entry(name).or_default().entry(id).or_default();
-            *known = known.plus(&load);
-        }
+        let before = self.proxies.get(&generation).and_then(|proxy| proxy.report.as_ref());
+        let (mut loads, known) = (loads_in(&report), before.map(loads_in).unwrap_or_default());
         let stalled: BTreeSet<&str> =
             report.targets.iter().filter(|target| target.stalled).map(|target| target.id.as_str()).collect();
         for (name, project) in &mut self.projects {
             let load = loads.remove(name.as_str()).unwrap_or_default();
             // What the proxy saw go wrong is looked into at once, instead of at the next interval.
-            for (id, load) in &load {
-                let trouble = load.errors + load.refused;
+            for (id, load) in load.iter().filter(|(id, _)| project.meta.contains_key(id)) {
+                let new = load.since(known.get(name.as_str()).and_then(|loads| loads.get(id)));
                 let task = format!("{name}/{id}");
-                let Some(meta) = project.meta.get_mut(id) else { continue };
                 // One that answers nobody is asked as long as that is so: it may be slow.
-                if meta.trouble_seen < trouble || stalled.contains(task.as_str()) {
-                    meta.trouble_seen = trouble;
+                if 0 < new.errors + new.refused || stalled.contains(task.as_str()) {
                     self.prober.probe_now(&task);
                 }
             }
             let generation = Generation(generation);
             project.apply(Event::ProxyReport { generation, table: report.table, load }, now);
         }
-        let before = self.proxies.get(&generation).and_then(|proxy| proxy.report.as_ref());
         let told = before.and_then(|report| report.suspects.last()).map_or(0, |suspect| suspect.number);
         for suspect in report.suspects.iter().filter(|suspect| told < suspect.number) {
             self.suspect(suspect);
@@ -334,6 +319,25 @@ impl Driver {
             proxy.report = Some(report);
         }
     }
+}
+
+/// What a proxy has to do with each project's replicas.
+fn loads_in(report: &ProxyReport) -> BTreeMap<&str, BTreeMap<ReplicaId, Load>> {
+    let mut loads: BTreeMap<&str, BTreeMap<ReplicaId, Load>> = BTreeMap::new();
+    for target in &report.targets {
+        let Some((name, id)) = parse_task(&target.id) else { continue };
+        let load = Load {
+            in_flight: target.in_flight,
+            tunnels: target.tunnels,
+            requests: target.requests,
+            errors: target.answers_5xx + target.broken + target.timed_out,
+            refused: target.refused,
+        };
+        // A replica has an entry for each of its addresses.
+        let known = loads.entry(name).or_default().entry(id).or_default();
+        *known = known.plus(&load);
+    }
+    loads
 }
 
 /// How long the next start in a replica's slot is put off, if it is.

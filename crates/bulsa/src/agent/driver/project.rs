@@ -108,8 +108,6 @@ pub(super) struct Meta {
     pub(super) last_probe: String,
     /// What stands between it and its port, in words.
     pub(super) listening: Option<String>,
-    /// Errors and refused connections that the proxies had counted when it was probed last for their sake.
-    pub(super) trouble_seen: u64,
     /// The request that died with it and another one, if there was one.
     pub(super) suspect: Option<String>,
     /// Where it listens, when that is not where it should.
