@@ -230,7 +230,7 @@ mod tests {
     use crate::life::Lives;
 
     async fn passed(course: Course, mut from: &[u8]) -> (Passed, String) {
-        let place = Lives::new(std::time::Duration::from_secs(60)).enter();
+        let place = Lives::new(std::time::Duration::from_secs(60)).enter(&"http".into());
         let mut inbox = Inbox::new(&Rc::new(Buffers::default()));
         let mut to = Vec::new();
         let never = std::future::pending();
@@ -268,7 +268,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_stream_that_is_told_to_end_ends_cleanly() {
-        let place = Lives::new(std::time::Duration::from_secs(60)).enter();
+        let place = Lives::new(std::time::Duration::from_secs(60)).enter(&"http".into());
         let mut inbox = Inbox::new(&Rc::new(Buffers::default()));
         let (mut from, _open) = tokio::io::duplex(64);
         let mut to = Vec::new();

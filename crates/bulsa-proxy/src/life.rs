@@ -47,6 +47,8 @@ pub(crate) enum End {
 /// One connection, as the worker knows it.
 #[derive(Debug)]
 pub(crate) struct Life {
+    /// The name of the listener that it came in by.
+    listener: Rc<str>,
     stage: Cell<Stage>,
     deadline: Cell<Option<Instant>>,
     end: Cell<Option<End>>,
@@ -89,11 +91,12 @@ impl Lives {
         self.fell_idle.notified().await;
     }
 
-    /// Enters a connection.
-    pub(crate) fn enter(self: &Rc<Self>) -> Place {
+    /// Enters a connection that came in by this listener.
+    pub(crate) fn enter(self: &Rc<Self>, listener: &Rc<str>) -> Place {
         let number = self.next.get();
         self.next.set(number + 1);
         let life = Rc::new(Life {
+            listener: Rc::clone(listener),
             stage: Cell::new(Stage::Idle),
             deadline: Cell::new(None),
             end: Cell::new(None),
@@ -124,6 +127,17 @@ impl Lives {
     pub(crate) fn end_idle(&self) {
         for life in self.open.borrow().values().filter(|life| life.stage.get() == Stage::Idle) {
             life.end(End::Idle);
+        }
+    }
+
+    /// Ends those that came in by listeners that are not in use any more: the idle ones now, the others behind their next
+    /// answer. Their clients would get nothing but 404.
+    pub(crate) fn leave(&self, is_used: impl Fn(&str) -> bool) {
+        for life in self.open.borrow().values().filter(|life| !is_used(&life.listener)) {
+            match life.stage.get() {
+                Stage::Idle => life.end(End::Idle),
+                Stage::Head | Stage::Busy => life.is_last.set(true),
+            }
         }
     }
 
@@ -243,7 +257,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_is_overdue_is_told_why() {
         let lives = Lives::new(Duration::from_secs(60));
-        let place = lives.enter();
+        let place = lives.enter(&"http".into());
         let now = Instant::now();
         let second = Duration::from_secs(1);
         place.idle(now, second);
@@ -260,7 +274,7 @@ mod tests {
     #[tokio::test]
     async fn the_one_that_is_idle_longest_gives_way() {
         let lives = Lives::new(Duration::from_secs(60));
-        let places: Vec<_> = (0..3).map(|_| lives.enter()).collect();
+        let places: Vec<_> = (0..3).map(|_| lives.enter(&"http".into())).collect();
         let now = Instant::now();
         for index in [2, 0, 1] {
             places[index].idle(now, Duration::from_secs(1));
@@ -277,9 +291,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_came_in_by_a_listener_that_is_gone_ends_when_nothing_is_under_way() {
+        let lives = Lives::new(Duration::from_secs(60));
+        let names: [Rc<str>; 2] = ["gone".into(), "here".into()];
+        let [idle, other, busy] = [0, 1, 0].map(|index| lives.enter(&names[index]));
+        busy.life.busy();
+        lives.leave(|listener| listener == "here");
+        assert_eq!((idle.life.ended(), idle.life.is_last()), (Some(End::Idle), false));
+        assert_eq!((other.life.ended(), other.life.is_last()), (None, false));
+        assert_eq!((busy.life.ended(), busy.life.is_last()), (None, true));
+    }
+
+    #[tokio::test]
     async fn a_wait_ends_when_the_connection_does() {
         let lives = Lives::new(Duration::from_secs(60));
-        let place = lives.enter();
+        let place = lives.enter(&"http".into());
         let life = Rc::clone(&place.life);
         let wait = life.unless_ended(std::future::pending::<()>());
         let (waited, ()) = tokio::join!(wait, async { lives.cut_all() });

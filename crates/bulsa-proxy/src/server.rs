@@ -85,7 +85,7 @@ enum After {
 /// Serves a connection until either side ends it.
 pub(crate) async fn serve(client: Rc<Client>, stream: TcpStream) {
     let mut stream = stream;
-    let place = client.worker.lives().enter();
+    let place = client.worker.lives().enter(&client.listener);
     let mut inbox = Inbox::new(client.worker.buffers());
     let after = {
         let (reader, writer) = stream.split();

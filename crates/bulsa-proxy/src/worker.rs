@@ -157,6 +157,7 @@ impl Worker {
         let new = self.table();
         if new.plan.routes_differ(&old.plan) {
             old.disperse();
+            self.lives.leave(|listener| new.plan.routes.protocol(listener).is_some());
         }
         for service in new.services() {
             self.let_out(service);

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use bulsa_proxy::Table;
 use tokio::sync::watch;
 
 use crate::support::*;
@@ -69,4 +70,23 @@ async fn a_proxy_that_is_dropped_ends() {
     idle.ask(&get("/")).await;
     drop(rig);
     assert_eq!(patient(idle.rest_to_end()).await, b"");
+}
+
+#[tokio::test]
+async fn a_listener_that_loses_its_routes_loses_the_connections_that_clients_keep_to_it() {
+    let (go, _) = watch::channel(false);
+    let (idle, waiting) = (Backend::saying("x").await, Backend::waiting("done", &go).await);
+    let rig = Rig::new(&table(1, &[idle.target("a")])).await;
+    let mut kept = Wire::connect(rig.addr).await;
+    assert_eq!(kept.ask(&get("/")).await.field("connection"), "");
+    rig.apply(&table(2, &[waiting.target("b")])).await;
+    let mut busy = Wire::connect(rig.addr).await;
+    busy.write(&get("/")).await;
+    waiting.seen.at_least(1).await;
+    rig.apply(&Table::empty(3)).await;
+    assert_eq!(patient(kept.rest_to_end()).await, b"", "its client is to look where to go now");
+    go.send_replace(true);
+    let answer = patient(busy.message()).await.unwrap();
+    assert_eq!((answer.text().as_str(), answer.field("connection").as_str()), ("done", "close"));
+    assert_eq!(patient(busy.rest_to_end()).await, b"");
 }
