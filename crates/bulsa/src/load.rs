@@ -124,12 +124,25 @@ impl LoadHandle {
         self.finish().await
     }
 
+    /// The same, with a report on the requests whose paths are apart, and one on all others.
+    pub async fn stop_apart(mut self, is_apart: impl Fn(&str) -> bool) -> (Report, Report) {
+        self.shared.stop.cancel();
+        let end = self.ended().await;
+        let log = self.shared.log();
+        let of = |apart: bool| log.report_of(Mark::START, end, |path| is_apart(path) == apart);
+        (of(true), of(false))
+    }
+
     /// Waits until the load ends by its own limits, and reports on everything.
     pub async fn finish(mut self) -> Report {
+        let end = self.ended().await;
+        self.shared.log().report(Mark::START, end)
+    }
+
+    async fn ended(&mut self) -> Mark {
         // An error says that the load's thread is gone, and then it sends nothing either.
         drop((&mut self.done).await);
-        let end = self.mark();
-        self.shared.log().report(Mark::START, end)
+        self.mark()
     }
 }
 

@@ -109,7 +109,7 @@ impl Client {
         match answered {
             Ok(Ok(release)) => {
                 let at = self.shared.mark();
-                self.shared.log().answered(due.at, at, release.as_deref());
+                self.shared.log().answered(due.at, at, release.as_deref(), &due.path);
             }
             Ok(Err(fault)) => self.fail(&due, connection, fault),
             Err(_) => {

@@ -8,8 +8,8 @@ use super::config::Method;
 
 /// Failures that a report lists one by one; it counts them all.
 const LISTED_MAX: usize = 1000;
-/// Names of releases told apart; what comes after them is not named.
-const RELEASES_MAX: usize = 256;
+/// Names of releases, and paths, told apart; what comes after them is not named.
+const NAMES_MAX: usize = 256;
 /// Bytes kept of a release's name and of an error's text.
 const TEXT_MAX: usize = 120;
 
@@ -192,6 +192,8 @@ struct Answer {
     at: Mark,
     /// An index into [`Log::releases`].
     release: Option<u16>,
+    /// An index into [`Log::paths`].
+    path: Option<u16>,
 }
 
 /// A WebSocket's life.
@@ -209,14 +211,16 @@ pub(super) struct Log {
     answers: Vec<Answer>,
     failures: Vec<Failure>,
     releases: Vec<String>,
+    paths: Vec<String>,
     unsent: Vec<Mark>,
     lives: Vec<Life>,
 }
 
 impl Log {
-    pub(super) fn answered(&mut self, due: Mark, at: Mark, release: Option<&str>) {
-        let release = release.and_then(|name| self.release(name));
-        self.answers.push(Answer { due, at, release });
+    pub(super) fn answered(&mut self, due: Mark, at: Mark, release: Option<&str>, path: &str) {
+        let release = release.and_then(|name| index_of(&mut self.releases, name));
+        let path = index_of(&mut self.paths, path);
+        self.answers.push(Answer { due, at, release, path });
     }
 
     pub(super) fn failed(&mut self, mut failure: Failure) {
@@ -240,24 +244,20 @@ impl Log {
         }
     }
 
-    fn release(&mut self, name: &str) -> Option<u16> {
-        let known = self.releases.iter().position(|known| known == name);
-        let index = known.or_else(|| {
-            (self.releases.len() < RELEASES_MAX).then(|| {
-                let mut name = name.to_owned();
-                shorten(&mut name);
-                self.releases.push(name);
-                self.releases.len() - 1
-            })
-        });
-        index.and_then(|index| u16::try_from(index).ok())
-    }
-
     /// What ended after `from` and not after `to`.
     pub(super) fn report(&self, from: Mark, to: Mark) -> Report {
+        self.report_of(from, to, |_| true)
+    }
+
+    /// The same of the requests with such paths.
+    pub(super) fn report_of(&self, from: Mark, to: Mark, is_of: impl Fn(&str) -> bool) -> Report {
         let within = |at: Mark| from < at && at <= to;
-        let answers: Vec<_> = self.answers.iter().filter(|answer| within(answer.at)).collect();
-        let failures: Vec<_> = self.failures.iter().filter(|failure| within(failure.at)).collect();
+        let path = |answer: &Answer| answer.path.and_then(|index| self.paths.get(usize::from(index)));
+        let is_counted =
+            |answer: &&Answer| within(answer.at) && is_of(path(answer).map_or("", String::as_str));
+        let answers: Vec<_> = self.answers.iter().filter(is_counted).collect();
+        let is_counted = |failure: &&Failure| within(failure.at) && is_of(&failure.path);
+        let failures: Vec<_> = self.failures.iter().filter(is_counted).collect();
         let mut latencies: Vec<_> = answers.iter().map(|answer| answer.at.since(answer.due)).collect();
         latencies.sort_unstable();
         let mut report = Report {
@@ -300,6 +300,20 @@ impl Log {
             drops,
         }
     }
+}
+
+/// The index of a name, which is added where it is new and there is room.
+fn index_of(names: &mut Vec<String>, name: &str) -> Option<u16> {
+    let known = names.iter().position(|known| known == name);
+    let index = known.or_else(|| {
+        (names.len() < NAMES_MAX).then(|| {
+            let mut name = name.to_owned();
+            shorten(&mut name);
+            names.push(name);
+            names.len() - 1
+        })
+    });
+    index.and_then(|index| u16::try_from(index).ok())
 }
 
 /// The value that `percent` of the sorted values don't exceed (nearest rank); zero where there are none.

@@ -18,6 +18,7 @@ mod agent_kills;
 mod bad_input;
 mod bad_releases;
 mod commands;
+mod faults;
 mod follow;
 mod holds;
 mod jobs;

@@ -7,7 +7,7 @@ fn at(ms: u64) -> Mark {
 fn log(answers: &[(u64, u64)]) -> Log {
     let mut log = Log::default();
     for (due, end) in answers {
-        log.answered(at(*due), at(*end), Some("v1"));
+        log.answered(at(*due), at(*end), Some("v1"), "/");
     }
     log
 }
@@ -49,6 +49,17 @@ fn adjoining_windows_count_each_request_once() {
     assert_eq!((second.requests, second.failed), (1, 0));
     assert_eq!(first.failed_by_kind, BTreeMap::from([("reset".to_owned(), 1)]));
     assert_eq!(first.releases, BTreeMap::from([("v1".to_owned(), 2)]));
+}
+
+#[test]
+fn requests_are_told_apart_by_their_paths() {
+    let mut log = log(&[(0, 10), (5, 20)]);
+    log.answered(at(0), at(90), Some("v1"), "/slow");
+    log.failed(failure(0, 10));
+    log.failed(Failure { path: "/slow".to_owned(), ..failure(0, 40) });
+    let [quick, slow] = ["/", "/slow"].map(|wanted| log.report_of(at(0), at(100), |path| path == wanted));
+    assert_eq!((quick.requests, quick.failed, quick.max), (3, 1, Duration::from_millis(15)));
+    assert_eq!((slow.requests, slow.failed, slow.max), (2, 1, Duration::from_millis(90)));
 }
 
 #[test]
