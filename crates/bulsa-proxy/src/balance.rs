@@ -8,6 +8,8 @@
 //! 2. Suspects too, if more than half of those that do not refuse connections are suspect: then it is not the targets
 //!    that are bad. (So one of two is left out, and the last one never is.)
 //! 3. Backups, by the same rules, only if there is none of the others.
+//! 4. Of all these only those that are not silent, if there are such: where requests wait and nobody is answered, a further
+//!    one may be one more that is lost with a hang. That is no judgement; a slow target gets its share as soon as it answers.
 //!
 //! A target whose time out is over gets one request before it is fine again. It is given one that may go elsewhere if
 //! that fails, unless there is nowhere else.
@@ -33,6 +35,8 @@ pub(crate) struct Candidate {
     pub(crate) standing: Standing,
     /// Whether it has as much as it may have.
     pub(crate) is_full: bool,
+    /// Whether requests wait there and it answers nobody.
+    pub(crate) is_silent: bool,
     pub(crate) is_backup: bool,
 }
 
@@ -79,6 +83,8 @@ pub(crate) enum Choice {
 struct Tier {
     /// Suspects may get requests too.
     panic: bool,
+    /// There are some that are not silent.
+    avoids_silent: bool,
     /// How many may get this request.
     open: usize,
     trial: Option<usize>,
@@ -125,6 +131,7 @@ impl Survey {
         candidate.is_backup == self.backups
             && !candidate.is_full
             && is_good(candidate, self.tier.panic)
+            && !(self.tier.avoids_silent && candidate.is_silent)
             && !self.ask.lost.is_some_and(|lost| lost.is(candidate))
     }
 
@@ -175,14 +182,21 @@ fn tier(count: usize, ask: &Ask, backups: bool, candidate: &impl Fn(usize) -> Ca
         }
     }
     tier.panic = fine < suspects;
+    let mut silent = 0;
     for (index, one) in of_tier().filter(|(_, one)| is_good(one, tier.panic)) {
         if one.is_full {
             tier.is_full = true;
         } else if ask.lost.is_some_and(|lost| lost.is(&one)) {
             tier.barred = Some(index);
+        } else if one.is_silent {
+            silent += 1;
         } else {
             tier.open += 1;
         }
+    }
+    tier.avoids_silent = 0 < tier.open;
+    if !tier.avoids_silent {
+        tier.open = silent;
     }
     tier
 }

@@ -21,6 +21,10 @@ use crate::report::{Signal, TargetReport};
 /// How long requests may wait on a target, none getting its first byte, before that is worth a look.
 pub(crate) const STALL_TIME: Duration = Duration::from_secs(1);
 
+/// How long requests may wait on a target, none of any worker getting its first byte, before further ones go to others
+/// that do answer, if there are such.
+pub(crate) const SILENT_TIME: Duration = Duration::from_millis(300);
+
 /// The counters of one target.
 #[derive(Debug)]
 pub(crate) struct TargetStats {
@@ -125,6 +129,18 @@ impl TargetStats {
             }
         }
         0 < waiting
+    }
+
+    /// Whether requests of this worker wait there and none of any worker has been answered for [`SILENT_TIME`]. It may be
+    /// slow. Only where the worker's own requests wait for so long are the others' counters looked at.
+    pub(crate) fn is_silent(&self, worker: usize, now: Instant) -> bool {
+        let own = &self.slots[worker];
+        if own.waiting.load(Ordering::Relaxed) == 0 {
+            return false;
+        }
+        let limit = self.ms(now).saturating_sub(SILENT_TIME.as_millis() as u64);
+        let is_old = |slot: &Slot| slot.waiting_since.load(Ordering::Relaxed) <= limit;
+        is_old(own) && self.slots.iter().all(is_old)
     }
 
     fn ms(&self, now: Instant) -> u64 {
@@ -353,6 +369,24 @@ mod tests {
         assert!(stats.is_stalled(now + STALL_TIME * 2));
         drop(slow);
         assert!(!stats.is_stalled(now + STALL_TIME * 3), "nobody waits");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_target_is_silent_to_who_waits_there_until_anybody_is_answered() {
+        let stats = stats();
+        let (one, other) = (InFlight::begin(&stats, 0), InFlight::begin(&stats, 1));
+        let now = Instant::now() + STALL_TIME;
+        let slow = one.wait(now);
+        assert!(!stats.is_silent(0, now + SILENT_TIME / 2));
+        assert!(stats.is_silent(0, now + SILENT_TIME));
+        assert!(!stats.is_silent(1, now + SILENT_TIME), "it has nothing there");
+        let quick = other.wait(now);
+        assert!(stats.is_silent(1, now + SILENT_TIME));
+        quick.answered(now + SILENT_TIME);
+        assert!(!stats.is_silent(0, now + SILENT_TIME), "the other worker is answered");
+        assert!(stats.is_silent(0, now + SILENT_TIME * 2));
+        drop(slow);
+        assert!(!stats.is_silent(0, now + SILENT_TIME * 2), "nobody waits");
     }
 
     #[test]

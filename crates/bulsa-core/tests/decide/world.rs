@@ -1,6 +1,8 @@
 //! A world without chance: an engine, proxies and a keeper that do at once what they are asked, unless a test says
 //! that they don't.
 
+mod loads;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -246,21 +248,6 @@ impl World {
         });
     }
 
-    /// What the first proxy has to do with a replica.
-    pub(crate) fn load(&mut self, name: &str, load: Load) {
-        let generation = self.first_proxy();
-        self.proxies.entry(generation).or_default().insert(id(name), load);
-        self.report(generation);
-        self.step();
-    }
-
-    /// The first proxy reports a replica no more: it has nothing to do with it, and has said so.
-    pub(crate) fn forgets(&mut self, name: &str) {
-        let generation = self.first_proxy();
-        self.proxies.entry(generation).or_default().remove(&id(name));
-        self.report(generation);
-    }
-
     pub(crate) fn first_proxy(&self) -> Generation {
         *self.proxies.keys().next().expect("a proxy runs")
     }
@@ -270,12 +257,6 @@ impl World {
         self.proxies.insert(generation, BTreeMap::new());
         self.observed.apply(Event::ProxyUp(generation), self.now);
         self.report(generation);
-    }
-
-    pub(crate) fn proxy_down(&mut self, generation: u64) {
-        let generation = Generation(generation);
-        self.proxies.remove(&generation);
-        self.observed.apply(Event::ProxyDown(generation), self.now);
     }
 
     /// It acknowledges the last table, unless it is deaf.

@@ -10,7 +10,7 @@ use super::*;
 const SECOND: Duration = Duration::from_secs(1);
 
 fn fine(key: u64) -> Candidate {
-    Candidate { key, since: 1, standing: Standing::Fine, is_full: false, is_backup: false }
+    Candidate { key, since: 1, standing: Standing::Fine, is_full: false, is_silent: false, is_backup: false }
 }
 
 fn ask(now: Instant) -> Ask {
@@ -80,6 +80,20 @@ fn full_ones_and_backups_wait_their_turn() {
     assert_eq!(open(&[full, backup], ask(now)), [9]);
     assert_eq!(survey(&[full], ask(now)).verdict(), Some(Choice::Wait(None)));
     assert_eq!(survey(&[], ask(now)).verdict(), Some(Choice::Wait(None)));
+}
+
+#[test]
+fn silent_ones_get_a_request_only_if_all_are() {
+    let now = Instant::now();
+    let silent = |key| Candidate { is_silent: true, ..fine(key) };
+    assert_eq!(open(&[fine(1), silent(2), fine(3)], ask(now)), [1, 3]);
+    assert_eq!(survey(&[fine(1), silent(2), fine(3)], ask(now)).open(), 2);
+    assert_eq!(open(&[silent(1), silent(2)], ask(now)), [1, 2]);
+    assert_eq!(survey(&[silent(1), silent(2)], ask(now)).open(), 2);
+    let backup = Candidate { is_backup: true, ..fine(9) };
+    assert_eq!(open(&[silent(1), backup], ask(now)), [1], "it may be slow, and is better than none");
+    let lost = Ask { lost: Some(Lost { key: 1, since: 1, until: now + SECOND }), ..ask(now) };
+    assert_eq!(open(&[fine(1), silent(2)], lost), [2]);
 }
 
 /// Targets with fixed loads and weights.
@@ -172,7 +186,9 @@ fn two_choices_takes_the_better_of_the_two() {
 proptest! {
     #[test]
     fn whatever_stands_the_choice_is_one_that_may_be_chosen(
-        standings in prop::collection::vec((0..5_u8, any::<bool>(), any::<bool>(), 1..5_u32), 0..8),
+        standings in prop::collection::vec(
+            (0..5_u8, any::<bool>(), any::<bool>(), 1..5_u32, any::<bool>()), 0..8,
+        ),
         lost in prop::option::of((0..8_u64, any::<bool>())),
         may_fail: bool,
         draws in prop::collection::vec(0.0..1.0_f64, 4),
@@ -185,9 +201,13 @@ proptest! {
             _ => Standing::Trial { dead: kind == 4 },
         };
         let mut fixed = Fixed::new(&standings.iter().map(|s| s.3).collect::<Vec<_>>());
-        for (candidate, (kind, is_full, is_backup, _)) in fixed.all.iter_mut().zip(&standings) {
+        for (candidate, (kind, is_full, is_backup, _, is_silent)) in fixed.all.iter_mut().zip(&standings) {
             *candidate = Candidate {
-                standing: standing(*kind), is_full: *is_full, is_backup: *is_backup, ..*candidate
+                standing: standing(*kind),
+                is_full: *is_full,
+                is_silent: *is_silent,
+                is_backup: *is_backup,
+                ..*candidate
             };
         }
         let until = |over: bool| if over { now } else { now + SECOND };

@@ -32,6 +32,7 @@ const TRIALS_MAX: usize = 4;
 #[derive(Debug)]
 pub(crate) struct LocalService {
     pub(crate) plan: Arc<PlanService>,
+    worker: usize,
     seats: Vec<Seat>,
     turn: Cell<usize>,
     pub(crate) room: Rc<Room>,
@@ -92,6 +93,7 @@ impl LocalService {
             })
         };
         Rc::new(Self {
+            worker,
             seats: plan.targets.iter().filter_map(seat).collect(),
             turn: Cell::new(known.map_or(worker, |known| known.turn.get())),
             room: known.map_or_else(|| Room::new(Arc::clone(&plan.places)), |known| Rc::clone(&known.room)),
@@ -109,7 +111,10 @@ impl LocalService {
         {
             let index = self.turn.get() % self.seats.len();
             let seat = &self.seats[index];
-            if seat.target.stats.health().standing(request.ask.now) == Standing::Fine {
+            let stats = &seat.target.stats;
+            if stats.health().standing(request.ask.now) == Standing::Fine
+                && !stats.is_silent(self.worker, request.ask.now)
+            {
                 return self.go(index);
             }
         }
@@ -242,12 +247,15 @@ impl Chooser for View<'_> {
         let seat = &self.service.seats[index];
         let (stats, balance) = (&seat.target.stats, &self.service.plan.balance);
         let is_at = |max: u32, taken: &dyn Fn() -> u64| 0 < max && u64::from(max) <= taken();
+        // Where a client belongs to a target, it stays there until the target is given up.
+        let is_free = !matches!(balance.policy, Policy::IpHash | Policy::Sticky);
         Candidate {
             key: stats.key(),
             since: seat.target.since,
             standing: stats.health().standing(self.now),
             is_full: is_at(balance.max_connections, &|| stats.load())
                 || is_at(balance.max_in_flight, &|| stats.in_flight()),
+            is_silent: is_free && stats.is_silent(self.service.worker, self.now),
             is_backup: seat.is_backup,
         }
     }

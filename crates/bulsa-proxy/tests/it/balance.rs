@@ -185,3 +185,24 @@ async fn a_backup_gets_requests_only_while_no_other_target_is_ready() {
     assert_eq!(rig.get("/").await.text(), "spare");
     drop(socket);
 }
+
+#[tokio::test]
+async fn while_a_target_answers_nobody_who_may_not_be_sent_twice_goes_to_the_other() {
+    let (never, _) = watch::channel(false);
+    let (hung, well) = (Backend::waiting("late", &never).await, Backend::saying("well").await);
+    let rig = Rig::new(&table(1, &[hung.target("hung"), well.target("well")])).await;
+    let mut first = Wire::connect(rig.addr).await;
+    let mut second = Wire::connect(rig.addr).await;
+    first.write(&post("/", "1")).await;
+    second.write(&post("/", "2")).await;
+    hung.seen.at_least(1).await;
+    // The time after which it is taken for silent has to pass.
+    tokio::time::sleep(std::time::Duration::from_millis(400)).await;
+    for _ in 0..6 {
+        assert_eq!(ask(rig.addr, &post("/", "3")).await.text(), "well");
+    }
+    assert_eq!(hung.seen.count(), 1);
+    never.send_replace(true);
+    rig.until(|report| report.targets.iter().all(|target| target.in_flight == 0)).await;
+    assert_eq!(answers(&rig, 4).await["late"], 2, "it has its share again");
+}
