@@ -19,4 +19,5 @@ pub mod plan;
 pub mod room;
 pub mod spec;
 pub mod time;
+pub mod why;
 pub mod wire;

@@ -39,6 +39,7 @@ mod supply;
 mod up;
 mod wait;
 mod which;
+mod why;
 mod workers;
 
 use std::{
@@ -119,6 +120,8 @@ enum Command {
     Events(events::EventsArgs),
     /// Show what replicas wrote
     Logs(logs::LogsArgs),
+    /// Say why a service is as it is, with the evidence
+    Why(why::WhyArgs),
     /// Stop a service until it is started again
     Stop(act::ServiceArgs),
     /// Start a stopped service
@@ -150,8 +153,6 @@ enum Command {
     Promote(LaterArgs),
     #[command(hide = true)]
     Abort(LaterArgs),
-    #[command(hide = true)]
-    Why(LaterArgs),
     #[command(hide = true)]
     Env(LaterArgs),
     #[command(hide = true)]
@@ -294,7 +295,7 @@ async fn client_command(command: Command, context: &mut Context<'_>) -> Result<E
         Command::Config(args) => config::run(args, context),
         Command::Promote(_) => later::refuse("promote"),
         Command::Abort(_) => later::refuse("abort"),
-        Command::Why(_) => later::refuse("why"),
+        Command::Why(args) => why::run(&args, context).await,
         Command::Env(_) => later::refuse("env"),
         Command::Top(_) => later::refuse("top"),
         Command::Exec(_) => later::refuse("exec"),

@@ -11,7 +11,7 @@ use std::{
 };
 
 use bulsa_core::wire::api::{
-    Answer, ApiError, Event, LogLine, PREPARE_SECS_MAX, ProgressV1, Request, Snapshot, SourceFile,
+    Answer, ApiError, Event, LogLine, PREPARE_SECS_MAX, ProgressV1, Request, Snapshot, SourceFile, Why,
 };
 use bytes::{Bytes, BytesMut};
 use http::{Method, StatusCode, header};
@@ -217,6 +217,15 @@ impl Client {
             path += &format!("&tail={tail}");
         }
         self.stream(&path).await
+    }
+
+    /// Why a service is as it is, with its last `last` incidents.
+    ///
+    /// # Errors
+    /// When the daemon doesn't answer, or has no such project or service.
+    pub async fn why(&self, project: &str, service: &str, last: u64) -> Result<Why, ClientError> {
+        let (project, service) = (encode(project), encode(service));
+        self.get(&format!("/v1/why?project={project}&service={service}&last={last}")).await
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {

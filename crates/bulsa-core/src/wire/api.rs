@@ -12,12 +12,13 @@
 //! A reader ignores fields that it doesn't know; a field that may be missing has a default. A change that an old
 //! reader would misread gets a new version, and a new path.
 
+mod incident;
 mod request;
 mod view;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::{request::*, view::*};
+pub use self::{incident::*, request::*, view::*};
 
 /// The version of everything in this module, the first part of every path (`/v1/…`).
 pub const API_VERSION: u32 = 1;

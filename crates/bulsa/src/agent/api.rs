@@ -11,6 +11,7 @@
 //!  GET  /v1/events?project=&after=N&last=N&follow=    Event a line: from the store, then live
 //!  GET  /v1/releases?project=               ReleaseView list
 //!  GET  /v1/sources?project=&release=N      SourceFile list: what the release was read from
+//!  GET  /v1/why?project=&service=&last=N    Why: a service's last incidents, and what is made of them
 //!  GET  /v1/logs?project=&service=&tail=N&follow=     LogLine a line
 //! ```
 //!
@@ -32,7 +33,7 @@ use axum::{
     routing::{get, post},
 };
 use bulsa_core::wire::api::{
-    Answer, ApiError, Event, PREPARE_SECS_MAX, ReleaseView, Request, Snapshot, SourceFile,
+    Answer, ApiError, Event, Incident, PREPARE_SECS_MAX, ReleaseView, Request, Snapshot, SourceFile, Why,
 };
 use serde::Deserialize;
 use tokio::{
@@ -63,6 +64,8 @@ pub const APPEAR_WAIT: Duration = Duration::from_millis(500);
 pub const STOP_WAIT: Duration = Duration::from_secs(2);
 /// How many events are shown when nobody says.
 pub const EVENTS_SHOWN: u64 = 50;
+/// How many incidents are shown when nobody says.
+pub const INCIDENTS_SHOWN: u64 = 5;
 /// How many lines of each log are shown when nobody says.
 pub const LOG_TAIL: u32 = 100;
 
@@ -131,6 +134,7 @@ fn router(server: Server) -> Router {
         .route("/v1/events", get(events))
         .route("/v1/releases", get(releases))
         .route("/v1/sources", get(sources))
+        .route("/v1/why", get(why))
         .route("/v1/logs", get(logs))
         .fallback(|| async { Failure::new(StatusCode::NOT_FOUND, "this daemon has no such path", None) })
         .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
@@ -307,6 +311,30 @@ async fn sources(
 }
 
 #[derive(Deserialize)]
+struct WhyQuery {
+    project: String,
+    service: String,
+    last: Option<u64>,
+}
+
+async fn why(State(server): State<Server>, Query(query): Query<WhyQuery>) -> Result<Json<Why>, Failure> {
+    let WhyQuery { project, service, last } = query;
+    let last = last.unwrap_or(INCIDENTS_SHOWN);
+    let rows = server.driver.store.incidents(project.clone(), Some(service.clone()), last).await;
+    let incidents: Vec<Incident> = rows.map_err(store_failed)?.iter().rev().map(Incident::from).collect();
+    let snapshot = Arc::clone(&server.driver.snapshot.borrow());
+    let shown = snapshot.project(&project).ok_or_else(|| Failure::no_project(&project))?;
+    let view = shown.service(&service).ok_or_else(|| no_service(&project, &service))?;
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default().as_millis();
+    Ok(Json(bulsa_core::why::why(view, incidents, u64::try_from(now).unwrap_or(u64::MAX))))
+}
+
+fn no_service(project: &str, service: &str) -> Failure {
+    let text = format!("project `{project}` has no service `{service}`");
+    Failure::new(StatusCode::NOT_FOUND, text, Some("`bulsa ps` lists the services"))
+}
+
+#[derive(Deserialize)]
 struct LogsQuery {
     project: String,
     service: Option<String>,
@@ -321,8 +349,7 @@ async fn logs(State(server): State<Server>, Query(query): Query<LogsQuery>) -> R
     if let Some(service) = &query.service
         && project.service(service).is_none()
     {
-        let text = format!("project `{}` has no service `{service}`", query.project);
-        return Err(Failure::new(StatusCode::NOT_FOUND, text, Some("`bulsa ps` lists the services")));
+        return Err(no_service(&query.project, service));
     }
     let wanted = logs::Wanted {
         project: query.project,

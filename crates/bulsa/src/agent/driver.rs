@@ -360,6 +360,7 @@ impl Driver {
             }
         }
         self.set_probes();
+        self.end_incidents();
         self.end_deployments();
         let retry = self.projects.values().filter(|p| p.committing.is_none()).map(|p| p.commit_again);
         let now = self.clock.now();

@@ -260,12 +260,17 @@ impl Store {
         self.read(move |on| read::ledger(on, Some(&project), limit)).await
     }
 
-    /// The newest `limit` incidents (at most [`ROWS_READ_MAX`]) of a project, oldest first.
+    /// The newest `limit` incidents (at most [`ROWS_READ_MAX`]) of a project, or of one of its services, oldest first.
     ///
     /// # Errors
     /// When the file can't be read.
-    pub async fn incidents(&self, project: String, limit: u64) -> Result<Vec<IncidentRow>, StoreError> {
-        self.read(move |on| read::incidents(on, &project, limit)).await
+    pub async fn incidents(
+        &self,
+        project: String,
+        service: Option<String>,
+        limit: u64,
+    ) -> Result<Vec<IncidentRow>, StoreError> {
+        self.read(move |on| read::incidents(on, &project, service.as_deref(), limit)).await
     }
 
     /// Writes what waits and closes the file; every handle then answers [`StoreError::Closed`].

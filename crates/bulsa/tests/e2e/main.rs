@@ -30,5 +30,6 @@ mod traffic;
 mod trio;
 mod two_deploys;
 mod watch;
+mod whys;
 mod workers;
 mod world;

@@ -2,14 +2,19 @@
 //!
 //! Owns: the incidents that aren't over yet. Never: heals; the next decision does.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use bulsa_core::{
-    decide::ExitStatus,
+    decide::{ExitStatus, ReplicaPhase},
     ids::{ReplicaId, Slot},
+    wire::api::{Again, Evidence, Incident},
 };
 
-use super::{Driver, project::parse_task};
+use super::{
+    Driver,
+    persist::{human, status_text},
+    project::{Project, parse_task},
+};
 use crate::agent::{
     process::logs,
     store::{IncidentRow, Record},
@@ -18,44 +23,103 @@ use crate::agent::{
 /// At most this many incidents of one project are open; further deaths are in the ledger alone.
 const OPEN_MAX: usize = 64;
 /// So many last lines of output are kept with an incident.
-const OUTPUT_LINES: usize = 20;
+const OUTPUT_LINES: usize = 100;
+/// A line of them is at most this long, in bytes.
+const LINE_BYTES_MAX: usize = 1024;
 
 /// The incidents of one project that aren't over.
 #[derive(Debug, Default)]
-pub(super) struct Open(BTreeMap<Slot, (IncidentRow, u64)>);
+pub(super) struct Open(BTreeMap<Slot, OpenIncident>);
+
+#[derive(Debug)]
+struct OpenIncident {
+    service: String,
+    incident: Incident,
+    /// What the proxies had answered with 502 when it began.
+    answered_502: u64,
+    /// The output of who died last. Its end may come to the file a moment after the death.
+    log: Option<PathBuf>,
+}
+
+impl OpenIncident {
+    fn record(&self, project: &str) -> Record {
+        Record::Incident(IncidentRow::of(project, &self.service, &self.incident))
+    }
+
+    /// The evidence of who died last.
+    fn newest(&mut self) -> &mut Evidence {
+        match &mut self.incident.again {
+            Some(again) => &mut again.evidence,
+            None => &mut self.incident.evidence,
+        }
+    }
+
+    /// Reads the output of who died last once more.
+    fn read_output(&mut self) {
+        let Some(log) = &self.log else { return };
+        let lines = last_lines(log);
+        // A file that was removed meanwhile takes nothing away from what is known.
+        if !lines.is_empty() {
+            self.newest().last_lines = lines;
+        }
+    }
+}
 
 impl Driver {
     /// A replica died or hung: what is known of it is written down before anything is done about it.
-    pub(super) fn open_incident(&mut self, name: &str, id: &ReplicaId, status: ExitStatus, cause: &str) {
+    pub(super) fn open_incident(
+        &mut self,
+        name: &str,
+        id: &ReplicaId,
+        status: ExitStatus,
+        (cause, ready_for): (&str, Option<Duration>),
+    ) {
         let (now, answered_502) = (self.clock.now(), self.bad_gateways());
         let next_id = self.store.next_id();
         let Some(project) = self.projects.get_mut(name) else { return };
+        let (evidence, log) = evidence(project, id, status, ready_for);
         // A slot that dies again before it served is still the same incident.
-        if project.incidents.0.contains_key(&id.slot()) || project.incidents.0.len() >= OPEN_MAX {
+        if let Some(open) = project.incidents.0.get_mut(&id.slot()) {
+            open.read_output();
+            let deaths = open.incident.again.take().map_or(0, |again| again.deaths) + 1;
+            let (replica, cause) = (id.to_string(), cause.to_owned());
+            open.incident.again = Some(Again { deaths, replica, cause, evidence });
+            open.log = log;
+            return self.store.note(open.record(name));
+        }
+        if project.incidents.0.len() >= OPEN_MAX {
             return;
         }
-        let meta = project.meta.get(id);
-        let log = meta.and_then(|meta| meta.note.log.as_deref());
-        let last_lines = log.and_then(|path| logs::tail(path, OUTPUT_LINES).ok()).unwrap_or_default();
-        let evidence = serde_json::json!({
-            "exit": super::view::exit_text(status),
-            "last_probe": meta.map_or("", |meta| meta.last_probe.as_str()),
-            "last_lines": last_lines,
-            "suspect_request": meta.and_then(|meta| meta.suspect.as_deref()),
-        });
-        let row = IncidentRow {
+        let first_silence = evidence.probes.last().filter(|_| cause == "hung").map(|probe| probe.since_ms);
+        let incident = Incident {
             id: next_id,
-            project: name.to_owned(),
-            service: id.service.clone(),
             replica: id.to_string(),
             cause: cause.to_owned(),
-            evidence: evidence.to_string(),
-            detected_at_ms: now.0,
-            recovered_at_ms: None,
-            requests_lost: 0,
+            detected_at_ms: first_silence.unwrap_or(now.0),
+            evidence,
+            ..Incident::default()
         };
-        project.incidents.0.insert(id.slot(), (row.clone(), answered_502));
-        self.store.note(Record::Incident(row));
+        let open = OpenIncident { service: id.service.clone(), incident, answered_502, log };
+        self.store.note(open.record(name));
+        project.incidents.0.insert(id.slot(), open);
+    }
+
+    /// Takes up the incidents that were open when the agent before this one ended.
+    pub(super) fn recall_incidents(&mut self, rows: &[IncidentRow]) {
+        for row in rows {
+            let Some((name, id)) = parse_task(&format!("{}/{}", row.project, row.replica))
+                .map(|(name, id)| (name.to_owned(), id))
+            else {
+                continue;
+            };
+            let answered_502 = self.bad_gateways();
+            let Some(project) = self.projects.get_mut(&name) else { continue };
+            if project.incidents.0.len() < OPEN_MAX {
+                let (service, incident) = (row.service.clone(), Incident::from(row));
+                let open = OpenIncident { service, incident, answered_502, log: None };
+                project.incidents.0.insert(id.slot(), open);
+            }
+        }
     }
 
     /// Two replicas died with one request: it may be what kills them. Whose incident is open gets it as evidence, and
@@ -69,13 +133,11 @@ impl Driver {
             if let Some(meta) = project.meta.get_mut(id) {
                 meta.suspect = Some(request.clone());
             }
-            if let Some((row, _)) = project.incidents.0.get_mut(&id.slot())
-                && row.replica == id.to_string()
-                && let Ok(mut evidence) = serde_json::from_str::<serde_json::Value>(&row.evidence)
+            if let Some(open) = project.incidents.0.get_mut(&id.slot())
+                && open.incident.replica == id.to_string()
             {
-                evidence["suspect_request"] = request.clone().into();
-                row.evidence = evidence.to_string();
-                self.store.note(Record::Incident(row.clone()));
+                open.incident.evidence.suspect_request = Some(request.clone());
+                self.store.note(open.record(name));
             }
         }
         let with: Vec<_> = dead.iter().map(|(_, id)| id.name().to_string()).collect();
@@ -86,22 +148,59 @@ impl Driver {
         self.tell(name, "request.suspect", dead.last().map(|(_, id)| id), text);
     }
 
-    /// A replica serves: if its place had an incident, that is over. What it cost is what the proxies answered with 502
-    /// meanwhile; two incidents at once both count it.
-    pub(super) fn close_incident(&mut self, name: &str, id: &ReplicaId) {
+    /// Ends the incidents whose places serve again, and forgets those whose places nobody wants any more. What one cost is
+    /// what the proxies answered with 502 meanwhile; two incidents at once both count it.
+    pub(super) fn end_incidents(&mut self) {
         let (now, answered_502) = (self.clock.now(), self.bad_gateways());
-        let Some(project) = self.projects.get_mut(name) else { return };
-        let Some((mut row, before)) = project.incidents.0.remove(&id.slot()) else { return };
-        row.recovered_at_ms = Some(now.0);
-        row.requests_lost = answered_502.saturating_sub(before);
-        let took = now.0.saturating_sub(row.detected_at_ms);
-        let text = format!(
-            "{} serves again, {took} ms after the death; {} requests lost",
-            id.name(),
-            row.requests_lost
-        );
-        self.store.note(Record::Incident(row));
-        self.tell(name, "incident.over", Some(id), text);
+        let mut over = Vec::new();
+        for (name, project) in &mut self.projects {
+            let Project { incidents, observed, desired, .. } = project;
+            let served = |slot: &Slot| {
+                let mut replicas = observed.in_slot(slot);
+                let serves = replicas.find(|(_, r)| {
+                    r.phase == ReplicaPhase::Running && !r.paused && !r.ended && r.health.is_ready()
+                });
+                serves.map(|(id, _)| id.clone())
+            };
+            let is_wanted = |slot: &Slot| {
+                let service = desired.service(slot.release, &slot.service);
+                service
+                    .is_some_and(|service| desired.slots(slot.release, service).any(|wanted| wanted == *slot))
+            };
+            incidents.0.retain(|slot, open| {
+                let Some(id) = served(slot) else { return is_wanted(slot) };
+                open.read_output();
+                open.incident.recovered_at_ms = Some(now.0);
+                open.incident.requests_lost = answered_502.saturating_sub(open.answered_502);
+                self.store.note(open.record(name));
+                over.push((
+                    name.clone(),
+                    id,
+                    open.incident.lasted_ms().unwrap_or(0),
+                    open.incident.requests_lost,
+                ));
+                false
+            });
+        }
+        for (name, id, took_ms, lost) in over {
+            let took = human(Duration::from_millis(took_ms));
+            let text = format!("{} serves again after {took}; {lost} requests lost", id.name());
+            self.tell(&name, "incident.over", Some(&id), text);
+        }
+    }
+
+    /// Completes the evidence of who died a moment ago.
+    pub(super) fn complete_evidence(&mut self) {
+        for (name, project) in &mut self.projects {
+            for open in project.incidents.0.values_mut().filter(|open| open.log.is_some()) {
+                let before = open.newest().last_lines.len();
+                open.read_output();
+                open.log = None;
+                if open.newest().last_lines.len() != before {
+                    self.store.note(open.record(name));
+                }
+            }
+        }
     }
 
     /// How often the proxies have answered 502 of their own, those that are gone included.
@@ -109,4 +208,34 @@ impl Driver {
         let living = self.proxies.values().filter_map(|proxy| proxy.report.as_ref());
         self.bad_gateways_of_gone + living.map(|report| report.bad_gateway).sum::<u64>()
     }
+}
+
+/// What is known of a replica, and where its output is.
+fn evidence(
+    project: &Project,
+    id: &ReplicaId,
+    status: ExitStatus,
+    ready_for: Option<Duration>,
+) -> (Evidence, Option<PathBuf>) {
+    let meta = project.meta.get(id);
+    let log = meta.and_then(|meta| meta.note.log.clone());
+    let evidence = Evidence {
+        exit: super::view::exit_text(status),
+        status: status_text(status),
+        ready_for_ms: ready_for.map(|served| u64::try_from(served.as_millis()).unwrap_or(u64::MAX)),
+        probes: meta.map(|meta| meta.probes.clone()).unwrap_or_default(),
+        last_lines: log.as_deref().map(last_lines).unwrap_or_default(),
+        suspect_request: meta.and_then(|meta| meta.suspect.clone()),
+    };
+    (evidence, log)
+}
+
+/// The last lines of a log, each cut to [`LINE_BYTES_MAX`]. One that can't be read has none: a death is worth more than
+/// its words.
+fn last_lines(log: &std::path::Path) -> Vec<String> {
+    let mut lines = logs::tail(log, OUTPUT_LINES).unwrap_or_default();
+    for line in &mut lines {
+        line.truncate(line.floor_char_boundary(LINE_BYTES_MAX));
+    }
+    lines
 }

@@ -213,7 +213,7 @@ impl Driver {
                 _ => "exited",
             };
             self.record_death(name, id, status, ready_for, cause);
-            self.open_incident(name, id, status, cause);
+            self.open_incident(name, id, status, (cause, ready_for));
         }
         self.forget(name, id);
     }

@@ -9,6 +9,7 @@ use bulsa_core::{
     health,
     ids::ReplicaId,
     spec::Check,
+    wire::api::ProbeSeen,
 };
 
 use super::{
@@ -22,6 +23,9 @@ use crate::agent::{
     probe::{ExecContext, InContainer, ProbePlan, ProbeResult, ProbeTarget, Report},
     process::environment::{self, Surroundings},
 };
+
+/// So many of a replica's last probes are kept as evidence, those in a row that said the same counted once.
+const PROBES_KEPT: usize = 5;
 
 impl Driver {
     /// Has exactly those replicas probed that decide wants probed and that can be reached.
@@ -67,6 +71,7 @@ impl Driver {
             // A pass is worth no new snapshot for its milliseconds.
             meta.last_probe =
                 if result == health::ProbeResult::Pass { "passing".to_owned() } else { text.clone() };
+            remember(&mut meta.probes, now.0, &meta.last_probe);
         }
         project.apply(Event::Probed { id: id.clone(), result, probe }, now);
         let is_ready = project.observed.replica(&id).is_some_and(|replica| replica.health.is_ready());
@@ -78,7 +83,6 @@ impl Driver {
                 bulsa_core::wire::api::ProgressKind::Line,
                 format!("{} is ready", id.name()),
             );
-            self.close_incident(&name, &id);
             self.ask_what_is_spoken(&name, &id);
         } else if was_ready && !is_ready {
             self.tell(&name, "replica.suspect", Some(&id), format!("{} failed a probe: {text}", id.name()));
@@ -90,6 +94,18 @@ impl Driver {
             );
         }
     }
+}
+
+/// Adds a probe to the last ones.
+fn remember(probes: &mut Vec<ProbeSeen>, at_ms: u64, text: &str) {
+    if let Some(last) = probes.last_mut().filter(|last| last.text == text) {
+        (last.at_ms, last.times) = (at_ms, last.times.saturating_add(1));
+        return;
+    }
+    if probes.len() >= PROBES_KEPT {
+        probes.remove(0);
+    }
+    probes.push(ProbeSeen { since_ms: at_ms, at_ms, text: text.to_owned(), times: 1 });
 }
 
 /// How one replica is probed; `None` while it can't be.

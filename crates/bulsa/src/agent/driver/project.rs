@@ -15,7 +15,7 @@ use bulsa_core::{
     ids::{ReleaseId, ReplicaId},
     spec::Protocol,
     time::Timestamp,
-    wire::api::{Answer, DeploymentView},
+    wire::api::{Answer, DeploymentView, ProbeSeen},
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
@@ -106,6 +106,8 @@ pub(super) struct Meta {
     pub(super) exec: Option<Arc<ExecContext>>,
     /// The last probe in words.
     pub(super) last_probe: String,
+    /// The last probes, oldest first; those in a row that said the same are one.
+    pub(super) probes: Vec<ProbeSeen>,
     /// What stands between it and its port, in words.
     pub(super) listening: Option<String>,
     /// The request that died with it and another one, if there was one.

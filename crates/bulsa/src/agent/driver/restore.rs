@@ -88,6 +88,7 @@ impl Driver {
             self.projects.insert(row.name.clone(), project);
         }
         self.recall(stored);
+        self.recall_incidents(&stored.open_incidents);
         let routed = routed.unwrap_or_default();
         self.adopt(welcome.replicas, &routed);
         self.await_containers(routed);

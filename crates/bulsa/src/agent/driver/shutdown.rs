@@ -111,6 +111,7 @@ impl Driver {
     pub(super) async fn keep_house(&mut self) {
         self.republish |= self.lacks_sockets();
         self.bound_logs();
+        self.complete_evidence();
         self.tell_jobs_output();
         self.prune_images();
         self.tear_down_again();

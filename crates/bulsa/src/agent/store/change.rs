@@ -3,8 +3,9 @@
 //! Owns: [`Change`] and [`Record`], in plain data, and how each becomes SQL. Never: knows a type of the core's insides,
 //! so that those can change without a migration.
 
-use bulsa_core::wire::api::{DeploymentRow, Event};
+use bulsa_core::wire::api::{Again, DeploymentRow, Event, Evidence, Incident};
 use rusqlite::{Connection, params};
+use serde::{Deserialize, Serialize};
 
 use super::{DEPLOYMENTS_KEPT_MAX, RELEASES_KEPT_MAX};
 
@@ -194,7 +195,7 @@ pub struct IncidentRow {
     pub replica: String,
     /// Why, one word.
     pub cause: String,
-    /// Last log lines, last probe answers, as JSON.
+    /// What was known, as JSON: an [`Evidence`], with an [`Again`] where more died.
     pub evidence: String,
     /// When it was seen.
     pub detected_at_ms: u64,
@@ -202,6 +203,53 @@ pub struct IncidentRow {
     pub recovered_at_ms: Option<u64>,
     /// Requests that failed because of it.
     pub requests_lost: u64,
+}
+
+/// How the evidence of an incident is kept.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Kept {
+    #[serde(flatten)]
+    first: Evidence,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    again: Option<Again>,
+}
+
+impl IncidentRow {
+    /// An incident of a project's service, to be kept.
+    #[must_use]
+    pub fn of(project: &str, service: &str, incident: &Incident) -> Self {
+        let kept = Kept { first: incident.evidence.clone(), again: incident.again.clone() };
+        Self {
+            id: incident.id,
+            project: project.to_owned(),
+            service: service.to_owned(),
+            replica: incident.replica.clone(),
+            cause: incident.cause.clone(),
+            // Texts and numbers always have a form in JSON.
+            evidence: serde_json::to_string(&kept).unwrap_or_default(),
+            detected_at_ms: incident.detected_at_ms,
+            recovered_at_ms: incident.recovered_at_ms,
+            requests_lost: incident.requests_lost,
+        }
+    }
+}
+
+impl From<&IncidentRow> for Incident {
+    /// Evidence that can't be read was written by something else: nothing is known then.
+    fn from(row: &IncidentRow) -> Self {
+        let Kept { first, again } = serde_json::from_str(&row.evidence).unwrap_or_default();
+        Self {
+            id: row.id,
+            replica: row.replica.clone(),
+            cause: row.cause.clone(),
+            detected_at_ms: row.detected_at_ms,
+            recovered_at_ms: row.recovered_at_ms,
+            requests_lost: row.requests_lost,
+            evidence: first,
+            again,
+        }
+    }
 }
 
 impl Change {

@@ -16,6 +16,8 @@ pub struct Stored {
     pub values: Vec<(String, String)>,
     /// The newest lines of the restart ledger over all projects, oldest first, at most [`ROWS_READ_MAX`].
     pub ledger: Vec<LedgerRow>,
+    /// The newest incidents that aren't over, oldest first, at most [`ROWS_READ_MAX`].
+    pub open_incidents: Vec<IncidentRow>,
     /// The id that the next record gets.
     pub next_id: u64,
 }
@@ -67,6 +69,7 @@ pub(super) fn load(on: &Connection) -> rusqlite::Result<Stored> {
         projects,
         values: values(on, "")?,
         ledger: ledger(on, None, ROWS_READ_MAX)?,
+        open_incidents: open_incidents(on)?,
         next_id: next_id(on)?,
     })
 }
@@ -220,22 +223,43 @@ pub(super) fn ledger(on: &Connection, project: Option<&str>, limit: u64) -> rusq
     }))
 }
 
-pub(super) fn incidents(on: &Connection, project: &str, limit: u64) -> rusqlite::Result<Vec<IncidentRow>> {
-    let sql = "SELECT id, project, service, replica, cause, evidence, detected_at_ms, recovered_at_ms, requests_lost
-               FROM incidents WHERE project = ?1 ORDER BY id DESC LIMIT ?2";
-    oldest_first(rows(on, sql, params![project, bounded(limit)], |row| {
-        Ok(IncidentRow {
-            id: count(row.get(0)?),
-            project: row.get(1)?,
-            service: row.get(2)?,
-            replica: row.get(3)?,
-            cause: row.get(4)?,
-            evidence: row.get(5)?,
-            detected_at_ms: count(row.get(6)?),
-            recovered_at_ms: row.get::<_, Option<i64>>(7)?.map(count),
-            requests_lost: count(row.get(8)?),
-        })
-    }))
+const INCIDENT_COLUMNS: &str =
+    "id, project, service, replica, cause, evidence, detected_at_ms, recovered_at_ms, requests_lost";
+
+fn incident_row(row: &Row<'_>) -> rusqlite::Result<IncidentRow> {
+    Ok(IncidentRow {
+        id: count(row.get(0)?),
+        project: row.get(1)?,
+        service: row.get(2)?,
+        replica: row.get(3)?,
+        cause: row.get(4)?,
+        evidence: row.get(5)?,
+        detected_at_ms: count(row.get(6)?),
+        recovered_at_ms: row.get::<_, Option<i64>>(7)?.map(count),
+        requests_lost: count(row.get(8)?),
+    })
+}
+
+/// The newest incidents of a project, or of one of its services, oldest first.
+pub(super) fn incidents(
+    on: &Connection,
+    project: &str,
+    service: Option<&str>,
+    limit: u64,
+) -> rusqlite::Result<Vec<IncidentRow>> {
+    let sql = format!(
+        "SELECT {INCIDENT_COLUMNS} FROM incidents WHERE project = ?1 AND (?2 IS NULL OR service = ?2)
+         ORDER BY id DESC LIMIT ?3"
+    );
+    oldest_first(rows(on, &sql, params![project, service, bounded(limit)], incident_row))
+}
+
+/// The newest incidents of all projects that aren't over, oldest first.
+fn open_incidents(on: &Connection) -> rusqlite::Result<Vec<IncidentRow>> {
+    let sql = format!(
+        "SELECT {INCIDENT_COLUMNS} FROM incidents WHERE recovered_at_ms IS NULL ORDER BY id DESC LIMIT ?1"
+    );
+    oldest_first(rows(on, &sql, [bounded(ROWS_READ_MAX)], incident_row))
 }
 
 fn rows<T>(

@@ -1,5 +1,6 @@
 use std::{fs, os::unix::fs::MetadataExt};
 
+use bulsa_core::wire::api::{Again, Evidence, Incident};
 use tempfile::TempDir;
 
 use super::*;
@@ -220,21 +221,25 @@ async fn a_read_sees_every_note_before_it_and_ids_go_on_after_a_restart() {
         ready_for_ms: None,
     };
     store.note(Record::Death(death.clone()));
-    let mut incident = IncidentRow {
-        id: store.next_id(),
-        project: "shop".to_owned(),
-        detected_at_ms: 77,
-        ..IncidentRow::default()
-    };
-    store.note(Record::Incident(incident.clone()));
+    let evidence = Evidence { last_lines: vec!["bye".to_owned()], ..Evidence::default() };
+    let mut incident = Incident { id: store.next_id(), detected_at_ms: 77, evidence, ..Incident::default() };
+    let row = |incident: &Incident| IncidentRow::of("shop", "web", incident);
+    store.note(Record::Incident(row(&incident)));
+    incident.again = Some(Again { deaths: 2, ..Again::default() });
     incident.recovered_at_ms = Some(99);
-    store.note(Record::Incident(incident.clone()));
+    store.note(Record::Incident(row(&incident)));
+    let open = Incident { id: store.next_id(), ..incident.clone() };
+    let open = Incident { recovered_at_ms: None, ..open };
+    store.note(Record::Incident(IncidentRow::of("shop", "api", &open)));
 
     let ids = |events: Vec<Event>| events.into_iter().map(|e| e.id).collect::<Vec<_>>();
     assert_eq!(ids(store.events(None, 2, 2).await.unwrap()), [3, 4]);
     assert_eq!(ids(store.last_events(Some("shop".to_owned()), 2).await.unwrap()), [4, 5]);
     assert!(store.events(Some("other".to_owned()), 0, 9).await.unwrap().is_empty());
-    assert_eq!(store.incidents("shop".to_owned(), 9).await.unwrap(), [incident]);
+    let all = store.incidents("shop".to_owned(), None, 9).await.unwrap();
+    assert_eq!(all.iter().map(Incident::from).collect::<Vec<_>>(), [incident, open.clone()]);
+    let of_api = store.incidents("shop".to_owned(), Some("api".to_owned()), 9).await.unwrap();
+    assert_eq!(of_api.iter().map(Incident::from).collect::<Vec<_>>(), [open]);
     assert_eq!(store.ledger("shop".to_owned(), 9).await.unwrap(), std::slice::from_ref(&death));
     store.close().await.unwrap();
 
