@@ -18,8 +18,9 @@ use tokio::time::Instant;
 use crate::health::{Health, Standing, Traffic};
 use crate::report::{Signal, TargetReport};
 
-/// How long requests may wait on a target, none getting its first byte, before that is worth a look.
-pub(crate) const STALL_TIME: Duration = Duration::from_secs(1);
+/// How long requests may wait on a target, none getting its first byte, before that is worth a look: with the time of a
+/// probe, a hang is found out within two seconds.
+pub(crate) const STALL_TIME: Duration = Duration::from_millis(500);
 
 /// How long requests may wait on a target, none of any worker getting its first byte, before further ones go to others
 /// that do answer, if there are such.
@@ -54,7 +55,7 @@ struct Slot {
     timed_out: AtomicU64,
     /// Requests that were sent and have got no byte of an answer.
     waiting: AtomicU64,
-    /// Since when requests have been waiting without one of them being answered, in milliseconds.
+    /// Since when requests have been waiting without one of them being answered, or were when none does, in milliseconds.
     waiting_since: AtomicU64,
 }
 
@@ -119,28 +120,20 @@ impl TargetStats {
 
     /// Whether requests wait there and none has been answered for [`STALL_TIME`].
     pub(crate) fn is_stalled(&self, now: Instant) -> bool {
-        let (now, limit) = (self.ms(now), STALL_TIME.as_millis() as u64);
-        let mut waiting = 0;
-        for slot in &self.slots {
-            let here = slot.waiting.load(Ordering::Relaxed);
-            waiting += here;
-            if 0 < here && now < slot.waiting_since.load(Ordering::Relaxed) + limit {
-                return false;
-            }
-        }
-        0 < waiting
+        self.slots.iter().any(|slot| 0 < slot.waiting.load(Ordering::Relaxed))
+            && self.is_quiet(now, STALL_TIME)
     }
 
     /// Whether requests of this worker wait there and none of any worker has been answered for [`SILENT_TIME`]. It may be
-    /// slow. Only where the worker's own requests wait for so long are the others' counters looked at.
+    /// slow. Where nothing of the worker's own waits the others' counters are not looked at.
     pub(crate) fn is_silent(&self, worker: usize, now: Instant) -> bool {
-        let own = &self.slots[worker];
-        if own.waiting.load(Ordering::Relaxed) == 0 {
-            return false;
-        }
-        let limit = self.ms(now).saturating_sub(SILENT_TIME.as_millis() as u64);
-        let is_old = |slot: &Slot| slot.waiting_since.load(Ordering::Relaxed) <= limit;
-        is_old(own) && self.slots.iter().all(is_old)
+        0 < self.slots[worker].waiting.load(Ordering::Relaxed) && self.is_quiet(now, SILENT_TIME)
+    }
+
+    /// Whether for so long no answer came, and no worker has sent it the first request that waits there.
+    fn is_quiet(&self, now: Instant, time: Duration) -> bool {
+        let (now, time) = (self.ms(now), time.as_millis() as u64);
+        self.slots.iter().all(|slot| slot.waiting_since.load(Ordering::Relaxed) + time <= now)
     }
 
     fn ms(&self, now: Instant) -> u64 {
@@ -363,8 +356,8 @@ mod tests {
         assert!(!stats.is_stalled(now + STALL_TIME / 2));
         assert!(stats.is_stalled(now + STALL_TIME));
         quick.answered(now + STALL_TIME);
+        assert!(!stats.is_stalled(now + STALL_TIME), "the other worker is answered");
         let again = other.wait(now + STALL_TIME);
-        assert!(!stats.is_stalled(now + STALL_TIME), "others are answered");
         drop(again);
         assert!(stats.is_stalled(now + STALL_TIME * 2));
         drop(slow);
