@@ -89,6 +89,7 @@ fn what_happened(cause: &str, evidence: &Evidence) -> String {
     };
     match (cause, number_of(evidence, "code"), number_of(evidence, "signal")) {
         ("hung", ..) => format!("hung{served} and was killed"),
+        ("out of memory", ..) => format!("was killed for want of memory{served}"),
         (_, Some(0), _) => format!("ended by itself with exit 0{served}"),
         (_, Some(code), _) => format!("exited with {code}{served}"),
         (_, _, Some(9)) => format!("was killed by SIGKILL{served}"),
@@ -101,6 +102,9 @@ fn what_happened(cause: &str, evidence: &Evidence) -> String {
 fn last_words(cause: &str, evidence: &Evidence) -> String {
     if let Some(probe) = evidence.probes.last().filter(|_| cause == "hung") {
         return format!("its last probe: {}", quoted(&probe.text));
+    }
+    if let Some(text) = evidence.out_of_memory.as_ref().filter(|_| cause == "out of memory") {
+        return text.clone();
     }
     if let Some(line) = evidence.last_lines.iter().rev().find(|line| !line.trim().is_empty()) {
         return format!("its last line: `{}`", quoted(line));
@@ -171,6 +175,9 @@ fn advice_on(cause: &str, evidence: &Evidence) -> Vec<String> {
         advice.push(format!("{request} was with two replicas when they died: look what it does there"));
     }
     let by_status = match (cause, number_of(evidence, "code"), number_of(evidence, "signal")) {
+        ("out of memory", ..) => {
+            "it takes more memory than it may have: raise its limit (`deploy.resources.limits.memory`, `mem_limit`), give the host more, or look for a leak"
+        }
         ("hung", ..) => {
             "it took requests and answered none, its probe included: look for an endless loop, a lock, or a call without a time limit"
         }

@@ -9,6 +9,7 @@ pub mod anchor;
 pub mod api;
 pub mod docker;
 mod driver;
+pub mod host;
 pub mod images;
 pub mod keeper_client;
 pub mod probe;

@@ -118,6 +118,21 @@ fn every_end_has_its_words() {
 }
 
 #[test]
+fn want_of_memory_is_said_with_what_proves_it() {
+    let mut dead = incident("out of memory", Some("signal 9"), Some(9_500));
+    dead.evidence.out_of_memory = Some("the Docker Engine saw its container run out of memory".to_owned());
+    dead.evidence.last_lines = vec!["GET /".to_owned()];
+    let why = why(&service(ServiceState::Healthy, 2), vec![dead], NOW);
+    assert_eq!(
+        why.verdict,
+        "`web` is healthy, 2 of 2 replicas serve. web-r3-1 was killed for want of memory after 9.5 s of service 65 s ago (the Docker \
+         Engine saw its container run out of memory); its place served again after 1.4 s, and 0 requests were lost"
+    );
+    assert_eq!(why.advice.len(), 1);
+    assert!(why.advice[0].contains("mem_limit"), "{:?}", why.advice);
+}
+
+#[test]
 fn deaths_after_the_same_time_look_like_a_leak() {
     let after = |minutes| incident("exited", Some("code 1"), Some(minutes * MINUTE_MS));
     let regular = why(&service(ServiceState::Healthy, 2), vec![after(60), after(66), after(61)], NOW);

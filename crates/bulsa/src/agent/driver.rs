@@ -189,6 +189,8 @@ pub(super) struct Driver {
     routes: Routes,
     kept: u64,
     sealed: publish::Sealed,
+    /// How many processes the kernel had killed for want of memory when it was looked last.
+    oom_kills: u64,
     /// The table is to be given out again though no project wants it changed.
     republish: bool,
     attempt_floor: u32,
@@ -272,6 +274,7 @@ impl Driver {
             kept: 0,
             sealed: None,
             // An agent that was killed may have dropped a project and not its routes.
+            oom_kills: super::host::oom_kills().unwrap_or_default(),
             republish: true,
             attempt_floor: 0,
             proxies: BTreeMap::new(),

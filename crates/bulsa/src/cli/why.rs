@@ -77,6 +77,9 @@ fn evidence_text(evidence: &Evidence, clock: &Clock) -> String {
         let times = if probe.times == 1 { String::new() } else { format!(", {} times", probe.times) };
         text += &format!("  probe   {at}{times}: {}\n", probe.text);
     }
+    if let Some(memory) = &evidence.out_of_memory {
+        text += &format!("  memory  {memory}\n");
+    }
     if let Some(request) = &evidence.suspect_request {
         text += &format!("  suspect {request}\n");
     }

@@ -30,3 +30,4 @@ mod shop;
 #[path = "../support/support.rs"]
 mod support;
 mod volumes;
+mod whys;

@@ -11,7 +11,7 @@ pub struct Incident {
     pub id: u64,
     /// The replica: `web-r3-1.5`.
     pub replica: String,
-    /// What happened: `exited`, `killed`, `hung`.
+    /// What happened: `exited`, `killed`, `hung`, `out of memory`.
     pub cause: String,
     /// When it was seen: of a hang the first probe without an answer.
     pub detected_at_ms: u64,
@@ -61,6 +61,9 @@ pub struct Evidence {
     /// The same for programs: `code 1`, `signal 9`; `None` where nobody saw it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<String>,
+    /// What says that memory ran out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub out_of_memory: Option<String>,
     /// How long it had been ready; `None` if it never was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ready_for_ms: Option<u64>,

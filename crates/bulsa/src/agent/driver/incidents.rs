@@ -16,6 +16,7 @@ use super::{
     project::{Project, parse_task},
 };
 use crate::agent::{
+    host,
     process::logs,
     store::{IncidentRow, Record},
 };
@@ -24,6 +25,7 @@ use crate::agent::{
 const OPEN_MAX: usize = 64;
 /// So many last lines of output are kept with an incident.
 const OUTPUT_LINES: usize = 100;
+const SIGKILL: i32 = 9;
 /// A line of them is at most this long, in bytes.
 const LINE_BYTES_MAX: usize = 1024;
 
@@ -39,6 +41,16 @@ struct OpenIncident {
     answered_502: u64,
     /// The output of who died last. Its end may come to the file a moment after the death.
     log: Option<PathBuf>,
+}
+
+/// What is known of a death beside how it ended.
+#[derive(Debug)]
+pub(super) struct Death<'d> {
+    /// In a word or two.
+    pub(super) cause: &'d str,
+    pub(super) ready_for: Option<Duration>,
+    /// What says that memory ran out.
+    pub(super) out_of_memory: Option<String>,
 }
 
 impl OpenIncident {
@@ -67,17 +79,12 @@ impl OpenIncident {
 
 impl Driver {
     /// A replica died or hung: what is known of it is written down before anything is done about it.
-    pub(super) fn open_incident(
-        &mut self,
-        name: &str,
-        id: &ReplicaId,
-        status: ExitStatus,
-        (cause, ready_for): (&str, Option<Duration>),
-    ) {
+    pub(super) fn open_incident(&mut self, name: &str, id: &ReplicaId, status: ExitStatus, death: Death<'_>) {
         let (now, answered_502) = (self.clock.now(), self.bad_gateways());
         let next_id = self.store.next_id();
         let Some(project) = self.projects.get_mut(name) else { return };
-        let (evidence, log) = evidence(project, id, status, ready_for);
+        let cause = death.cause;
+        let (evidence, log) = evidence(project, id, status, death);
         // A slot that dies again before it served is still the same incident.
         if let Some(open) = project.incidents.0.get_mut(&id.slot()) {
             open.read_output();
@@ -102,6 +109,23 @@ impl Driver {
         let open = OpenIncident { service: id.service.clone(), incident, answered_502, log };
         self.store.note(open.record(name));
         project.incidents.0.insert(id.slot(), open);
+    }
+
+    /// What says that a replica died for want of memory. The Engine knows of its container; of a process that was killed
+    /// with SIGKILL the kernel tells only that it has killed some process at that time, in a cgroup or on the whole host.
+    pub(super) fn out_of_memory(&mut self, name: &str, id: &ReplicaId, status: ExitStatus) -> Option<String> {
+        let kills = host::oom_kills().unwrap_or(self.oom_kills);
+        let new = kills.saturating_sub(std::mem::replace(&mut self.oom_kills, kills));
+        let meta = self.projects.get(name).and_then(|project| project.meta.get(id))?;
+        if meta.out_of_memory {
+            return Some("the Docker Engine saw its container run out of memory".to_owned());
+        }
+        let is_process = meta.container.is_none() && status == ExitStatus::Signal(SIGKILL);
+        let text = || match new {
+            1 => "the kernel killed a process of this host for want of memory at that time".to_owned(),
+            _ => format!("the kernel killed {new} processes of this host for want of memory at that time"),
+        };
+        (is_process && 0 < new).then(text)
     }
 
     /// Takes up the incidents that were open when the agent before this one ended.
@@ -215,14 +239,15 @@ fn evidence(
     project: &Project,
     id: &ReplicaId,
     status: ExitStatus,
-    ready_for: Option<Duration>,
+    death: Death<'_>,
 ) -> (Evidence, Option<PathBuf>) {
     let meta = project.meta.get(id);
     let log = meta.and_then(|meta| meta.note.log.clone());
     let evidence = Evidence {
         exit: super::view::exit_text(status),
         status: status_text(status),
-        ready_for_ms: ready_for.map(|served| u64::try_from(served.as_millis()).unwrap_or(u64::MAX)),
+        out_of_memory: death.out_of_memory,
+        ready_for_ms: death.ready_for.map(|served| u64::try_from(served.as_millis()).unwrap_or(u64::MAX)),
         probes: meta.map(|meta| meta.probes.clone()).unwrap_or_default(),
         last_lines: log.as_deref().map(last_lines).unwrap_or_default(),
         suspect_request: meta.and_then(|meta| meta.suspect.clone()),

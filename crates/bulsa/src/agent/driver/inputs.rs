@@ -20,6 +20,7 @@ use tokio::{sync::watch, task::JoinSet};
 
 use super::{
     Driver, Input, ProxyHandle,
+    incidents::Death,
     persist::human,
     project::{Project, parse_task},
     view::exit_text,
@@ -207,13 +208,15 @@ impl Driver {
             let text = format!("{} died {served}: {}{wait}", id.name(), exit_text(status));
             self.tell(name, "replica.died", Some(id), text.clone());
             self.progress(name, ProgressKind::Line, text);
+            let out_of_memory = self.out_of_memory(name, id, status).filter(|_| !was_killed);
             let cause = match status {
                 _ if was_killed => "hung",
+                _ if out_of_memory.is_some() => "out of memory",
                 ExitStatus::Signal(9) => "killed",
                 _ => "exited",
             };
             self.record_death(name, id, status, ready_for, cause);
-            self.open_incident(name, id, status, (cause, ready_for));
+            self.open_incident(name, id, status, Death { cause, ready_for, out_of_memory });
         }
         self.forget(name, id);
     }

@@ -110,6 +110,8 @@ pub(super) struct Meta {
     pub(super) probes: Vec<ProbeSeen>,
     /// What stands between it and its port, in words.
     pub(super) listening: Option<String>,
+    /// Its container ran out of memory.
+    pub(super) out_of_memory: bool,
     /// The request that died with it and another one, if there was one.
     pub(super) suspect: Option<String>,
     /// Where it listens, when that is not where it should.

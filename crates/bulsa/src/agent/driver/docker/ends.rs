@@ -103,6 +103,10 @@ impl Driver {
     pub(super) fn container_died(&mut self, container: &str, exit_code: i64, oom: bool) {
         let Some((name, id)) = self.docker.containers.get(container).cloned() else { return };
         let (now, status) = (self.clock.now(), status_of(exit_code, oom));
+        let meta = self.projects.get_mut(&name).and_then(|project| project.meta.get_mut(&id));
+        if let Some(meta) = meta.filter(|_| oom) {
+            meta.out_of_memory = true;
+        }
         if self.start_reports(&name, &id) {
             // If the start reports that it runs, that is older news.
             self.docker.died_early.insert(container.to_owned(), status);
