@@ -119,6 +119,8 @@ pub struct Service {
     pub times: Times,
     /// What happens to requests while no target is ready.
     pub hold: Hold,
+    /// Whether each of its requests gets a line in the access log.
+    pub access_log: bool,
     /// How a release is watched after its switch.
     pub bake: Bake,
     /// How the old and the new replicas of a deploy relate in time.

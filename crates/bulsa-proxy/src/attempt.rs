@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::time::{Instant, sleep};
 
+use crate::access_log::Sent;
 use crate::body::{Course, Passed, pass};
 use crate::courier::Parcel;
 use crate::desk::AnswerDesk;
@@ -100,7 +101,7 @@ impl Attempt<'_> {
         let progress = Progress::default();
         progress.is_replayable.set(parcel.is_replayable());
         let up_ended = RefCell::new(None);
-        let Parcel { head: sent, body, kept, websocket, rules, answer: desk, .. } = parcel;
+        let Parcel { head: sent, body, kept, websocket, rules, answer: desk, entry, .. } = parcel;
         let AnswerDesk { head, text } = &mut **desk;
         let Wire { reader, writer, inbox } = wire;
         let Upstream { stream, inbox: from_target, .. } = upstream;
@@ -128,13 +129,17 @@ impl Attempt<'_> {
         let answer = self.answer(head, framing, *rules, text);
         if head.status == 101 {
             return match write_all(writer, &[text], Some(self.life)).await {
-                Ok(()) => Run::Upgraded(in_flight),
+                Ok(()) => {
+                    entry.answered(101);
+                    Run::Upgraded(in_flight)
+                }
                 Err(_) => Run::Broken,
             };
         }
+        entry.answered(head.status);
         let guard = self.guard(head, in_flight);
         let target_side = (&mut from, &mut *from_target);
-        let down = pass_on((answer.course, text), target_side, (writer, self.life), &guard);
+        let down = pass_on((answer.course, text), target_side, (writer, self.life), &guard, &entry.sent);
         match beside(up, &up_ended, down).await {
             Passed::Whole => {
                 let is_reusable = headers::target_keeps(head)
@@ -147,6 +152,7 @@ impl Attempt<'_> {
             Passed::Ended => Run::Answered { kept: answer.keep, idle_time: None },
             Passed::ClientBroke(error) => {
                 tracing::debug!(%error, "a client did not take its answer");
+                entry.client_gone();
                 Run::Broken
             }
             Passed::TargetBroke => {
@@ -288,8 +294,9 @@ async fn pass_on(
     target_side: (&mut ReadHalf<'_>, &mut Inbox),
     client_side: (&mut WriteHalf<'_>, &Life),
     guard: &Guard,
+    sent: &Sent,
 ) -> Passed {
-    pass(course, head, target_side, client_side, guard.ending()).await
+    pass(course, head, target_side, client_side, guard.ending(), sent).await
 }
 
 impl Guard {

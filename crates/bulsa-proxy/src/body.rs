@@ -12,11 +12,12 @@ use std::task::Poll;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::access_log::Sent;
 use crate::h1::buffer::{BUFFER_BYTES, Inbox};
 use crate::h1::chunked::{Decoder, LAST_CHUNK, SizeLine, Step};
 use crate::h1::framing::Framing;
 use crate::life::Life;
-use crate::outlet::write_all;
+use crate::outlet::write_counted;
 
 /// How passing an answer on ended.
 #[derive(Debug)]
@@ -40,20 +41,21 @@ pub(crate) struct Course {
 
 /// Passes an answer on: its head, which was written already, and its body, of which some may be in the inbox.
 ///
-/// `ending` is when it is to end before its own end.
+/// `ending` is when it is to end before its own end. `sent` counts what goes out.
 pub(crate) async fn pass<R, W>(
     course: Course,
     head: &[u8],
     (reader, inbox): (&mut R, &mut Inbox),
     (writer, life): (&mut W, &Life),
     ending: impl Future<Output = ()>,
+    sent: &Sent,
 ) -> Passed
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
     let mut ending = pin!(ending);
-    let mut body = Body::new(course, head);
+    let mut body = Body::new(course, head, sent);
     loop {
         match body.write_what_is_there(inbox, writer, life).await {
             Err(Stop::Client(error)) => return Passed::ClientBroke(error),
@@ -103,6 +105,7 @@ struct Body<'h> {
     course: Course,
     /// The answer's head, until it has gone out.
     head: &'h [u8],
+    sent: &'h Sent,
     left: u64,
     decoder: Decoder,
 }
@@ -111,9 +114,9 @@ struct Body<'h> {
 const CHUNKS_MAX: usize = 2;
 
 impl<'h> Body<'h> {
-    fn new(course: Course, head: &'h [u8]) -> Self {
+    fn new(course: Course, head: &'h [u8], sent: &'h Sent) -> Self {
         let left = if let Framing::Length(length) = course.from { length } else { 0 };
-        Self { course, head, left, decoder: Decoder::default() }
+        Self { course, head, sent, left, decoder: Decoder::default() }
     }
 
     /// Writes what has come. True at the body's end.
@@ -128,15 +131,14 @@ impl<'h> Body<'h> {
     {
         match self.course.from {
             Framing::None => {
-                write_all(writer, &[self.head], Some(life)).await?;
+                self.write(&[self.head], 0, writer, life).await?;
                 Ok(true)
             }
             Framing::Length(_) => {
                 let there = inbox.bytes().len();
                 let take = usize::try_from(self.left).map_or(there, |left| left.min(there));
-                write_all(writer, &[self.head, &inbox.bytes()[..take]], Some(life)).await?;
+                self.write(&[self.head, &inbox.bytes()[..take]], take, writer, life).await?;
                 inbox.consume(take);
-                self.head = b"";
                 self.left -= take as u64;
                 Ok(self.left == 0)
             }
@@ -156,12 +158,10 @@ impl<'h> Body<'h> {
         let line = SizeLine::new(piece.len());
         match self.course.to {
             Framing::Chunked if !piece.is_empty() => {
-                write_all(writer, &[self.head, line.as_bytes(), piece, b"\r\n"], Some(life)).await?;
+                self.write(&[self.head, line.as_bytes(), piece, b"\r\n"], piece.len(), writer, life).await
             }
-            _ => write_all(writer, &[self.head, piece], Some(life)).await?,
+            _ => self.write(&[self.head, piece], piece.len(), writer, life).await,
         }
-        self.head = b"";
-        Ok(())
     }
 
     async fn write_chunks<W>(&mut self, inbox: &mut Inbox, writer: &mut W, life: &Life) -> Result<bool, Stop>
@@ -202,8 +202,8 @@ impl<'h> Body<'h> {
             if is_over && is_framed {
                 pieces[1 + 3 * CHUNKS_MAX] = LAST_CHUNK;
             }
-            write_all(writer, &pieces, Some(life)).await?;
-            self.head = b"";
+            let length = chunks.iter().map(|(_, length)| length).sum();
+            self.write(&pieces, length, writer, life).await?;
             inbox.consume(at);
             if is_over || inbox.is_empty() {
                 return Ok(is_over);
@@ -217,7 +217,20 @@ impl<'h> Body<'h> {
         W: AsyncWrite + Unpin,
     {
         let end: &[u8] = if self.course.to == Framing::Chunked { LAST_CHUNK } else { b"" };
-        write_all(writer, &[self.head, end], Some(life)).await
+        self.write(&[self.head, end], 0, writer, life).await
+    }
+
+    /// Writes pieces, the first of which is the head if it has not gone out yet. So many bytes of them are the body's.
+    /// (Where a client takes only a part of chunks, their framing counts, too.)
+    async fn write<W>(&mut self, pieces: &[&[u8]], body: usize, writer: &mut W, life: &Life) -> io::Result<()>
+    where
+        W: AsyncWrite + Unpin,
+    {
+        let mut written = 0;
+        let result = write_counted(writer, pieces, Some(life), &mut written).await;
+        self.sent.add(written, self.head.len(), body);
+        self.head = b"";
+        result
     }
 }
 
@@ -229,13 +242,15 @@ mod tests {
     use crate::h1::buffer::Buffers;
     use crate::life::Lives;
 
-    async fn passed(course: Course, mut from: &[u8]) -> (Passed, String) {
+    async fn passed(course: Course, mut from: &[u8]) -> (Passed, String, u64) {
         let place = Lives::new(std::time::Duration::from_secs(60)).enter(&"http".into());
         let mut inbox = Inbox::new(&Rc::new(Buffers::default()));
         let mut to = Vec::new();
         let never = std::future::pending();
-        let passed = pass(course, b"H", (&mut from, &mut inbox), (&mut to, &place.life), never).await;
-        (passed, String::from_utf8(to).unwrap())
+        let sent = Sent::default();
+        let to_client = (&mut to, &*place.life);
+        let passed = pass(course, b"H", (&mut from, &mut inbox), to_client, never, &sent).await;
+        (passed, String::from_utf8(to).unwrap(), sent.body())
     }
 
     #[tokio::test]
@@ -249,19 +264,26 @@ mod tests {
             (Framing::UntilClose, Framing::Chunked, b"abc", "H3\r\nabc\r\n0\r\n\r\n"),
             (Framing::UntilClose, Framing::UntilClose, b"abc", "Habc"),
         ] {
-            let (passed, text) = passed(Course { from, to }, bytes).await;
+            let (passed, text, counted) = passed(Course { from, to }, bytes).await;
             assert!(matches!(passed, Passed::Whole), "{from:?}: {passed:?}");
             assert_eq!(text, expected, "{from:?} to {to:?}");
+            let body: usize = match from {
+                Framing::None => 0,
+                Framing::Chunked => 8,
+                _ => 3,
+            };
+            assert_eq!(counted, body as u64, "{from:?} to {to:?}");
         }
     }
 
     #[tokio::test]
     async fn an_answer_that_is_cut_short_does_not_look_whole() {
         let length = Course { from: Framing::Length(4), to: Framing::Length(4) };
-        let (passed_length, _) = passed(length, b"abc").await;
+        let (passed_length, _, counted) = passed(length, b"abc").await;
         assert!(matches!(passed_length, Passed::TargetBroke));
+        assert_eq!(counted, 3);
         let chunked = Course { from: Framing::Chunked, to: Framing::Chunked };
-        let (passed_chunks, text) = passed(chunked, b"3\r\nabc\r\n").await;
+        let (passed_chunks, text, _) = passed(chunked, b"3\r\nabc\r\n").await;
         assert!(matches!(passed_chunks, Passed::TargetBroke));
         assert!(!text.ends_with("0\r\n\r\n"), "{text}");
     }
@@ -274,7 +296,8 @@ mod tests {
         let mut to = Vec::new();
         let course = Course { from: Framing::UntilClose, to: Framing::Chunked };
         let now = std::future::ready(());
-        let passed = pass(course, b"H", (&mut from, &mut inbox), (&mut to, &place.life), now).await;
+        let (to_client, sent) = ((&mut to, &*place.life), Sent::default());
+        let passed = pass(course, b"H", (&mut from, &mut inbox), to_client, now, &sent).await;
         assert!(matches!(passed, Passed::Ended));
         assert_eq!(to, b"H0\r\n\r\n");
     }

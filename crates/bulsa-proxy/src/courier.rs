@@ -20,6 +20,7 @@ use bytes::Bytes;
 use memchr::memchr;
 use tokio::time::Instant;
 
+use crate::access_log::Entry;
 use crate::attempt::{Attempt, Run};
 use crate::balance::Ask;
 use crate::desk::AnswerDesk;
@@ -69,7 +70,8 @@ impl<'r> Way<'r> {
         Some(found.rules)
     }
 
-    fn service<'t>(&self, table: &'t LocalTable) -> Option<&'t Rc<LocalService>> {
+    /// The service that it comes to.
+    pub(crate) fn service<'t>(&self, table: &'t LocalTable) -> Option<&'t Rc<LocalService>> {
         let known = self.found.get().filter(|(number, _)| *number == table.plan.number);
         let index = match known {
             Some((_, index)) => index,
@@ -94,8 +96,8 @@ pub(crate) struct Parcel<'r> {
     pub(crate) kept: Kept,
     /// The client waits for leave to send its body.
     pub(crate) expects_leave: &'r mut bool,
-    /// As in its `X-Request-Id`.
-    pub(crate) id: &'r str,
+    /// Its entry in the access log.
+    pub(crate) entry: &'r Entry<'r>,
     /// Whom it is for: the peer, or the client that a trusted peer names.
     pub(crate) from: IpAddr,
     /// It asks for a WebSocket.
@@ -243,7 +245,7 @@ impl<'r> Courier<'r> {
             service: service.plan.name.clone(),
             method: String::from_utf8_lossy(self.request.method()).into_owned(),
             path: path[..cut.unwrap_or(0)].to_owned(),
-            request: self.parcel.id.to_owned(),
+            request: self.parcel.entry.id.to_owned(),
             targets: self.died_with.clone(),
         });
     }
@@ -289,6 +291,7 @@ impl<'r> Courier<'r> {
         }
         let cookie = self.new_cookie(&chosen);
         let Chosen { service, target, in_flight, pass, .. } = chosen;
+        self.parcel.entry.sent_to(&target);
         let begun = Instant::now();
         let idle_since = upstream.idle_since.filter(|_| reused);
         let attempt = Attempt {

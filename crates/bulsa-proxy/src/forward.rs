@@ -9,6 +9,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use tokio::time::timeout;
 
+use crate::access_log::Entry;
 use crate::courier::{Courier, Parcel, Way};
 use crate::desk::{AnswerDesk, Desk};
 use crate::h1::framing::{self, Framing};
@@ -16,7 +17,7 @@ use crate::h1::head::RequestHead;
 use crate::headers::{self, Rewriting, Screened};
 use crate::life::Life;
 use crate::local::LocalTable;
-use crate::outlet::write_all;
+use crate::outlet::write_counted;
 use crate::request_body::{Kept, Piece, RequestBody};
 use crate::request_id;
 use crate::respond::{self, Details, Refusal};
@@ -87,10 +88,12 @@ pub(crate) async fn answer(client: &Rc<Client>, life: &Life, desk: &mut Desk, wi
     };
     let mut expects_leave = screened.expects_leave && framing != Framing::None;
     let id = request_id::of(head, is_trusted, || client.worker.random_bits());
-    let request = Request { asked: &asked, screened: &screened, id: &id };
+    let entry = Entry::new(client, head, &id);
+    let request = Request { asked: &asked, screened: &screened, entry: &entry };
     let to = Outgoing { body: &mut body, expects_leave: &mut expects_leave, text, answer };
     match request.forward(wire, to).await {
         Ok(Answered::Whole { kept: true }) => {
+            drop(entry);
             // A client that waits for leave to send its body would take our reading of it for that leave.
             if body.has_ended() || (!expects_leave && read_leftover(wire, &mut body).await) {
                 Done::Kept
@@ -109,7 +112,7 @@ pub(crate) async fn answer(client: &Rc<Client>, life: &Life, desk: &mut Desk, wi
         Ok(Answered::Tunnel(opened)) => Done::Tunnel(opened),
         Err(refused) => {
             let body = Some(&mut body).filter(|_| !expects_leave);
-            asked.refuse(wire, refused, Some(&id), body).await
+            asked.refuse(wire, refused, Some(entry), body).await
         }
     }
 }
@@ -142,7 +145,7 @@ impl Asked<'_> {
         &self,
         wire: &mut Wire<'_>,
         refused: Refused,
-        id: Option<&str>,
+        entry: Option<Entry<'_>>,
         body: Option<&mut RequestBody>,
     ) -> Done {
         let Refused { refusal, page } = refused;
@@ -150,9 +153,15 @@ impl Asked<'_> {
         let keep = self.may_keep() && !refusal.is_last() && body.is_some();
         let date = self.client.worker.date();
         let to_head = self.head.method() == b"HEAD";
+        let id = entry.as_ref().map(|entry| entry.id);
         let details = Details { page, id, keep, minor: self.head.minor, to_head, date: &date };
         let text = respond::write(refusal, &details);
-        if write_all(&mut wire.writer, &[&text], Some(self.life)).await.is_err() {
+        let mut written = 0;
+        let result = write_counted(&mut wire.writer, &[&text], Some(self.life), &mut written).await;
+        if let Some(entry) = entry {
+            entry.wrote(refusal.status(), &text, written);
+        }
+        if result.is_err() {
             return Done::Broken;
         }
         let Some(body) = body.filter(|_| keep) else { return Done::Last };
@@ -188,26 +197,32 @@ struct Outgoing<'r> {
 struct Request<'r> {
     asked: &'r Asked<'r>,
     screened: &'r Screened<'r>,
-    id: &'r str,
+    entry: &'r Entry<'r>,
 }
 
 impl Request<'_> {
     async fn forward(&self, wire: &mut Wire<'_>, to: Outgoing<'_>) -> Result<Answered, Refused> {
         let Outgoing { body, expects_leave, text, answer } = to;
-        let Self { asked: Asked { client, life, head, is_trusted }, screened, id } = *self;
+        let Self { asked: Asked { client, life, head, is_trusted }, screened, entry } = *self;
         let table = client.worker.table();
         let way = Way::new(client, screened);
         let rules = way.rules(&table).ok_or(Refusal::NoRoute)?.cloned();
+        let from = self.from(&table);
+        if way.service(&table).is_some_and(|service| service.plan.access_log) {
+            entry.want(from);
+        }
         if let Some(rules) = rules.as_deref()
-            && let Some(text) = self.redirect(rules)
+            && let Some((status, text)) = self.redirect(rules)
         {
-            let written = write_all(&mut wire.writer, &[&text], Some(life)).await;
-            return Ok(written.map_or(Answered::Broken, |()| Answered::Whole { kept: self.asked.may_keep() }));
+            let mut written = 0;
+            let result = write_counted(&mut wire.writer, &[&text], Some(life), &mut written).await;
+            entry.wrote(status, &text, written);
+            return Ok(result.map_or(Answered::Broken, |()| Answered::Whole { kept: self.asked.may_keep() }));
         }
         let is_idempotent = is_idempotent(head.method());
         let websocket = headers::asks_for_websocket(head, body.framing());
         text.clear();
-        let from = self.rewrite(&table, text, body.framing(), websocket, rules.as_deref());
+        self.rewrite(text, body.framing(), websocket, rules.as_deref());
         drop(table);
         let parcel = Parcel {
             way,
@@ -216,7 +231,7 @@ impl Request<'_> {
             kept: Kept::new(is_idempotent && body.framing() != Framing::None),
             body,
             expects_leave,
-            id,
+            entry,
             from,
             websocket,
             is_idempotent,
@@ -226,35 +241,32 @@ impl Request<'_> {
         Courier::new(client, life, head, parcel).carry(wire).await
     }
 
-    /// Writes the head that a target gets. Returns whom the request is for.
-    fn rewrite(
-        &self,
-        table: &LocalTable,
-        out: &mut Vec<u8>,
-        framing: Framing,
-        websocket: bool,
-        rules: Option<&RouteRules>,
-    ) -> IpAddr {
+    /// Whom the request is for.
+    fn from(&self, table: &LocalTable) -> IpAddr {
         let Asked { client, head, is_trusted, .. } = *self.asked;
-        let peer = client.peer;
+        if is_trusted {
+            headers::client_behind(head, client.peer, |address| table.plan.trusts(*address))
+        } else {
+            client.peer
+        }
+    }
+
+    /// Writes the head that a target gets.
+    fn rewrite(&self, out: &mut Vec<u8>, framing: Framing, websocket: bool, rules: Option<&RouteRules>) {
+        let Asked { client, head, is_trusted, .. } = *self.asked;
         let by = Rewriting {
             screened: self.screened,
             framing,
             websocket,
             peer: &client.peer_text,
             is_trusted,
-            id: self.id,
+            id: self.entry.id,
             rules,
         };
         headers::write_request(out, head, &by);
-        if is_trusted {
-            headers::client_behind(head, peer, |address| table.plan.trusts(*address))
-        } else {
-            peer
-        }
     }
 
-    fn redirect(&self, rules: &RouteRules) -> Option<Vec<u8>> {
+    fn redirect(&self, rules: &RouteRules) -> Option<(u16, Vec<u8>)> {
         let (status, to) = rules.redirect(&self.screened.host, &self.screened.target)?;
         let mut more = Vec::new();
         rules.write_response(&mut more);
@@ -267,7 +279,7 @@ impl Request<'_> {
             date: &date,
             ..Details::default()
         };
-        Some(respond::redirect(status, &to, &more, &details))
+        Some((status, respond::redirect(status, &to, &more, &details)))
     }
 }
 

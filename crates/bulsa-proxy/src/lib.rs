@@ -32,6 +32,7 @@
 #![forbid(unsafe_code)]
 
 mod accept;
+mod access_log;
 mod addresses;
 mod arrive;
 mod attempt;

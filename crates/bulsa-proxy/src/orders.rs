@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::time::Instant;
 
+use crate::access_log::Queue;
 use crate::addresses::Addresses;
 use crate::bounds::Bounds;
 use crate::plan::Plan;
@@ -42,12 +43,15 @@ pub(crate) struct Shared {
     suspects: Mutex<(u64, VecDeque<Suspect>)>,
     pub(crate) bounds: Bounds,
     pub(crate) addresses: Arc<Addresses>,
+    /// Lines of the access log that are to be written. Locked by a worker that has many of them, and by the writer.
+    pub(crate) access_log: Arc<Queue>,
 }
 
 impl Shared {
     pub(crate) fn new(workers: usize, signal: Arc<Signal>, bounds: Bounds) -> Self {
         let stats = (0..workers).map(|_| WorkerStats::default()).collect();
-        Self { stats, signal, suspects: Mutex::default(), bounds, addresses: Arc::default() }
+        let (addresses, access_log) = (Arc::default(), Arc::default());
+        Self { stats, signal, suspects: Mutex::default(), bounds, addresses, access_log }
     }
 
     /// Notes a request with which two targets died.

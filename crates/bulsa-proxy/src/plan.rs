@@ -76,6 +76,8 @@ pub(crate) struct PlanService {
     pub(crate) tunnels: Bounds,
     /// The PROXY header that targets get before a TCP connection.
     pub(crate) send_proxy: Option<ProxyHeader>,
+    /// Each of its requests gets a line in the access log.
+    pub(crate) access_log: bool,
     /// What it was made from, to see whether the next table changes it.
     source: (Service, Option<Secret>),
 }
@@ -254,6 +256,7 @@ impl Registry {
             cookie,
             tunnels: Bounds::of(&service.times),
             send_proxy: service.send_proxy,
+            access_log: service.access_log,
             targets,
             source: (service.clone(), secret.cloned()),
         }

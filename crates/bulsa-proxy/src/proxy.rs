@@ -5,7 +5,7 @@
 //! newest when it gets to it. Whether all have is in the report.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, Write};
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
@@ -176,6 +176,7 @@ impl Proxy {
             timed_out: sum(|s| &s.timed_out),
             over_budget: sum(|s| &s.over_budget),
             lost_to_idle_close: sum(|s| &s.lost_to_idle_close),
+            access_log_dropped: Some(self.shared.access_log.dropped()),
             suspects: self.shared.last_suspects(),
         }
     }
@@ -196,6 +197,23 @@ impl Proxy {
             orders.listeners.clear();
             orders.drain = Some(deadline);
         });
+    }
+
+    /// Has the access log of services that want one written there from now on, `bytes_max` bytes at most, by a thread of
+    /// its own that may be stuck there. Lines that came before wait for it, within bounds; see
+    /// [`Report::access_log_dropped`].
+    ///
+    /// # Errors
+    /// What the system said when the thread could not be made.
+    pub fn write_access_log(&self, to: Box<dyn Write + Send>, bytes_max: u64) -> io::Result<()> {
+        self.shared.access_log.direct(to, bytes_max)
+    }
+
+    /// Waits until the rest of the access log is written, once all workers have ended. Where its file takes nothing, that
+    /// may be never.
+    pub async fn access_log_written(&self) {
+        self.shared.access_log.close();
+        self.shared.access_log.written().await;
     }
 
     /// Waits until all workers have ended.
@@ -227,6 +245,7 @@ impl Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.shutdown(Duration::ZERO);
+        self.shared.access_log.close();
     }
 }
 

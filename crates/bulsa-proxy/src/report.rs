@@ -64,6 +64,10 @@ pub struct Report {
     /// not be sent again.
     #[serde(default)]
     pub lost_to_idle_close: u64,
+    /// Lines of the access log that were not written: nobody took them in time, or the disk is full. `None` from a proxy
+    /// that keeps no such log.
+    #[serde(default)]
+    pub access_log_dropped: Option<u64>,
     /// The last requests with which two targets died, oldest first; see [`Suspect::number`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub suspects: Vec<Suspect>,

@@ -188,6 +188,9 @@ pub struct Service {
     /// The PROXY protocol header that a target gets before the bytes of a TCP connection, if it wants one.
     #[serde(default)]
     pub send_proxy: Option<ProxyHeader>,
+    /// Whether each of its requests gets a line in the access log.
+    #[serde(default)]
+    pub access_log: bool,
 }
 
 impl Service {
@@ -202,6 +205,7 @@ impl Service {
             times: Times::default(),
             health_path: None,
             send_proxy: None,
+            access_log: false,
         }
     }
 }

@@ -25,6 +25,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::accept::accept_forever;
+use crate::access_log::Lines;
 use crate::addresses::Addresses;
 use crate::balance::mix;
 use crate::bounds::Bounds;
@@ -62,6 +63,7 @@ pub(crate) struct Worker {
     lives: Rc<Lives>,
     /// The time in words, as answers say it; not more than a moment old.
     date: RefCell<(u64, Rc<str>)>,
+    lines: Lines,
     tunnels: Rc<Tunnels>,
     slots: Arc<Semaphore>,
     connection_ended: Notify,
@@ -89,6 +91,7 @@ impl Worker {
     pub(crate) fn new(index: usize, shared: Arc<Shared>) -> Rc<Self> {
         let slots = Arc::new(Semaphore::new(shared.bounds.connections));
         let lives = Lives::new(shared.bounds.stall_time);
+        let lines = Lines::new(Arc::clone(&shared.access_log));
         Rc::new(Self {
             index,
             shared,
@@ -98,6 +101,7 @@ impl Worker {
             desks: Desks::default(),
             lives,
             date: RefCell::new((0, "".into())),
+            lines,
             tunnels: Rc::default(),
             slots,
             connection_ended: Notify::new(),
@@ -252,11 +256,13 @@ impl Worker {
         }
     }
 
-    /// Closes idle connections to targets when their time is up, and says when a target is stalled.
+    /// Closes idle connections to targets when their time is up, says when a target is stalled, and hands over what
+    /// there is of the access log.
     async fn sweep_forever(self: Rc<Self>) {
         loop {
             sleep(SWEEP_INTERVAL).await;
             self.tell_time();
+            self.lines.sweep();
             self.lives.sweep(Instant::now());
             if self.table().sweep(Instant::now()) {
                 self.shared.signal.raise();
@@ -388,6 +394,11 @@ impl Worker {
     /// The time as answers say it (RFC 9110, 5.6.7).
     pub(crate) fn date(&self) -> Rc<str> {
         Rc::clone(&self.date.borrow().1)
+    }
+
+    /// Its part of the access log.
+    pub(crate) fn lines(&self) -> &Lines {
+        &self.lines
     }
 
     fn tell_time(&self) {

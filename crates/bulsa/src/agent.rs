@@ -5,6 +5,7 @@
 //!
 //! One process, one thread for everything but the store's disk: what it has to do is little, and its memory counts.
 
+pub mod access_log;
 pub mod anchor;
 pub mod api;
 pub mod docker;

@@ -36,6 +36,8 @@ use served::Served;
 const HANDOVER_LIMIT: Duration = Duration::from_secs(3);
 /// After a failed accept on the successor's socket.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long the last lines of the access log may take to be written.
+const LAST_LINES_LIMIT: Duration = Duration::from_secs(1);
 /// Worker threads, whatever the number of cores.
 const MAX_WORKERS: usize = 32;
 
@@ -219,6 +221,9 @@ impl Control {
         proxy.shutdown(grace);
         // Reports go on meanwhile; they tell the agent what is still in flight.
         proxy.ended().await;
+        if tokio::time::timeout(LAST_LINES_LIMIT, proxy.access_log_written()).await.is_err() {
+            tracing::warn!("the last lines of the access log are lost: its disk takes nothing");
+        }
         self.drop_agent();
     }
 }

@@ -102,6 +102,10 @@ pub(super) fn service(node: &Node, path: &str, diags: &mut Diagnostics) -> Bulsa
             "timeouts" => balance::times(&mut bulsa, node, path, diags),
             "drain" => bulsa.drain = drain(node, path, diags),
             "hold" => hold::read(&mut bulsa, node, path, diags),
+            "access_log" => {
+                bulsa.at.insert(entry.key.clone(), entry.key_pos.clone());
+                set(&mut bulsa.access_log, read::boolean(node, path, diags));
+            }
             "bake" => bulsa.bake = bake(node, path, diags),
             "handover" => {
                 let later = ["drain_then_start", "singleton"];

@@ -130,7 +130,17 @@ pub const BULSA_LIMITS: Keys = plain(&["connections_per_address"]);
 /// A service's `x-bulsa`
 pub const BULSA: Keys = Keys {
     known: &[
-        "app_port", "bake", "balance", "drain", "gate", "handover", "hold", "probe", "role", "route",
+        "access_log",
+        "app_port",
+        "bake",
+        "balance",
+        "drain",
+        "gate",
+        "handover",
+        "hold",
+        "probe",
+        "role",
+        "route",
         "timeouts",
     ],
     later: &[("recycle", Healing), ("spare", Healing)],

@@ -157,6 +157,9 @@ pub struct ServiceV1 {
     pub times: TimesV1,
     /// What happens to requests without a target.
     pub hold: HoldV1,
+    /// Whether its requests are logged.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub access_log: bool,
     /// The watch after a switch.
     pub bake: BakeV1,
     /// How old and new replicas relate in time.

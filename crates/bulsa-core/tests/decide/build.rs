@@ -125,6 +125,7 @@ fn service(name: &str, role: Role) -> Svc {
         balance: Balance::default(),
         times: Times::default(),
         hold: Hold::default(),
+        access_log: false,
         bake: Bake { time: BAKE, errors: 0.05 },
         handover: Handover::Overlap,
         restart: Restart::Always,

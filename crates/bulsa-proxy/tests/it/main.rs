@@ -6,6 +6,7 @@
     reason = "a test may fail by panicking, helpers included"
 )]
 
+mod access_log;
 mod balance;
 mod drain;
 mod forwarding;

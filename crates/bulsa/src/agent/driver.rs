@@ -15,6 +15,7 @@
 //! Whatever may take long (a commit, a network namespace, a slow proxy) is a task of its own that reports back as an
 //! [`Input`]; nothing that a replica waits for waits for a disk.
 
+mod access_log;
 mod commits;
 mod docker;
 mod engine;
@@ -164,6 +165,8 @@ pub(super) enum Input {
         /// What.
         text: String,
     },
+    /// The access log's file was looked after; another one, if there is one.
+    AccessLog(Result<Option<std::fs::File>, String>),
     /// The daemon was told to stop by a signal.
     Stop,
 }
@@ -173,6 +176,7 @@ pub(super) struct ProxyHandle {
     pid: i32,
     report: Option<ProxyReport>,
     tables: watch::Sender<publish::Sealed>,
+    log: watch::Sender<access_log::LogFile>,
     tasks: JoinSet<()>,
 }
 
@@ -199,6 +203,7 @@ pub(super) struct Driver {
     ports: PortAllocator,
     docker: DockerSide,
     logs: Logs,
+    access_log: access_log::AccessLog,
     snapshot: watch::Sender<Arc<Snapshot>>,
     snapshot_number: u64,
     events: broadcast::Sender<Event>,
@@ -281,6 +286,7 @@ impl Driver {
             prober,
             ports: parts.ports,
             docker: DockerSide::default(),
+            access_log: access_log::AccessLog::new(&parts.state_dir.join("logs")),
             logs: Logs::new(parts.state_dir.join("logs")),
             snapshot,
             // Higher than any number of an earlier agent, which published at most one in a millisecond.

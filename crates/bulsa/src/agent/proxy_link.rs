@@ -68,6 +68,15 @@ impl ProxyLink {
         self.link.send(&AgentToProxy::Table { number }, &[table]).await
     }
 
+    /// Gives the proxy the file of its access log, of which it may write so many bytes. Only for one whose reports say how
+    /// much of its log it has lost: others know no such message.
+    ///
+    /// # Errors
+    /// [`LinkError::Closed`] when the proxy is gone.
+    pub async fn send_access_log(&self, bytes_max: u64, file: BorrowedFd<'_>) -> Result<(), LinkError> {
+        self.link.send(&AgentToProxy::AccessLog { bytes_max }, &[file]).await
+    }
+
     /// Asks for a report, which comes as [`ProxyEvent::Pong`].
     ///
     /// # Errors

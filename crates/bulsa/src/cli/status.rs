@@ -172,6 +172,9 @@ fn daemon_text(snapshot: &Snapshot, clock: &Clock) -> String {
             "; proxy g{} {} serves table {} ({} in flight, {} tunnels)",
             proxy.generation, proxy.pid, proxy.table, proxy.in_flight, proxy.tunnels
         );
+        if proxy.access_log_dropped > 0 {
+            text += &format!(", {} lines of its access log lost", proxy.access_log_dropped);
+        }
     }
     if snapshot.proxies.is_empty() {
         text += "; no proxy is up";

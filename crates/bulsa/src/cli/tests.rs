@@ -172,7 +172,14 @@ fn busy_snapshot() -> Snapshot {
         number: 12,
         at_ms: NOW_MS,
         projects: vec![busy_project()],
-        proxies: vec![ProxyView { generation: 2, pid: 103, table: 9, in_flight: 4, tunnels: 20 }],
+        proxies: vec![ProxyView {
+            generation: 2,
+            pid: 103,
+            table: 9,
+            in_flight: 4,
+            tunnels: 20,
+            access_log_dropped: 0,
+        }],
         agent: AgentView { pid: 102, started_at_ms: NOW_MS - 7_500_000, warnings: Vec::new() },
         keeper_pid: 101,
         version: "0.1.0".to_owned(),
@@ -212,6 +219,9 @@ fn tables_are_what_was_reviewed() {
     let clock = Clock::fixed(NOW_MS);
     let snapshot = busy_snapshot();
     insta::assert_snapshot!("status", plain(&status::status_text(&snapshot, &clock)));
+    let mut losing = busy_snapshot();
+    losing.proxies[0].access_log_dropped = 7;
+    assert!(status::status_text(&losing, &clock).contains("20 tunnels), 7 lines of its access log lost"));
     insta::assert_snapshot!("status_empty", plain(&status::status_text(&Snapshot::default(), &clock)));
     let mut held = busy_snapshot();
     held.projects[0].services[0].held =
@@ -273,7 +283,7 @@ async fn what_comes_later_says_so_and_exits_1() {
     let dir = project_dir();
     for line in [
         vec!["promote"],
-        vec!["why", "web"],
+        vec!["top"],
         vec!["exec", "web.1", "--", "sh", "-c", "x"],
         vec!["deploy", "--preview"],
         vec!["run", "--watch", "src", "--", "x"],

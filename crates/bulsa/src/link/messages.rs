@@ -300,6 +300,12 @@ pub enum AgentToProxy {
         /// Its number.
         number: u64,
     },
+    /// Append the access log to this file, beside the message, from now on. Not sent to a proxy whose reports do not say
+    /// that it keeps one.
+    AccessLog {
+        /// No more than this, in bytes, though nobody gives it another file.
+        bytes_max: u64,
+    },
     /// Answer with a `Pong`.
     Ping {
         /// Comes back in the answer.

@@ -68,6 +68,17 @@ fn obey(served: &RefCell<Served>, message: Message<AgentToProxy>) -> Option<Answ
             let applied = table.and_then(|table| served.borrow_mut().apply(number, table));
             applied.err().map(|error| Answer::TableRefused { number, error })
         }
+        AgentToProxy::AccessLog { bytes_max } => {
+            let file = Message::<()>::one_fd(fds).map_err(|error| error.to_string());
+            let write_to = |fd| {
+                let file = Box::new(std::fs::File::from(fd));
+                served.borrow().proxy().write_access_log(file, bytes_max).map_err(|error| error.to_string())
+            };
+            if let Err(error) = file.and_then(write_to) {
+                tracing::error!("the access log cannot be written: {error}");
+            }
+            None
+        }
     }
 }
 

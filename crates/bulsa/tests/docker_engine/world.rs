@@ -179,6 +179,7 @@ pub(crate) fn service(name: &str, role: Role, container: Container) -> Service {
         balance: Balance::default(),
         times: Times::default(),
         hold: Hold::default(),
+        access_log: false,
         bake: Bake::default(),
         handover: Handover::Overlap,
         restart: Restart::Always,

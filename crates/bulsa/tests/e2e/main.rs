@@ -14,6 +14,7 @@
     reason = "a test may fail by panicking, helpers included, and says why it skips something"
 )]
 
+mod access_log;
 mod agent_kills;
 mod bad_input;
 mod bad_releases;

@@ -86,6 +86,7 @@ fn only_http(service: &Service, diags: &mut Diagnostics) {
             "plain TCP has no requests to wait for an answer to",
         ),
         ("hold.page", bulsa.page.is_some(), "nobody would see a page over plain TCP"),
+        ("access_log", bulsa.access_log, "plain TCP has no requests to write a line about"),
     ] {
         if let Some(pos) = at(key, is_asked) {
             wrong(key, pos, why);

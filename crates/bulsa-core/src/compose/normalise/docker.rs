@@ -58,6 +58,7 @@ pub(super) fn service(
         balance: service.bulsa.balance.clone(),
         times: service.bulsa.times,
         hold: service.bulsa.hold.clone(),
+        access_log: service.bulsa.access_log,
         bake: service.bulsa.bake,
         handover: Handover::Overlap,
         restart: match restart {

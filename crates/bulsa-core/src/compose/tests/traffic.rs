@@ -26,6 +26,9 @@ const MISTAKES: &[&str] = &[
     "x-bulsa: {hold: {page: long.html}}",
     "x-bulsa: {hold: {page: ''}}",
     "x-bulsa: {hold: {page: [a]}}",
+    "x-bulsa: {access_log: sometimes}",
+    "x-bulsa: {acces_log: true}",
+    "x-bulsa: {access_log: true, route: {protocol: tcp}}",
     "x-bulsa: {route: {path: a}}",
     "x-bulsa: {route: {path: '/a?b'}}",
     "x-bulsa: {route: {host: 'http://a'}}",
@@ -208,6 +211,15 @@ fn a_page_is_read_from_where_its_file_says() {
     assert_eq!(page("x-bulsa: {hold: {page: ./held.html}}").as_deref(), Some("<h1>Soon</h1>"));
     assert_eq!(page("x-bulsa: {hold: {time: 1s}}"), None);
     assert_eq!(page("extends: {file: sub/base.yaml, service: web}").as_deref(), Some("<h1>Sub</h1>"));
+}
+
+#[test]
+fn a_service_has_an_access_log_where_its_file_says_so() {
+    let shop = Shop::new();
+    assert!(!shop.web("x-bulsa: {}").access_log && !shop.web("x-bulsa: {access_log: false}").access_log);
+    assert!(shop.web("x-bulsa: {access_log: true}").access_log);
+    let tcp = "x-bulsa: {access_log: false, route: {protocol: tcp}}";
+    assert!(!shop.web(tcp).access_log, "nothing is asked of plain TCP");
 }
 
 #[test]

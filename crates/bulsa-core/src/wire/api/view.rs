@@ -61,6 +61,9 @@ pub struct ProxyView {
     pub in_flight: u64,
     /// Tunnels that it keeps.
     pub tunnels: u64,
+    /// Lines of the access log that it could not write.
+    #[serde(default)]
+    pub access_log_dropped: u64,
 }
 
 /// One project.

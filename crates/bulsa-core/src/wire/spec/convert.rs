@@ -119,6 +119,7 @@ impl From<&Service> for ServiceV1 {
                 requests: service.hold.requests,
                 page: service.hold.page.clone(),
             },
+            access_log: service.access_log,
             bake: BakeV1 { time_ms: ms(service.bake.time), errors_ppm: ppm(service.bake.errors) },
             handover: service.handover.into(),
             restart: match service.restart {
@@ -272,6 +273,7 @@ impl TryFrom<ServiceV1> for Service {
             balance: traffic::balance(wire.balance, name)?,
             times: wire.times.into(),
             hold: hold_from_wire(wire.hold, name)?,
+            access_log: wire.access_log,
             bake: Bake {
                 time: Duration::from_millis(wire.bake.time_ms),
                 errors: f64::from(wire.bake.errors_ppm) / f64::from(MILLION),

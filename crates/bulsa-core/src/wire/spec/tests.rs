@@ -98,7 +98,7 @@ fn service() -> impl Strategy<Value = Service> {
     });
     let handover = prop_oneof![Just(Handover::Overlap), Just(Handover::StopFirst), rolling];
     let ports = (collection::vec(port(), 0..3), traffic::routing());
-    let traffic = (traffic::balance(), traffic::times(), option::of(text()));
+    let traffic = (traffic::balance(), traffic::times(), option::of(text()), any::<bool>());
     let rest = (ports, app_port(), probe(), handover, restart(), depends_on());
     (role, argv, texts, env, numbers, times, traffic, rest).prop_map(
         |(role, argv, texts, env, numbers, times, traffic, rest)| Service {
@@ -116,6 +116,7 @@ fn service() -> impl Strategy<Value = Service> {
             balance: traffic.0,
             times: traffic.1,
             hold: Hold { time: times.3, requests: numbers.2, page: traffic.2 },
+            access_log: traffic.3,
             bake: Bake { time: times.4, errors: numbers.3 },
             gate_timeout: times.0,
             stop_grace: times.1,
@@ -222,6 +223,7 @@ fn example() -> Spec {
         times: Times::default(),
         drain: Drain::default(),
         hold: Hold::default(),
+        access_log: false,
         bake: Bake::default(),
         handover: Handover::Overlap,
         restart: Restart::OnFailure(Some(3)),

@@ -19,7 +19,7 @@ use bulsa_proxy::Report as ProxyReport;
 use tokio::{sync::watch, task::JoinSet};
 
 use super::{
-    Driver, Input, ProxyHandle,
+    Driver, Input, ProxyHandle, access_log,
     incidents::Death,
     persist::human,
     project::{Project, parse_task},
@@ -72,6 +72,7 @@ impl Driver {
             Input::Namespace { project, id, made } => self.namespace_made(&project, &id, made).await,
             Input::Docker(input) => self.docker_says(*input).await,
             Input::Warning { project, text } => self.warn(&project, "warning", text),
+            Input::AccessLog(tended) => self.access_log_tended(tended),
             Input::ProxySilent(generation) => self.kill_silent_proxy("", generation).await,
             Input::Stop if self.is_orphaned() => self.handed_over = true,
             Input::Stop => self.begin_shutdown(),
@@ -264,8 +265,12 @@ impl Driver {
         let (heard, hearing) = watch::channel(());
         tasks.spawn(read_proxy(generation, std::sync::Arc::clone(&link), self.inbox.clone(), heard));
         tasks.spawn(ask_proxy(generation, std::sync::Arc::clone(&link), self.inbox.clone(), hearing));
+        // Until it has said that it keeps one.
+        let (log, log_wanted) = watch::channel(None);
+        tasks.spawn(access_log::give_files(std::sync::Arc::clone(&link), log_wanted));
         tasks.spawn(give_tables(link, wanted));
-        self.proxies.insert(generation, ProxyHandle { pid: proxy.pid, report: None, tables, tasks });
+        let handle = ProxyHandle { pid: proxy.pid, report: None, tables, log, tasks };
+        self.proxies.insert(generation, handle);
         self.everywhere(&Event::ProxyUp(Generation(generation)));
         self.tell("", "proxy.up", None, format!("proxy g{generation} runs (pid {})", proxy.pid));
     }
@@ -273,6 +278,7 @@ impl Driver {
     pub(super) fn proxy_down(&mut self, generation: u64) {
         if let Some(mut proxy) = self.proxies.remove(&generation) {
             self.bad_gateways_of_gone += proxy.report.as_ref().map_or(0, |report| report.bad_gateway);
+            self.add_lost_lines(proxy.report.as_ref().and_then(|report| report.access_log_dropped));
             proxy.tasks.abort_all();
             self.everywhere(&Event::ProxyDown(Generation(generation)));
             self.tell("", "proxy.down", None, format!("proxy g{generation} is gone"));
@@ -321,6 +327,7 @@ impl Driver {
         if let Some(proxy) = self.proxies.get_mut(&generation) {
             proxy.report = Some(report);
         }
+        self.give_access_log();
     }
 }
 

@@ -52,6 +52,7 @@ impl Driver {
             }
         };
         self.routes.number = number;
+        self.want_access_log(table.services.iter().any(|service| service.access_log));
         // The keeper comes first: a proxy that it starts from then on begins with this table.
         if !self.keeper_lost
             && let Err(error) = self.keeper.set_table(number, sealed.1.as_fd()).await

@@ -112,6 +112,8 @@ impl Driver {
         self.republish |= self.lacks_sockets();
         self.bound_logs();
         self.complete_evidence();
+        self.tend_access_log();
+        self.tell_of_lost_lines();
         self.tell_jobs_output();
         self.prune_images();
         self.tear_down_again();

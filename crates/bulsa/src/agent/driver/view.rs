@@ -28,6 +28,7 @@ impl Driver {
             table: proxy.report.as_ref().map_or(0, |report| report.table),
             in_flight: proxy.report.iter().flat_map(|r| &r.targets).map(|target| target.in_flight).sum(),
             tunnels: proxy.report.iter().flat_map(|r| &r.targets).map(|target| target.tunnels).sum(),
+            access_log_dropped: proxy.report.as_ref().and_then(|r| r.access_log_dropped).unwrap_or_default(),
         });
         let mut warnings = self.warnings.clone();
         warnings.extend(self.store.trouble());

@@ -244,7 +244,8 @@ async fn a_read_sees_every_note_before_it_and_ids_go_on_after_a_restart() {
     store.close().await.unwrap();
 
     let (_, stored) = Store::open(dir.path()).unwrap();
-    assert_eq!((stored.next_id, stored.ledger), (8, vec![death]));
+    assert_eq!((stored.next_id, stored.ledger), (9, vec![death]));
+    assert_eq!(stored.open_incidents.iter().map(|row| row.service.as_str()).collect::<Vec<_>>(), ["api"]);
 }
 
 #[tokio::test]

@@ -37,6 +37,7 @@ fn snapshot(ready: u32, proxies: &[(u64, u32)]) -> Snapshot {
         table: 1,
         in_flight: 0,
         tunnels: 0,
+        access_log_dropped: 0,
     });
     Snapshot {
         projects: vec![project],

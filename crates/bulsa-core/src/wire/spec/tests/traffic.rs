@@ -110,6 +110,15 @@ fn what_is_asked_of_the_proxy_looks_like_this_for_ever() {
 }
 
 #[test]
+fn an_access_log_is_a_word_more_and_none_where_it_is_off() {
+    let mut spec = example();
+    assert!(!encode(&spec).contains("access_log"), "so that content hashes stay");
+    spec.services.get_mut("web").unwrap().access_log = true;
+    assert!(encode(&spec).contains(r#""requests":1000},"access_log":true,"bake""#));
+    assert_eq!(decode(&encode(&spec)).unwrap(), spec);
+}
+
+#[test]
 fn a_spec_from_before_has_its_route_in_its_ports() {
     let json = encode(&example());
     let old = json.replacen(

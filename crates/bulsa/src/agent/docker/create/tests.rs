@@ -46,6 +46,7 @@ fn service(role: Role, container: Container) -> Service {
         balance: Balance::default(),
         times: Times::default(),
         hold: Hold::default(),
+        access_log: false,
         bake: Bake::default(),
         handover: Handover::Overlap,
         restart: Restart::Always,

@@ -206,6 +206,7 @@ impl<'a> Maker<'a> {
             times: asked::times(service.times),
             health_path: asked::health_path(service, port),
             send_proxy: service.routing.send_proxy.map(asked::send_proxy),
+            access_log: service.access_log,
             ..Service::new(&name, targets.collect())
         });
         self.table.services.len() - 1

@@ -65,7 +65,7 @@ fn what_a_file_asks_of_the_proxy_is_in_the_table() {
                {host: www.shop.example, redirect: 'http://shop.example{path}{query}'}, \
                {path: /api, strip_prefix: true, response_headers: {Server: null}}], \
                balance: {policy: sticky, weight: [3, 1], max_fails: 0, slow_start: 30s, max_conns: 9, max_requests: 8}, \
-               timeouts: {first_byte: 1m}, hold: {page: held.html}, probe: {path: /up}}";
+               timeouts: {first_byte: 1m}, hold: {page: held.html}, access_log: true, probe: {path: /up}}";
     let table = table(&[project("shop", "", &[("web", web)])]);
     let [service] = &table.services[..] else { panic!("{:?}", table.services) };
     let weights: Vec<u32> = service.targets.iter().map(|target| target.weight).collect();
@@ -76,6 +76,7 @@ fn what_a_file_asks_of_the_proxy_is_in_the_table() {
     );
     assert_eq!((service.times.first_byte_ms, service.hold.page.as_deref()), (60_000, Some("<p>soon")));
     assert_eq!(service.health_path.as_deref(), Some("/up"));
+    assert!(service.access_log);
     let [listener] = &table.listeners[..] else { panic!("{:?}", table.listeners) };
     assert_eq!(
         (listener.protocol, &listener.proxy_from[..]),
