@@ -268,7 +268,7 @@ impl<'r> Courier<'r> {
             return Ok((idle, true));
         }
         let worker = &self.client.worker;
-        match connect(chosen.target.stats.addr(), worker.buffers()).await {
+        match connect(chosen.target.stats.addr(), worker.answer_buffers()).await {
             Ok(upstream) => Ok((upstream, false)),
             Err(error) => Err(worker.cannot_connect(&chosen.service, &chosen.target, &error)),
         }

@@ -59,6 +59,7 @@ pub(crate) struct Worker {
     table: CurrentTable,
     table_changed: Notify,
     buffers: Rc<Buffers>,
+    answer_buffers: Rc<Buffers>,
     desks: Desks,
     lives: Rc<Lives>,
     /// The time in words, as answers say it; not more than a moment old.
@@ -98,6 +99,7 @@ impl Worker {
             table: CurrentTable::new(LocalTable::empty(Arc::default())),
             table_changed: Notify::new(),
             buffers: Rc::default(),
+            answer_buffers: Rc::new(Buffers::for_answers()),
             desks: Desks::default(),
             lives,
             date: RefCell::new((0, "".into())),
@@ -379,8 +381,14 @@ impl Worker {
         self.table_changed.notified().await;
     }
 
+    /// For what clients send.
     pub(crate) fn buffers(&self) -> &Rc<Buffers> {
         &self.buffers
+    }
+
+    /// For what targets send.
+    pub(crate) fn answer_buffers(&self) -> &Rc<Buffers> {
+        &self.answer_buffers
     }
 
     pub(crate) fn desks(&self) -> &Desks {
