@@ -12,11 +12,17 @@
 //! `Failed` is final because what follows is a replacement. One whose container Docker restarts by itself is never
 //! replaced: it [may recover](Health::let_recover), and is ready again after `rise` passes.
 //!
+//! A run that got no answer on a host that is short of CPU is a sign of a hang too, and a weak one: the replica is as suspect
+//! as after any other, so that others serve meanwhile, but it takes [`STARVED_FOR_ONE`] of them to weigh as much as one failure.
+//!
 //! A replica that is `Unknown` can't fail by its probes: its gate has a deadline instead. `Assumed` is a replica that
 //! an earlier agent had routed: it goes on serving until a probe says otherwise ("come back serving, then verify").
 //! A probe that could not run says nothing about the service and changes nothing (ARCHITECTURE.md, invariant 9).
 
 use crate::{spec::Probe, time::Timestamp};
+
+/// So many runs without an answer on a host that is short of CPU count as one failure.
+pub const STARVED_FOR_ONE: u32 = 3;
 
 /// What one run of a probe found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +33,8 @@ pub enum ProbeResult {
     BadAnswer,
     /// No answer within the time limit: the sign of a hang.
     NoAnswer,
+    /// No answer within the time limit, while the host had too little CPU for all that wanted to run: it may be the host.
+    Starved,
     /// The probe itself could not run (no file descriptor, no such program).
     CouldNotRun,
 }
@@ -55,6 +63,7 @@ pub enum Verdict {
 pub struct Health {
     verdict: Verdict,
     passes: u32,
+    /// In a row, in parts: one is [`STARVED_FOR_ONE`].
     failures: u32,
     answered: bool,
     recovers: bool,
@@ -124,8 +133,8 @@ impl Health {
         match result {
             ProbeResult::CouldNotRun => {}
             ProbeResult::Pass => self.on_pass(probe, now),
-            ProbeResult::BadAnswer | ProbeResult::NoAnswer => {
-                self.on_failure(result == ProbeResult::BadAnswer, probe, started, now);
+            ProbeResult::BadAnswer | ProbeResult::NoAnswer | ProbeResult::Starved => {
+                self.on_failure(result, probe, started, now);
             }
         }
     }
@@ -146,15 +155,17 @@ impl Health {
         }
     }
 
-    fn on_failure(&mut self, answered: bool, probe: &Probe, started: Timestamp, now: Timestamp) {
+    fn on_failure(&mut self, result: ProbeResult, probe: &Probe, started: Timestamp, now: Timestamp) {
         self.passes = 0;
         match self.verdict {
             Verdict::Unknown | Verdict::Failed { .. } => {}
             Verdict::Assumed if now.since(started) < probe.start_period => {}
             Verdict::Assumed | Verdict::Ready | Verdict::Suspect => {
-                self.failures = self.failures.saturating_add(1);
-                self.answered |= answered;
-                self.verdict = if self.failures >= probe.fall.max(1) {
+                let parts = if result == ProbeResult::Starved { 1 } else { STARVED_FOR_ONE };
+                self.failures = self.failures.saturating_add(parts);
+                self.answered |= result == ProbeResult::BadAnswer;
+                let enough = probe.fall.max(1).saturating_mul(STARVED_FOR_ONE);
+                self.verdict = if self.failures >= enough {
                     Verdict::Failed { hung: !self.answered }
                 } else {
                     Verdict::Suspect
@@ -224,11 +235,30 @@ mod tests {
         assert_eq!(health, Health::assumed(Timestamp(0)));
     }
 
+    #[test]
+    fn on_a_host_that_is_short_of_cpu_it_takes_three_times_as_many_to_fail() {
+        use ProbeResult::{NoAnswer, Pass, Starved};
+        let mut health = Health::default();
+        let starved = [Pass, Starved, Starved, Starved, Starved, Starved];
+        let verdicts = run(&mut health, &probe(1, 2), &starved);
+        assert!(verdicts[1..].iter().all(|verdict| *verdict == Verdict::Suspect), "{verdicts:?}");
+        let mut others = health;
+        assert_eq!(run(&mut others, &probe(1, 2), &[Starved]), [Verdict::Failed { hung: true }]);
+        let mut others = health;
+        assert_eq!(run(&mut others, &probe(1, 2), &[NoAnswer]), [Verdict::Failed { hung: true }]);
+        assert_eq!(
+            run(&mut health, &probe(1, 2), &[Pass]),
+            [Verdict::Ready],
+            "one answer, and all is forgotten"
+        );
+    }
+
     fn any_result() -> impl Strategy<Value = ProbeResult> {
         prop_oneof![
             Just(ProbeResult::Pass),
             Just(ProbeResult::BadAnswer),
             Just(ProbeResult::NoAnswer),
+            Just(ProbeResult::Starved),
             Just(ProbeResult::CouldNotRun)
         ]
     }
@@ -250,7 +280,9 @@ mod tests {
                     seen.iter().rev().take_while(|r| (**r == ProbeResult::Pass) == pass).count() as u32
                 };
                 was_ready |= tail(true) >= rise;
-                failed |= was_ready && tail(false) >= fall;
+                let failures = seen.iter().rev().take_while(|r| **r != ProbeResult::Pass);
+                let parts = failures.map(|r| if *r == ProbeResult::Starved { 1 } else { STARVED_FOR_ONE });
+                failed |= was_ready && parts.sum::<u32>() >= fall * STARVED_FOR_ONE;
                 prop_assert_eq!(matches!(health.verdict(), Verdict::Failed { .. }), failed);
                 prop_assert_eq!(health.verdict() == Verdict::Unknown, !was_ready);
                 prop_assert_eq!(health.ready_since().is_some(), was_ready);

@@ -195,6 +195,8 @@ pub(super) struct Driver {
     sealed: publish::Sealed,
     /// How many processes the kernel had killed for want of memory when it was looked last.
     oom_kills: u64,
+    /// Whether probes may have been late for want of CPU.
+    pressure: super::host::CpuPressure,
     /// The table is to be given out again though no project wants it changed.
     republish: bool,
     attempt_floor: u32,
@@ -280,6 +282,7 @@ impl Driver {
             sealed: None,
             // An agent that was killed may have dropped a project and not its routes.
             oom_kills: super::host::oom_kills().unwrap_or_default(),
+            pressure: super::host::CpuPressure::default(),
             republish: true,
             attempt_floor: 0,
             proxies: BTreeMap::new(),

@@ -27,6 +27,7 @@ mod keeper_kills;
 mod ports;
 mod proxy_kills;
 mod restarts;
+mod starved;
 mod traffic;
 mod trio;
 mod two_deploys;

@@ -2,7 +2,11 @@
 //!
 //! Owns: the way from decide's wishes to the prober's plan, and back. Never: gives a verdict.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bulsa_core::{
     decide::{Eagerness, Event},
@@ -20,6 +24,7 @@ use super::{
 };
 use crate::agent::{
     docker::Docker,
+    host::{CpuPressure, cpu_stalled},
     probe::{ExecContext, InContainer, ProbePlan, ProbeResult, ProbeTarget, Report},
     process::environment::{self, Surroundings},
 };
@@ -53,9 +58,14 @@ impl Driver {
             return;
         };
         let was_ready = project.observed.replica(&id).is_some_and(|replica| replica.health.is_ready());
+        let is_late = matches!(report.result, ProbeResult::Fail { no_answer: true, .. });
+        let is_short = is_late && is_short_of_cpu(&mut self.pressure);
         let (result, text) = match &report.result {
             ProbeResult::Pass { took } => {
                 (health::ProbeResult::Pass, format!("passing ({} ms)", took.as_millis()))
+            }
+            ProbeResult::Fail { evidence, no_answer: true } if is_short => {
+                (health::ProbeResult::Starved, format!("{evidence} (the host is short of CPU)"))
             }
             ProbeResult::Fail { evidence, no_answer: true } => {
                 (health::ProbeResult::NoAnswer, evidence.clone())
@@ -94,6 +104,14 @@ impl Driver {
             );
         }
     }
+}
+
+/// Whether the host has been short of CPU for the last seconds. Where the kernel doesn't say, it hasn't.
+pub(super) fn is_short_of_cpu(pressure: &mut CpuPressure) -> bool {
+    let (now, Ok(stalled)) = (Instant::now(), cpu_stalled()) else { return false };
+    let is_short = pressure.is_short(now, stalled);
+    pressure.look(now, stalled);
+    is_short
 }
 
 /// Adds a probe to the last ones.
