@@ -31,7 +31,10 @@ mod slots;
 mod table;
 mod wanted;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 pub use self::{
     admit::{Admission, Denied, Request},
@@ -40,7 +43,7 @@ pub use self::{
     table::{CloseTunnels, Route, Table},
 };
 use crate::{
-    ids::{Generation, ReplicaId},
+    ids::{Generation, ReplicaId, Slot},
     time::Timestamp,
 };
 
@@ -153,6 +156,12 @@ pub fn decide(desired: &Desired, observed: &Observed, now: Timestamp) -> Decisio
     progress::prove(desired, observed, &mut decision);
     silent_proxies(observed, now, &mut decision);
     decision
+}
+
+/// The slots that should be filled now, as far as releases, wishes and what people did through the Engine say.
+#[must_use]
+pub fn wanted_slots(desired: &Desired, observed: &Observed) -> BTreeSet<Slot> {
+    wanted::wanted(desired, observed).into_keys().collect()
 }
 
 fn silent_proxies(observed: &Observed, now: Timestamp, decision: &mut Decision) {

@@ -53,6 +53,12 @@ fn verdict(service: &ServiceView, incidents: &[Incident], now_ms: u64) -> String
                  were {deaths} deaths in a row"
             )
         }
+        (state, None) if last.given_up_at_ms.is_some() => {
+            let (happened, words) = newest(last);
+            format!(
+                "`{name}` is {state}, {ready}. The last to die was of a place that was given up then: {happened} {ago} ago ({words})"
+            )
+        }
         (state, None) if last.again.is_some() => {
             let (happened, words) = newest(last);
             format!(

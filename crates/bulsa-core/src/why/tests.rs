@@ -108,6 +108,18 @@ fn a_place_that_is_not_filled_yet_is_said_to_be_so() {
 }
 
 #[test]
+fn a_place_that_was_given_up_is_no_open_wound() {
+    let mut dead = incident("exited", Some("code 1"), None);
+    (dead.recovered_at_ms, dead.given_up_at_ms) = (None, Some(NOW - 60_000));
+    let why = why(&service(ServiceState::Healthy, 2), vec![dead], NOW);
+    assert_eq!(
+        why.verdict,
+        "`web` is healthy, 2 of 2 replicas serve. The last to die was of a place that was given up then: web-r3-1 exited with 1 before \
+         it was ready 65 s ago (it said nothing)"
+    );
+}
+
+#[test]
 fn every_end_has_its_words() {
     let said = |cause, status| what_happened(cause, &incident(cause, status, Some(1_000)).evidence);
     assert_eq!(said("exited", Some("code 0")), "ended by itself with exit 0 after 1.0 s of service");

@@ -64,6 +64,7 @@ fn incident_text(incident: &Incident, clock: &Clock) -> String {
         Some(lasted) => {
             format!("its place served again after {lasted} ms, {} requests lost", incident.requests_lost)
         }
+        None if incident.given_up_at_ms.is_some() => "its place was given up".to_owned(),
         None => "its place does not serve yet".to_owned(),
     };
     let (at, exit) = (clock.local_time(incident.detected_at_ms), &incident.evidence.exit);

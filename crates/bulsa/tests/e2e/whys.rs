@@ -93,4 +93,17 @@ async fn a_crash_loop_is_told_by_its_last_line_and_its_end_outlives_the_agent() 
     assert_eq!(why.incidents[0].id, first.id);
     assert!(why.incidents[0].recovered_at_ms.is_some(), "{why:?}");
     assert!(why.verdict.starts_with("`queue` is healthy, 1 of 1 replicas serve."), "{why:?}");
+
+    // A place that a person gives up is no open wound.
+    std::fs::write(&flag, "").unwrap();
+    let snapshot = world.snapshot().await;
+    kill(pid(only(&snapshot).1.replicas[0].pid.unwrap()), Signal::KILL);
+    world.until("a crash loop again", loops).await;
+    world.run(&["stop", "queue"]).await.exits(0);
+    let why = world.why("queue").await;
+    assert!(why.verdict.starts_with("`queue` is stopped"), "{why:?}");
+    assert!(
+        why.incidents[0].given_up_at_ms.is_some() && why.incidents[0].recovered_at_ms.is_none(),
+        "{why:?}"
+    );
 }

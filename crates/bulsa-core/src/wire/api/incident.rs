@@ -18,6 +18,9 @@ pub struct Incident {
     /// When its place served again; `None` while it doesn't.
     #[serde(default)]
     pub recovered_at_ms: Option<u64>,
+    /// When its place was given up instead: its release was replaced, or a person stopped the service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given_up_at_ms: Option<u64>,
     /// Requests that were answered with 502 meanwhile.
     #[serde(default)]
     pub requests_lost: u64,

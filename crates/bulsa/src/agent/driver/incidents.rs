@@ -5,8 +5,9 @@
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use bulsa_core::{
-    decide::{ExitStatus, ReplicaPhase},
+    decide::{ExitStatus, ReplicaPhase, wanted_slots},
     ids::{ReplicaId, Slot},
+    time::Timestamp,
     wire::api::{Again, Evidence, Incident},
 };
 
@@ -56,6 +57,11 @@ pub(super) struct Death<'d> {
 impl OpenIncident {
     fn record(&self, project: &str) -> Record {
         Record::Incident(IncidentRow::of(project, &self.service, &self.incident))
+    }
+
+    /// Nobody wants its place any more.
+    fn give_up(&mut self, now: Timestamp) {
+        self.incident.given_up_at_ms = Some(now.0);
     }
 
     /// The evidence of who died last.
@@ -138,8 +144,8 @@ impl Driver {
             };
             let answered_502 = self.bad_gateways();
             let Some(project) = self.projects.get_mut(&name) else { continue };
-            if project.incidents.0.len() < OPEN_MAX {
-                let (service, incident) = (row.service.clone(), Incident::from(row));
+            let (service, incident) = (row.service.clone(), Incident::from(row));
+            if project.incidents.0.len() < OPEN_MAX && incident.given_up_at_ms.is_none() {
                 let open = OpenIncident { service, incident, answered_502, log: None };
                 project.incidents.0.insert(id.slot(), open);
             }
@@ -172,7 +178,7 @@ impl Driver {
         self.tell(name, "request.suspect", dead.last().map(|(_, id)| id), text);
     }
 
-    /// Ends the incidents whose places serve again, and forgets those whose places nobody wants any more. What one cost is
+    /// Ends the incidents whose places serve again, and those whose places nobody wants any more. What one cost is
     /// what the proxies answered with 502 meanwhile; two incidents at once both count it.
     pub(super) fn end_incidents(&mut self) {
         let (now, answered_502) = (self.clock.now(), self.bad_gateways());
@@ -186,14 +192,21 @@ impl Driver {
                 });
                 serves.map(|(id, _)| id.clone())
             };
-            let is_wanted = |slot: &Slot| {
-                let service = desired.service(slot.release, &slot.service);
-                service
-                    .is_some_and(|service| desired.slots(slot.release, service).any(|wanted| wanted == *slot))
-            };
+            if incidents.0.is_empty() {
+                continue;
+            }
+            let wanted = wanted_slots(desired, observed);
             incidents.0.retain(|slot, open| {
-                let Some(id) = served(slot) else { return is_wanted(slot) };
+                let served = served(slot);
+                if served.is_none() && wanted.contains(slot) {
+                    return true;
+                }
                 open.read_output();
+                let Some(id) = served else {
+                    open.give_up(now);
+                    self.store.note(open.record(name));
+                    return false;
+                };
                 open.incident.recovered_at_ms = Some(now.0);
                 open.incident.requests_lost = answered_502.saturating_sub(open.answered_502);
                 self.store.note(open.record(name));
@@ -210,6 +223,16 @@ impl Driver {
             let took = human(Duration::from_millis(took_ms));
             let text = format!("{} serves again after {took}; {lost} requests lost", id.name());
             self.tell(&name, "incident.over", Some(&id), text);
+        }
+    }
+
+    /// Gives up a project's places: it is down.
+    pub(super) fn give_up_incidents(&mut self, name: &str) {
+        let now = self.clock.now();
+        let Some(project) = self.projects.get_mut(name) else { return };
+        for (_, mut open) in std::mem::take(&mut project.incidents.0) {
+            open.give_up(now);
+            self.store.note(open.record(name));
         }
     }
 

@@ -84,6 +84,7 @@ impl Driver {
                 }
                 continue;
             }
+            self.give_up_incidents(&name);
             self.projects.remove(&name);
             self.republish = true;
             let (store, inbox, project) = (self.store.clone(), self.inbox.clone(), name.clone());

@@ -195,7 +195,7 @@ pub struct IncidentRow {
     pub replica: String,
     /// Why, one word.
     pub cause: String,
-    /// What was known, as JSON: an [`Evidence`], with an [`Again`] where more died.
+    /// What was known, as JSON: an [`Evidence`], with an [`Again`] where more died, and when the place was given up.
     pub evidence: String,
     /// When it was seen.
     pub detected_at_ms: u64,
@@ -213,13 +213,16 @@ struct Kept {
     first: Evidence,
     #[serde(skip_serializing_if = "Option::is_none")]
     again: Option<Again>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    given_up_at_ms: Option<u64>,
 }
 
 impl IncidentRow {
     /// An incident of a project's service, to be kept.
     #[must_use]
     pub fn of(project: &str, service: &str, incident: &Incident) -> Self {
-        let kept = Kept { first: incident.evidence.clone(), again: incident.again.clone() };
+        let Incident { evidence, again, given_up_at_ms, .. } = incident.clone();
+        let kept = Kept { first: evidence, again, given_up_at_ms };
         Self {
             id: incident.id,
             project: project.to_owned(),
@@ -238,7 +241,7 @@ impl IncidentRow {
 impl From<&IncidentRow> for Incident {
     /// Evidence that can't be read was written by something else: nothing is known then.
     fn from(row: &IncidentRow) -> Self {
-        let Kept { first, again } = serde_json::from_str(&row.evidence).unwrap_or_default();
+        let Kept { first, again, given_up_at_ms } = serde_json::from_str(&row.evidence).unwrap_or_default();
         Self {
             id: row.id,
             replica: row.replica.clone(),
@@ -248,6 +251,7 @@ impl From<&IncidentRow> for Incident {
             requests_lost: row.requests_lost,
             evidence: first,
             again,
+            given_up_at_ms,
         }
     }
 }
