@@ -13,6 +13,7 @@ pub mod backoff;
 pub mod compose;
 pub mod decide;
 pub mod health;
+pub mod host;
 pub mod ids;
 pub mod image;
 pub mod plan;

@@ -42,6 +42,7 @@ use std::{
 };
 
 use bulsa_core::{
+    host::{CpuPressure, MemoryKills},
     ids::ReplicaId,
     time::Timestamp,
     wire::api::{Event, Snapshot},
@@ -193,10 +194,10 @@ pub(super) struct Driver {
     routes: Routes,
     kept: u64,
     sealed: publish::Sealed,
-    /// How many processes the kernel had killed for want of memory when it was looked last.
-    oom_kills: u64,
+    /// Whether the kernel killed for want of memory a moment ago.
+    memory_kills: MemoryKills,
     /// Whether probes may have been late for want of CPU.
-    pressure: super::host::CpuPressure,
+    pressure: CpuPressure,
     /// The table is to be given out again though no project wants it changed.
     republish: bool,
     attempt_floor: u32,
@@ -281,8 +282,8 @@ impl Driver {
             kept: 0,
             sealed: None,
             // An agent that was killed may have dropped a project and not its routes.
-            oom_kills: super::host::oom_kills().unwrap_or_default(),
-            pressure: super::host::CpuPressure::default(),
+            memory_kills: MemoryKills::default(),
+            pressure: CpuPressure::default(),
             republish: true,
             attempt_floor: 0,
             proxies: BTreeMap::new(),

@@ -1,17 +1,8 @@
 //! What the host has counted.
 //!
-//! Owns: reading the kernel's own counters, and how they grow. Never: concludes anything of a service from them.
+//! Owns: reading the kernel's own counters. Never: concludes anything from them; that is [`bulsa_core::host`].
 
-use std::{
-    fs, io,
-    time::{Duration, Instant},
-};
-
-/// A share of the time is taken over at least so long.
-const WINDOW_MIN: Duration = Duration::from_secs(1);
-/// From this share of the time on in which something that wanted to run had to wait for a core, the host is short of CPU. A
-/// host with a core to spare is far below it.
-const SHORT_SHARE: f64 = 0.4;
+use std::{fs, io, time::Duration};
 
 /// How many processes the kernel has killed for want of memory since this host runs, within a cgroup or on the whole host.
 ///
@@ -45,42 +36,6 @@ fn unknown(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
-/// Two looks at how long the host was short of CPU, and what lies between them.
-#[derive(Debug, Default)]
-pub struct CpuPressure {
-    before: Option<Look>,
-    last: Option<Look>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Look {
-    at: Instant,
-    stalled: Duration,
-}
-
-impl CpuPressure {
-    /// Looks. `stalled` is [`cpu_stalled`]; where the kernel doesn't say, nobody looks.
-    pub fn look(&mut self, at: Instant, stalled: Duration) {
-        let is_old = |look: &Look| at.saturating_duration_since(look.at) >= WINDOW_MIN;
-        if self.last.is_none_or(|last| is_old(&last)) {
-            self.before = self.last;
-            self.last = Some(Look { at, stalled });
-        }
-    }
-
-    /// Whether the host was short of CPU from the look before the last one until now.
-    #[must_use]
-    pub fn is_short(&self, at: Instant, stalled: Duration) -> bool {
-        let is_old = |look: &&Look| at.saturating_duration_since(look.at) >= WINDOW_MIN;
-        let from = self.before.as_ref().or(self.last.as_ref()).filter(is_old);
-        from.is_some_and(|from| {
-            let (waited, passed) =
-                (stalled.saturating_sub(from.stalled), at.saturating_duration_since(from.at));
-            waited.as_secs_f64() >= passed.as_secs_f64() * SHORT_SHARE
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,23 +56,5 @@ mod tests {
     #[test]
     fn this_kernel_says_how_many_it_killed() {
         oom_kills().unwrap();
-    }
-
-    #[test]
-    fn what_counts_is_the_share_since_the_look_before_the_last() {
-        let begin = Instant::now();
-        let at = |millis: u64| begin + Duration::from_millis(millis);
-        let stalled = Duration::from_millis;
-        let mut pressure = CpuPressure::default();
-        assert!(!pressure.is_short(at(0), stalled(9_000)), "nothing is known yet");
-        pressure.look(at(0), stalled(9_000));
-        assert!(!pressure.is_short(at(500), stalled(9_500)), "too short to tell");
-        assert!(pressure.is_short(at(1_000), stalled(9_400)));
-        assert!(!pressure.is_short(at(1_000), stalled(9_390)));
-        pressure.look(at(5_000), stalled(9_500));
-        pressure.look(at(5_100), stalled(9_600));
-        assert!(!pressure.is_short(at(6_000), stalled(10_500)), "one bad second of six");
-        pressure.look(at(10_000), stalled(14_500));
-        assert!(pressure.is_short(at(11_000), stalled(15_500)));
     }
 }

@@ -14,6 +14,7 @@ use bulsa_core::{
 use super::{
     Driver,
     persist::{human, status_text},
+    probes::PASSING,
     project::{Project, parse_task},
 };
 use crate::agent::{
@@ -103,7 +104,9 @@ impl Driver {
         if project.incidents.0.len() >= OPEN_MAX {
             return;
         }
-        let first_silence = evidence.probes.last().filter(|_| cause == "hung").map(|probe| probe.since_ms);
+        // Since its last pass nobody was answered, whatever each of those runs said.
+        let silent = evidence.probes.iter().rev().take_while(|probe| probe.text != PASSING);
+        let first_silence = silent.last().filter(|_| cause == "hung").map(|probe| probe.since_ms);
         let incident = Incident {
             id: next_id,
             replica: id.to_string(),
@@ -120,8 +123,7 @@ impl Driver {
     /// What says that a replica died for want of memory. The Engine knows of its container; of a process that was killed
     /// with SIGKILL the kernel tells only that it has killed some process at that time, in a cgroup or on the whole host.
     pub(super) fn out_of_memory(&mut self, name: &str, id: &ReplicaId, status: ExitStatus) -> Option<String> {
-        let kills = host::oom_kills().unwrap_or(self.oom_kills);
-        let new = kills.saturating_sub(std::mem::replace(&mut self.oom_kills, kills));
+        let new = self.look_for_kills();
         let meta = self.projects.get(name).and_then(|project| project.meta.get(id))?;
         if meta.out_of_memory {
             return Some("the Docker Engine saw its container run out of memory".to_owned());
@@ -132,6 +134,20 @@ impl Driver {
             _ => format!("the kernel killed {new} processes of this host for want of memory at that time"),
         };
         (is_process && 0 < new).then(text)
+    }
+
+    /// Looks at the host's counters now and then, so that there is something to compare with when it matters.
+    pub(super) fn look_at_host(&mut self) {
+        self.look_for_kills();
+        if let Ok(stalled) = host::cpu_stalled() {
+            self.pressure.look(self.clock.now(), stalled);
+        }
+    }
+
+    /// How many processes the kernel killed for want of memory a moment ago; none where it doesn't say.
+    fn look_for_kills(&mut self) -> u64 {
+        let now = self.clock.now();
+        host::oom_kills().map_or(0, |count| self.memory_kills.look(now, count))
     }
 
     /// Takes up the incidents that were open when the agent before this one ended.

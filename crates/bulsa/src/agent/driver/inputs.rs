@@ -212,7 +212,8 @@ impl Driver {
             let out_of_memory = self.out_of_memory(name, id, status).filter(|_| !was_killed);
             let cause = match status {
                 _ if was_killed => "hung",
-                _ if out_of_memory.is_some() => "out of memory",
+                // A container's child may have been killed long before the container ends by itself.
+                ExitStatus::Signal(9) | ExitStatus::Code(137) if out_of_memory.is_some() => "out of memory",
                 ExitStatus::Signal(9) => "killed",
                 _ => "exited",
             };

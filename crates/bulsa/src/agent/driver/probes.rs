@@ -2,11 +2,7 @@
 //!
 //! Owns: the way from decide's wishes to the prober's plan, and back. Never: gives a verdict.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bulsa_core::{
     decide::{Eagerness, Event},
@@ -24,13 +20,15 @@ use super::{
 };
 use crate::agent::{
     docker::Docker,
-    host::{CpuPressure, cpu_stalled},
+    host::cpu_stalled,
     probe::{ExecContext, InContainer, ProbePlan, ProbeResult, ProbeTarget, Report},
     process::environment::{self, Surroundings},
 };
 
 /// So many of a replica's last probes are kept as evidence, those in a row that said the same counted once.
 const PROBES_KEPT: usize = 5;
+/// What is kept of a run that passed.
+pub(super) const PASSING: &str = "passing";
 
 impl Driver {
     /// Has exactly those replicas probed that decide wants probed and that can be reached.
@@ -59,7 +57,7 @@ impl Driver {
         };
         let was_ready = project.observed.replica(&id).is_some_and(|replica| replica.health.is_ready());
         let is_late = matches!(report.result, ProbeResult::Fail { no_answer: true, .. });
-        let is_short = is_late && is_short_of_cpu(&mut self.pressure);
+        let is_short = is_late && cpu_stalled().is_ok_and(|stalled| self.pressure.look(now, stalled));
         let (result, text) = match &report.result {
             ProbeResult::Pass { took } => {
                 (health::ProbeResult::Pass, format!("passing ({} ms)", took.as_millis()))
@@ -80,7 +78,7 @@ impl Driver {
         if let Some(meta) = project.meta.get_mut(&id) {
             // A pass is worth no new snapshot for its milliseconds.
             meta.last_probe =
-                if result == health::ProbeResult::Pass { "passing".to_owned() } else { text.clone() };
+                if result == health::ProbeResult::Pass { PASSING.to_owned() } else { text.clone() };
             remember(&mut meta.probes, now.0, &meta.last_probe);
         }
         project.apply(Event::Probed { id: id.clone(), result, probe }, now);
@@ -104,14 +102,6 @@ impl Driver {
             );
         }
     }
-}
-
-/// Whether the host has been short of CPU for the last seconds. Where the kernel doesn't say, it hasn't.
-pub(super) fn is_short_of_cpu(pressure: &mut CpuPressure) -> bool {
-    let (now, Ok(stalled)) = (Instant::now(), cpu_stalled()) else { return false };
-    let is_short = pressure.is_short(now, stalled);
-    pressure.look(now, stalled);
-    is_short
 }
 
 /// Adds a probe to the last ones.

@@ -113,8 +113,7 @@ impl Driver {
         self.republish |= self.lacks_sockets();
         self.bound_logs();
         self.complete_evidence();
-        // A look now and then, so that there is one to compare with when a probe is late.
-        super::probes::is_short_of_cpu(&mut self.pressure);
+        self.look_at_host();
         self.tend_access_log();
         self.tell_of_lost_lines();
         self.tell_jobs_output();
