@@ -26,6 +26,18 @@ const READY_WEIGHT: f64 = 0.25;
 /// From this delay on the slot is called parked: retried slowly, never silently dead.
 pub const PARKED: Duration = Duration::from_secs(30);
 
+/// A parked slot rests for so many times as long as its last replica ran before it died: whatever a start takes of a core, all
+/// starts together take less than 2 % of it.
+const REST_FOR_RUN: u32 = 50;
+/// It rests no longer than this for it.
+pub const REST_MAX: Duration = Duration::from_secs(300);
+
+/// How long a slot rests that is parked, after a replica that ran for `lived` and was never ready.
+#[must_use]
+pub fn rest_after(lived: Duration) -> Duration {
+    lived.saturating_mul(REST_FOR_RUN).min(REST_MAX)
+}
+
 /// The failure score of one slot.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Score {
@@ -68,6 +80,12 @@ impl Score {
         self.at + ceiling.mul_f64(0.25 + 0.75 * jitter(slot, attempt))
     }
 
+    /// Whether the slot is parked.
+    #[must_use]
+    pub fn is_parked(&self) -> bool {
+        self.ceiling() >= PARKED
+    }
+
     /// Whether the slot is crash-looping: its next start is put off.
     #[must_use]
     pub fn is_crash_looping(&self) -> bool {
@@ -76,7 +94,7 @@ impl Score {
 }
 
 /// A number in 0..1 that differs between slots and attempts, by FNV-1a over both and a final mix.
-fn jitter(slot: &Slot, attempt: u32) -> f64 {
+pub(crate) fn jitter(slot: &Slot, attempt: u32) -> f64 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     let mut add = |byte: u8| hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     slot.service.bytes().for_each(&mut add);
@@ -118,6 +136,13 @@ mod tests {
         }
         assert!((60..160).contains(&starts), "{starts} starts in an hour");
         assert!(score.ceiling() >= PARKED);
+    }
+
+    #[test]
+    fn a_parked_slot_rests_as_its_starts_are_dear_and_never_for_long() {
+        assert_eq!(rest_after(Duration::from_millis(100)), Duration::from_secs(5));
+        assert_eq!(rest_after(Duration::from_secs(3)), Duration::from_secs(150));
+        assert_eq!(rest_after(Duration::from_secs(3600)), REST_MAX);
     }
 
     #[test]

@@ -18,16 +18,20 @@
 //! ```
 //!
 //! The rooms: [`desired`] (what should be, and the changes to it), [`observed`] (what is), [`admit`] (which requests
-//! are let in), `wanted` (which slots should be filled), `humans` (what people did through the Engine), `slots` (start, replace, stop), `table` (routes),
+//! are let in), `wanted` (which slots should be filled), `humans` (what people did through the Engine), `slots` (replace, stop), `starts`, `excuse` (what
+//! fails for somebody else), `renew` (what is replaced without being sick), `table` (routes),
 //! `names` (who carries a service's name), `progress` (a deploy's gate, switch, bake, retire).
 
 pub mod admit;
 pub mod desired;
+mod excuse;
 mod humans;
 mod names;
 pub mod observed;
 mod progress;
+mod renew;
 mod slots;
+mod starts;
 mod table;
 mod wanted;
 
@@ -39,7 +43,10 @@ use std::{
 pub use self::{
     admit::{Admission, Denied, Request},
     desired::{Change, Deployment, Desired, Kind, Outcome, Phase, Release, ReleaseState, Wish},
+    excuse::{EXCUSE_MAX, Excuse},
     observed::{Event, ExitStatus, Load, Observed, Origin, Replica, ReplicaPhase, StartError},
+    progress::{FALL_BACK_DEATHS, FALL_BACK_WITHIN, FallBack},
+    renew::RECYCLE_AFTER,
     table::{CloseTunnels, Route, Table},
 };
 use crate::{
@@ -67,6 +74,10 @@ pub struct Decision {
     pub table: Table,
     /// The replicas that should be probed.
     pub probes: BTreeMap<ReplicaId, Eagerness>,
+    /// Replicas that fail, and are left alone for a while.
+    pub excused: BTreeMap<ReplicaId, Excuse>,
+    /// The release before should be gone back to, as if somebody asked for it.
+    pub fall_back: Option<FallBack>,
     /// When to decide again at the latest.
     pub wake_at: Option<Timestamp>,
 }
@@ -126,6 +137,21 @@ pub enum StartCause {
     Replace,
     /// A human asked for a restart.
     Wish,
+    /// What it is tied to was started anew.
+    Follow,
+    /// The one before it works, and has come to its age.
+    Recycle(Worn),
+}
+
+/// By what a replica has come to its age.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Worn {
+    /// It takes so much memory, in bytes.
+    Memory(u64),
+    /// It has run for so long.
+    Age(Duration),
+    /// It has had so many requests.
+    Requests(u64),
 }
 
 /// Why a replica is killed.
@@ -146,12 +172,13 @@ pub fn decide(desired: &Desired, observed: &Observed, now: Timestamp) -> Decisio
     let wanted = wanted::wanted(desired, observed);
     humans::record(desired, observed, &mut decision);
     let verdicts = slots::classify(desired, &wanted, observed, now, &mut decision);
-    slots::start(desired, &wanted, observed, &verdicts, now, &mut decision);
+    starts::start(desired, &wanted, observed, &verdicts, now, &mut decision);
     decision.table = table::table(desired, observed, &verdicts);
     slots::stop(desired, observed, &verdicts, now, &mut decision);
     slots::probes(desired, observed, &mut decision);
     progress::deployment(desired, observed, &wanted, now, &mut decision);
     progress::retire(desired, observed, now, &mut decision);
+    progress::fall_back(desired, observed, now, &mut decision);
     progress::jobs(desired, observed, &mut decision);
     progress::prove(desired, observed, &mut decision);
     silent_proxies(observed, now, &mut decision);

@@ -4,13 +4,13 @@
 //! from a verdict (that is [`crate::decide`]).
 //!
 //! ```text
-//! Unknown ── rise passes ──▶ Ready ── 1 failure ──▶ Suspect ── fall failures ──▶ Failed (final)
-//!                              ▲                       │
-//! Assumed ── as Ready ─────────┴───── rise passes ─────┘
+//! Unknown ── rise passes ──▶ Ready ── 1 failure ──▶ Suspect ── fall failures ──▶ Failed
+//!                              ▲                       │                            │
+//! Assumed ── as Ready ─────────┴───── rise passes ─────┴──────── rise passes ───────┘
 //! ```
 //!
-//! `Failed` is final because what follows is a replacement. One whose container Docker restarts by itself is never
-//! replaced: it [may recover](Health::let_recover), and is ready again after `rise` passes.
+//! What follows on `Failed` is a replacement, as a rule. One that isn't replaced (yet) is ready again after `rise` passes: its
+//! failing may have been somebody else's.
 //!
 //! A run that got no answer on a host that is short of CPU is a sign of a hang too, and a weak one: the replica is as suspect
 //! as after any other, so that others serve meanwhile, but it takes [`STARVED_FOR_ONE`] of them to weigh as much as one failure.
@@ -23,6 +23,9 @@ use crate::{spec::Probe, time::Timestamp};
 
 /// So many runs without an answer on a host that is short of CPU count as one failure.
 pub const STARVED_FOR_ONE: u32 = 3;
+
+/// After so many runs in a row that could not be made nothing is expected of the next.
+pub const BLIND_AFTER: u32 = 3;
 
 /// What one run of a probe found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +54,7 @@ pub enum Verdict {
     Ready,
     /// Was ready; its last probe failed.
     Suspect,
-    /// Failed `fall` times in a row. Final: the replica is replaced. `hung` when not one of these runs got an answer.
+    /// Failed `fall` times in a row: the replica is to be replaced. `hung` when not one of these runs got an answer.
     Failed {
         /// Whether it may be killed without grace.
         hung: bool,
@@ -66,8 +69,11 @@ pub struct Health {
     /// In a row, in parts: one is [`STARVED_FOR_ONE`].
     failures: u32,
     answered: bool,
-    recovers: bool,
+    /// In a row.
+    not_run: u32,
     ready_since: Option<Timestamp>,
+    proven_at: Option<Timestamp>,
+    failed_at: Option<Timestamp>,
 }
 
 impl Health {
@@ -79,20 +85,17 @@ impl Health {
             passes: 0,
             failures: 0,
             answered: false,
-            recovers: false,
+            not_run: 0,
             ready_since: Some(since),
+            proven_at: None,
+            failed_at: None,
         }
     }
 
     /// The same replica, to be proven anew: what its probes said so far doesn't count, how long it served does.
     #[must_use]
     pub fn unproven(self) -> Self {
-        Self { ready_since: self.ready_since, recovers: self.recovers, ..Self::default() }
-    }
-
-    /// Nobody will replace it when it fails, so passes make it ready again.
-    pub const fn let_recover(&mut self) {
-        self.recovers = true;
+        Self { ready_since: self.ready_since, ..Self::default() }
     }
 
     /// What is known now.
@@ -107,6 +110,18 @@ impl Health {
         self.ready_since
     }
 
+    /// When it last turned ready by what it answered; `None` if it never did before this agent's eyes.
+    #[must_use]
+    pub const fn proven_at(&self) -> Option<Timestamp> {
+        self.proven_at
+    }
+
+    /// Since when it [has failed](Verdict::Failed).
+    #[must_use]
+    pub const fn failed_at(&self) -> Option<Timestamp> {
+        self.failed_at
+    }
+
     /// Whether it is proven, or assumed, healthy.
     #[must_use]
     pub const fn is_ready(&self) -> bool {
@@ -119,19 +134,29 @@ impl Health {
         matches!(self.verdict, Verdict::Suspect | Verdict::Failed { .. }) && !self.answered
     }
 
+    /// Whether its last [`BLIND_AFTER`] runs could not be made, so that nobody can say how it is.
+    #[must_use]
+    pub const fn is_blind(&self) -> bool {
+        self.not_run >= BLIND_AFTER
+    }
+
     /// Declares it ready without a probe: a service whose check is [`crate::spec::Check::Up`].
     pub fn declare_ready(&mut self, now: Timestamp) {
         if matches!(self.verdict, Verdict::Unknown | Verdict::Assumed) {
-            self.verdict = Verdict::Ready;
-            self.ready_since.get_or_insert(now);
+            self.turn_ready(now);
         }
+    }
+
+    fn turn_ready(&mut self, now: Timestamp) {
+        (self.verdict, self.failed_at, self.proven_at) = (Verdict::Ready, None, Some(now));
+        self.ready_since.get_or_insert(now);
     }
 
     /// Takes in one run. `started` is when the replica's process started: within `start_period` of it, and before
     /// the first success, failures don't count.
     pub fn on_probe(&mut self, result: ProbeResult, probe: &Probe, started: Timestamp, now: Timestamp) {
         match result {
-            ProbeResult::CouldNotRun => {}
+            ProbeResult::CouldNotRun => self.not_run = self.not_run.saturating_add(1),
             ProbeResult::Pass => self.on_pass(probe, now),
             ProbeResult::BadAnswer | ProbeResult::NoAnswer | ProbeResult::Starved => {
                 self.on_failure(result, probe, started, now);
@@ -140,36 +165,39 @@ impl Health {
     }
 
     fn on_pass(&mut self, probe: &Probe, now: Timestamp) {
+        self.not_run = 0;
         self.failures = 0;
         self.answered = false;
         self.passes = self.passes.saturating_add(1);
         let enough = self.passes >= probe.rise.max(1);
         match self.verdict {
-            Verdict::Unknown | Verdict::Suspect if enough => {
-                self.verdict = Verdict::Ready;
-                self.ready_since.get_or_insert(now);
-            }
+            Verdict::Unknown | Verdict::Suspect | Verdict::Failed { .. } if enough => self.turn_ready(now),
             Verdict::Assumed => self.verdict = Verdict::Ready,
-            Verdict::Failed { .. } if enough && self.recovers => self.verdict = Verdict::Ready,
             Verdict::Unknown | Verdict::Suspect | Verdict::Ready | Verdict::Failed { .. } => {}
         }
     }
 
     fn on_failure(&mut self, result: ProbeResult, probe: &Probe, started: Timestamp, now: Timestamp) {
-        self.passes = 0;
+        (self.passes, self.not_run) = (0, 0);
         match self.verdict {
-            Verdict::Unknown | Verdict::Failed { .. } => {}
+            Verdict::Unknown => {}
+            // One that answers after all, however badly, doesn't hang.
+            Verdict::Failed { .. } if result == ProbeResult::BadAnswer => {
+                (self.answered, self.verdict) = (true, Verdict::Failed { hung: false });
+            }
+            Verdict::Failed { .. } => {}
             Verdict::Assumed if now.since(started) < probe.start_period => {}
             Verdict::Assumed | Verdict::Ready | Verdict::Suspect => {
                 let parts = if result == ProbeResult::Starved { 1 } else { STARVED_FOR_ONE };
                 self.failures = self.failures.saturating_add(parts);
                 self.answered |= result == ProbeResult::BadAnswer;
                 let enough = probe.fall.max(1).saturating_mul(STARVED_FOR_ONE);
-                self.verdict = if self.failures >= enough {
-                    Verdict::Failed { hung: !self.answered }
+                if self.failures < enough {
+                    self.verdict = Verdict::Suspect;
                 } else {
-                    Verdict::Suspect
-                };
+                    self.verdict = Verdict::Failed { hung: !self.answered };
+                    self.failed_at = Some(now);
+                }
             }
         }
     }
@@ -215,15 +243,19 @@ mod tests {
     }
 
     #[test]
-    fn one_failure_makes_suspect_and_fall_failures_are_final() {
+    fn one_failure_makes_suspect_fall_make_failed_and_passes_bring_it_back() {
         use ProbeResult::{BadAnswer, NoAnswer, Pass};
         let mut health = Health::default();
         let verdicts =
-            run(&mut health, &probe(1, 3), &[Pass, NoAnswer, Pass, NoAnswer, NoAnswer, NoAnswer, Pass]);
+            run(&mut health, &probe(1, 3), &[Pass, NoAnswer, Pass, NoAnswer, NoAnswer, NoAnswer, NoAnswer]);
         assert_eq!(verdicts[1], Verdict::Suspect);
         assert_eq!(verdicts[2], Verdict::Ready);
-        assert_eq!(verdicts[5], Verdict::Failed { hung: true });
-        assert_eq!(verdicts[6], Verdict::Failed { hung: true });
+        assert_eq!(verdicts[5..], [Verdict::Failed { hung: true }; 2]);
+        assert_eq!((health.failed_at(), health.proven_at()), (Some(Timestamp(5)), Some(Timestamp(2))));
+        let mut answers = health;
+        let verdicts = run(&mut answers, &probe(2, 3), &[BadAnswer, Pass, NoAnswer, Pass, Pass]);
+        assert_eq!(verdicts[..4], [Verdict::Failed { hung: false }; 4], "one that answers doesn't hang");
+        assert_eq!((verdicts[4], answers.failed_at()), (Verdict::Ready, None));
         let verdicts = run(&mut Health::default(), &probe(1, 2), &[Pass, NoAnswer, BadAnswer]);
         assert_eq!(verdicts[2], Verdict::Failed { hung: false }, "it answered, so it doesn't hang");
     }
@@ -232,7 +264,9 @@ mod tests {
     fn a_probe_that_cannot_run_changes_nothing() {
         let mut health = Health::assumed(Timestamp(0));
         run(&mut health, &probe(1, 1), &[ProbeResult::CouldNotRun; 50]);
-        assert_eq!(health, Health::assumed(Timestamp(0)));
+        assert_eq!((health.verdict(), health.is_blind()), (Verdict::Assumed, true));
+        run(&mut health, &probe(1, 1), &[ProbeResult::Pass]);
+        assert_eq!((health.verdict(), health.is_blind()), (Verdict::Ready, false));
     }
 
     #[test]
@@ -283,6 +317,7 @@ mod tests {
                 let failures = seen.iter().rev().take_while(|r| **r != ProbeResult::Pass);
                 let parts = failures.map(|r| if *r == ProbeResult::Starved { 1 } else { STARVED_FOR_ONE });
                 failed |= was_ready && parts.sum::<u32>() >= fall * STARVED_FOR_ONE;
+                failed &= tail(true) < rise;
                 prop_assert_eq!(matches!(health.verdict(), Verdict::Failed { .. }), failed);
                 prop_assert_eq!(health.verdict() == Verdict::Unknown, !was_ready);
                 prop_assert_eq!(health.ready_since().is_some(), was_ready);

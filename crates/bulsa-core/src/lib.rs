@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 pub mod backoff;
+pub mod budget;
 pub mod compose;
 pub mod decide;
 pub mod health;
@@ -20,5 +21,6 @@ pub mod plan;
 pub mod room;
 pub mod spec;
 pub mod time;
+pub mod triage;
 pub mod why;
 pub mod wire;

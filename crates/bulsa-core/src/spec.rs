@@ -121,6 +121,8 @@ pub struct Service {
     pub hold: Hold,
     /// Whether each of its requests gets a line in the access log.
     pub access_log: bool,
+    /// What is done for its replicas before anything is wrong with them.
+    pub care: Care,
     /// How a release is watched after its switch.
     pub bake: Bake,
     /// How the old and the new replicas of a deploy relate in time.
@@ -166,6 +168,27 @@ impl Service {
 
     fn has_anchor(&self) -> bool {
         self.container.as_ref().is_some_and(|container| !container.anchor.is_empty())
+    }
+}
+
+/// `x-bulsa.spare` and `x-bulsa.recycle`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Care {
+    /// So many replicas more are kept ready; requests come to them when others fail.
+    pub spare: u32,
+    /// A replica that takes so much memory is replaced, in bytes.
+    pub memory: Option<u64>,
+    /// One that has run for so long is.
+    pub age: Option<Duration>,
+    /// One that has had so many requests is.
+    pub requests: Option<u64>,
+}
+
+impl Care {
+    /// Whether replicas are replaced though nothing is wrong with them.
+    #[must_use]
+    pub const fn recycles(&self) -> bool {
+        self.memory.is_some() || self.age.is_some() || self.requests.is_some()
     }
 }
 
@@ -372,6 +395,8 @@ pub struct Dependency {
     pub condition: Condition,
     /// Whether a failed dependency stops the deploy (`required`, default true).
     pub required: bool,
+    /// Whether its replicas are replaced after the dependency's were (`restart`, default false).
+    pub restart: bool,
 }
 
 /// `depends_on.*.condition`.

@@ -5,6 +5,7 @@
 mod balance;
 mod hold;
 mod peers;
+mod recycle;
 mod route;
 
 use std::time::Duration;
@@ -24,6 +25,8 @@ use super::{
 const MAX_RELEASES: u32 = 10;
 /// More connections of one address than this are no limit.
 const MAX_CONNECTIONS: u32 = 1_000_000;
+/// At most this many replicas of a service are kept ready besides.
+const MAX_SPARE: u32 = 100;
 /// More passes or failures in a row than this say nothing.
 const MAX_THRESHOLD: u32 = 1000;
 
@@ -105,6 +108,14 @@ pub(super) fn service(node: &Node, path: &str, diags: &mut Diagnostics) -> Bulsa
             "access_log" => {
                 bulsa.at.insert(entry.key.clone(), entry.key_pos.clone());
                 set(&mut bulsa.access_log, read::boolean(node, path, diags));
+            }
+            "spare" => {
+                bulsa.at.insert(entry.key.clone(), entry.key_pos.clone());
+                set(&mut bulsa.care.spare, read::number(node, path, 0..=MAX_SPARE, diags));
+            }
+            "recycle" => {
+                bulsa.at.insert(entry.key.clone(), entry.key_pos.clone());
+                recycle::read(&mut bulsa, node, path, diags);
             }
             "bake" => bulsa.bake = bake(node, path, diags),
             "handover" => {

@@ -1,6 +1,7 @@
 //! What no single service can see: dependencies that lead nowhere or in a circle, ports and addresses that clash.
 
 mod addresses;
+mod care;
 pub(super) mod docker;
 mod traffic;
 
@@ -24,7 +25,11 @@ pub(super) fn check(project: &mut Project, diags: &mut Diagnostics) {
     cycles(project, diags);
     ports(project, diags);
     addresses::check(project, diags);
+    for service in project.services.values_mut() {
+        care::settle_memory(service, diags);
+    }
     for service in project.services.values() {
+        care::check(service, project, diags);
         roles(service, project, diags);
         fixed_port(service, diags);
         careless_curl(service, diags);

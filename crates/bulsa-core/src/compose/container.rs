@@ -52,6 +52,7 @@ pub(super) fn implied(service: &mut Service, docker: &Docker) {
             pos: pos.unwrap_or(&service.pos).clone(),
             condition: Condition::Started,
             required: true,
+            restart: false,
         };
         if name != service.name {
             service.depends_on.entry(name.to_owned()).or_insert(dependency);

@@ -118,8 +118,6 @@ const fn plain(known: &'static [&'static str]) -> Keys {
     Keys { known, later: &[], extensions: false }
 }
 
-use Later::Healing;
-
 /// The top's `x-bulsa`
 pub const BULSA_TOP: Keys = plain(&["engine", "keep", "limits", "trusted_proxies"]);
 /// `x-bulsa.keep`
@@ -139,13 +137,17 @@ pub const BULSA: Keys = Keys {
         "handover",
         "hold",
         "probe",
+        "recycle",
         "role",
         "route",
+        "spare",
         "timeouts",
     ],
-    later: &[("recycle", Healing), ("spare", Healing)],
+    later: &[],
     extensions: false,
 };
+/// `x-bulsa.recycle`
+pub const BULSA_RECYCLE: Keys = plain(&["age", "memory", "requests"]);
 /// `x-bulsa.route`, or one of its entries
 pub const BULSA_ROUTE: Keys = plain(&[
     "host",

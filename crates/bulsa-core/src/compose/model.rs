@@ -192,6 +192,7 @@ pub(super) struct Dependency {
     pub(super) pos: Pos,
     pub(super) condition: spec::Condition,
     pub(super) required: bool,
+    pub(super) restart: bool,
 }
 
 /// A service's `x-bulsa`.
@@ -215,10 +216,14 @@ pub(super) struct Bulsa {
     /// `hold.page`: the file, until it is read.
     pub(super) page: Option<(String, Pos)>,
     pub(super) access_log: bool,
+    /// Its `memory` is that of `recycle` in bytes; a share is in `memory_share` until the limit is known.
+    pub(super) care: spec::Care,
+    /// `recycle.memory`, as a share of the limit from 0 to 1.
+    pub(super) memory_share: Option<(f64, Pos)>,
     pub(super) bake: spec::Bake,
     pub(super) handover: Option<spec::Handover>,
     pub(super) app_port: Option<(spec::AppPort, Pos)>,
-    /// Where `access_log` stands, and the keys of `balance`, `timeouts` and `hold`, each as `balance.policy`.
+    /// Where `access_log`, `spare` and `recycle` stand, and the keys of `balance`, `timeouts` and `hold`, each as `balance.policy`.
     pub(super) at: BTreeMap<String, Pos>,
 }
 

@@ -85,6 +85,7 @@ fn service(service: &Service, project: &Project, project_dir: &str) -> spec::Ser
         times: service.bulsa.times,
         hold: service.bulsa.hold.clone(),
         access_log: service.bulsa.access_log,
+        care: service.bulsa.care,
         bake: service.bulsa.bake,
         handover: service.bulsa.handover.unwrap_or(spec::Handover::Overlap),
         restart: match &service.restart {
@@ -103,7 +104,10 @@ fn depends_on(service: &Service, project: &Project) -> BTreeMap<String, spec::De
     // An optional one whose profile is off isn't there to be waited for.
     let entries = service.depends_on.iter().filter(|(name, _)| project.services.contains_key(*name));
     entries
-        .map(|(name, on)| (name.clone(), spec::Dependency { condition: on.condition, required: on.required }))
+        .map(|(name, on)| {
+            let (condition, required, restart) = (on.condition, on.required, on.restart);
+            (name.clone(), spec::Dependency { condition, required, restart })
+        })
         .collect()
 }
 

@@ -223,8 +223,12 @@ const CONDITIONS: &[(&str, spec::Condition)] = &[
 
 fn depends_on(service: &mut Service, node: &Node, path: &str, diags: &mut Diagnostics) {
     read::entries(node, path, diags, |entry, path, diags| {
-        let mut dependency =
-            Dependency { pos: entry.key_pos.clone(), condition: spec::Condition::Started, required: true };
+        let mut dependency = Dependency {
+            pos: entry.key_pos.clone(),
+            condition: spec::Condition::Started,
+            required: true,
+            restart: false,
+        };
         read::entries(&entry.value, path, diags, |entry, path, diags| match entry.key.as_str() {
             "condition" => {
                 if let Some(condition) = read::choice(&entry.value, path, CONDITIONS, &[], diags) {
@@ -232,7 +236,7 @@ fn depends_on(service: &mut Service, node: &Node, path: &str, diags: &mut Diagno
                 }
             }
             "required" => dependency.required = read::boolean(&entry.value, path, diags).unwrap_or(true),
-            // A dependent is a service of its own, and healed by itself: `restart` has been warned of.
+            "restart" => dependency.restart = read::boolean(&entry.value, path, diags).unwrap_or(false),
             _ => {}
         });
         service.depends_on.insert(entry.key.clone(), dependency);

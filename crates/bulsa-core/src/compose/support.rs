@@ -9,7 +9,6 @@ use super::{
     canonical,
     diagnostic::{Diagnostic, Diagnostics},
     keys::{self, Field, Later, Shape, Support},
-    scalar::Value,
     tree::{Entry, Kind, Node},
 };
 
@@ -42,10 +41,6 @@ fn below(node: &Node, shape: &Shape, path: &str, engine: Engine, diags: &mut Dia
             for entry in entries.iter().filter(|entry| says_something(&entry.value)) {
                 let Some(field) = object.field(&entry.key) else { continue };
                 let path = if path.is_empty() { entry.key.clone() } else { format!("{path}.{}", entry.key) };
-                if let (Support::Warned(why, hint), true) = (field.support, is_true(&entry.value)) {
-                    let text = format!("{path}: `{}` has no effect: {why}", entry.key);
-                    diags.push(Diagnostic::warning(&entry.key_pos, text).hint(hint));
-                }
                 match refusal(field, engine) {
                     Some(why) => diags.push(refused(entry, &path, why)),
                     None => below(&entry.value, &field.shape, &path, engine, diags),
@@ -73,17 +68,12 @@ fn refusal(field: &Field, engine: Engine) -> Option<Later> {
     match field.support {
         Support::Refused(why) => Some(why),
         Support::Docker | Support::Noted if engine == Engine::Process => Some(Later::ProcessEngine),
-        Support::Docker | Support::Noted | Support::Warned(..) | Support::Both => None,
+        Support::Docker | Support::Noted | Support::Both => None,
     }
 }
 
 fn refused(entry: &Entry, path: &str, why: Later) -> Diagnostic {
     Diagnostic::error(&entry.key_pos, format!("{path}: `{}` {}", entry.key, why.reason())).hint(why.hint())
-}
-
-/// Whether it asks for what a switch is for; one that is off asks for nothing.
-fn is_true(node: &Node) -> bool {
-    node.scalar().is_some_and(|scalar| scalar.resolve() == Value::Bool(true))
 }
 
 fn says_something(node: &Node) -> bool {

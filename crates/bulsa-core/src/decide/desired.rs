@@ -252,15 +252,22 @@ impl Desired {
         self.spec_of(release, service)?.services.get(service)
     }
 
+    /// How many replicas of `service` there are in all, those included that are kept ready.
+    #[must_use]
+    pub fn copies(&self, service: &Service) -> u32 {
+        let replicas = self.replicas(service);
+        if replicas == 0 { 0 } else { replicas.saturating_add(service.care.spare) }
+    }
+
     /// The slots that `service` has in `release` (a `shared` one: [`Desired::slot_release`]), by the file and human
-    /// wishes.
+    /// wishes. Those beyond [`Desired::replicas`] are spare.
     pub fn slots<'a>(
         &self,
         release: ReleaseId,
         service: &'a Service,
     ) -> impl Iterator<Item = Slot> + use<'a> {
         let release = self.slot_release(release, service);
-        (1..=self.replicas(service)).map(move |ordinal| Slot {
+        (1..=self.copies(service)).map(move |ordinal| Slot {
             release,
             service: service.name.clone(),
             ordinal,

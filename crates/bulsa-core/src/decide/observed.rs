@@ -18,7 +18,7 @@ mod proxies;
 pub use self::{
     event::{Event, Origin},
     history::{ExitStatus, STEADY, SlotHistory, StartError},
-    memory::FORGET_AFTER,
+    memory::{BLIND_MIN_UP, FORGET_AFTER},
     proxies::{Load, Proxy},
 };
 use crate::{
@@ -71,6 +71,8 @@ pub struct Replica {
     pub paused: bool,
     /// Whether it doesn't run: its end was seen and isn't told yet, or its engine is about to start it again.
     pub ended: bool,
+    /// How much memory it takes, in bytes, as far as that is looked at.
+    pub memory: Option<u64>,
     /// Whether it is a container, which may take long to be made; by the last [`Observed::settle`].
     is_container: bool,
 }
@@ -87,6 +89,7 @@ impl Replica {
             closing_since: None,
             paused: false,
             ended: false,
+            memory: None,
             is_container: false,
         }
     }
@@ -229,6 +232,11 @@ impl Observed {
         self.last_routed.contains_key(id)
     }
 
+    /// How many requests a replica has had since this agent counts.
+    pub(super) fn requests(&self, id: &ReplicaId) -> u64 {
+        self.counted.get(id).map_or(0, |load| load.requests)
+    }
+
     /// The load of a replica without what it was when its release began its bake.
     #[must_use]
     pub fn load_since_switch(&self, id: &ReplicaId) -> Load {
@@ -255,6 +263,11 @@ impl Observed {
             Event::StopSent { id, kill } => self.stop_sent(&id, kill, now),
             Event::Started { id, at, origin } => self.started(id, at, origin, now),
             Event::StartFailed { id, error } => self.start_failed(&id, error, now),
+            Event::Changed(slot) => {
+                if let Some(history) = self.slots.get_mut(&slot) {
+                    history.changed = true;
+                }
+            }
             Event::Exited { id, status } => self.exited(&id, status, now),
             Event::TakenAway { id, status } => self.taken_away(&id, status, now),
             Event::EndSeen(id) => {
@@ -269,6 +282,11 @@ impl Observed {
                 }
             }
             Event::Paused { id, paused } => self.set_paused(&id, paused, now),
+            Event::Measured { id, memory } => {
+                if let Some(replica) = self.replicas.get_mut(&id) {
+                    replica.memory = Some(memory);
+                }
+            }
             Event::Listening { id, addr } => {
                 if let Some(replica) = self.replicas.get_mut(&id) {
                     replica.addr = addr;
@@ -306,7 +324,7 @@ impl Observed {
             history.restarts += 1;
         }
         history.attempt = history.attempt.max(id.attempt);
-        history.taken_away = false;
+        (history.taken_away, history.changed) = (false, false);
         self.replicas.entry(id).or_insert_with(|| Replica::new(ReplicaPhase::Starting, now, now));
     }
 
@@ -361,6 +379,11 @@ impl Observed {
         let history = self.slots.entry(id.slot()).or_default();
         history.bury(id.attempt, now);
         history.last_exit = Some(status);
+        history.served_until = Some(now).filter(|_| replica.health.is_ready()).or(history.served_until);
+        history.lived = match replica.health.ready_since() {
+            None if replica.phase != ReplicaPhase::Starting => now.since(replica.started),
+            _ => Duration::ZERO,
+        };
         let ready_for = replica.health.ready_since().map(|since| now.since(since));
         let is_sick = matches!(replica.health.verdict(), Verdict::Failed { .. });
         let is_stopping = matches!(replica.phase, ReplicaPhase::Stopping { .. });

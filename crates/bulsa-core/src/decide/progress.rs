@@ -4,11 +4,14 @@
 //! follows from the step, in `wanted` and `slots`.
 
 mod bake;
+mod fall_back;
 mod recreate;
 
 use std::{collections::BTreeMap, time::Duration};
 
 use self::bake::{badness, bake};
+pub(super) use self::fall_back::fall_back;
+pub use self::fall_back::{FALL_BACK_DEATHS, FALL_BACK_WITHIN, FallBack};
 use super::{
     Decision, ExitStatus, PROXY_SILENCE_MAX, RESEND,
     desired::{Change, Deployment, Desired, Kind, Outcome, Phase, Release, ReleaseState, bake_time},

@@ -1,30 +1,25 @@
-//! Start, replace, stop: the replicas of every slot.
+//! Replace, stop: the replicas of every slot.
 //!
-//! Owns: which replica of a slot stays and which leaves, when a start is due, and the order un-route, drain, stop.
-//! Never: looks at a deployment's progress.
+//! Owns: which replica of a slot stays and which leaves, and the order un-route, drain, stop. Never: looks at a deployment's
+//! progress; says when a start is due (that is `starts`).
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    Action, Decision, Eagerness, ExitStatus, KillCause, RESEND, StartCause,
+    Action, Decision, Eagerness, KillCause, RESEND, StartCause,
     desired::{Desired, Release},
-    humans::is_all_away,
-    observed::{Observed, Replica, ReplicaPhase, SlotHistory},
+    excuse::excuses,
+    observed::{BLIND_MIN_UP, Observed, Replica, ReplicaPhase},
+    renew::renew,
     table::TUNNEL_CLOSE_MARGIN,
-    wanted::{WaitsFor, Want},
+    wanted::Want,
 };
 use crate::{
     health::Verdict,
-    ids::{ReleaseId, ReplicaId, Slot},
-    spec::{Check, Condition, MIN_UP, Restart, Role, Service},
+    ids::{ReplicaId, Slot},
+    spec::{Check, MIN_UP, Role, Service},
     time::Timestamp,
 };
-
-/// At most this many replicas fill, or leave, one slot at a time.
-const SLOT_REPLICAS_MAX: usize = 2;
 
 /// How much longer than its gate a replica may take before it is killed for not being ready.
 const NOT_READY_MARGIN: Duration = Duration::from_secs(1);
@@ -56,6 +51,7 @@ pub(super) fn classify(
     decision: &mut Decision,
 ) -> Verdicts {
     let mut verdicts = Verdicts::default();
+    decision.excused = excuses(desired, wanted, observed, now, decision);
     let mut slots: BTreeMap<Slot, Vec<(&ReplicaId, &Replica)>> = BTreeMap::new();
     for (id, replica) in observed.replicas() {
         slots.entry(id.slot()).or_default().push((id, replica));
@@ -80,7 +76,7 @@ pub(super) fn classify(
     }
     keep_the_last(wanted, &slots, &mut verdicts);
     keep_the_last_in_a_roll(desired, observed, &mut verdicts);
-    restart_in_turn(wanted, &slots, &mut verdicts);
+    renew((desired, observed), wanted, &slots, &mut verdicts, now, decision);
     verdicts
 }
 
@@ -160,27 +156,29 @@ fn classify_slot(
     };
     let mut staying: Vec<(&ReplicaId, &Replica)> = Vec::new();
     for (id, replica) in replicas {
-        match sickness(want, replica, now, decision) {
+        match sickness(want, id, replica, now, decision) {
             Some(cause) => leave(id, Leaving::Killed(cause)),
             None => staying.push((id, replica)),
         }
     }
     // One that is being stopped is on its way out, whatever it once was wanted for.
     staying.retain(|(_, replica)| !replica.is_stopping());
-    // What Docker restarts by itself is never replaced.
-    let is_sick = |replica: &Replica| replica.is_sick() && !want.service.is_kept_by_docker();
+    // What Docker restarts by itself is never replaced; what fails for somebody else, not yet.
+    let is_sick = |id: &ReplicaId, replica: &Replica| {
+        replica.is_sick() && !want.service.is_kept_by_docker() && !decision.excused.contains_key(id)
+    };
     // The newest that serves makes the older ones superfluous, and any sick one.
     if let Some(best) = staying.iter().rposition(|(_, r)| r.serves(want.service)) {
         let newer = staying.split_off(best);
-        let (sick, kept): (Vec<_>, Vec<_>) = newer.into_iter().partition(|(_, r)| is_sick(r));
+        let (sick, kept): (Vec<_>, Vec<_>) = newer.into_iter().partition(|(id, r)| is_sick(id, r));
         for (id, _) in staying.into_iter().chain(sick) {
             leave(id, Leaving::Gracefully);
         }
         staying = kept;
     }
     // Of several sick ones the newest is enough to wait with; the others leave room for a replacement.
-    if let Some(newest) = staying.iter().rposition(|(_, r)| is_sick(r)) {
-        let older: Vec<_> = staying.iter().take(newest).filter(|(_, r)| is_sick(r)).copied().collect();
+    if let Some(newest) = staying.iter().rposition(|(id, r)| is_sick(id, r)) {
+        let older: Vec<_> = staying.iter().take(newest).filter(|(id, r)| is_sick(id, r)).copied().collect();
         for (id, _) in &older {
             leave(id, Leaving::Gracefully);
         }
@@ -188,13 +186,13 @@ fn classify_slot(
     }
     if want.exclusive {
         // There is no room beside it: the sick one goes first.
-        for (id, _) in staying.iter().filter(|(_, r)| is_sick(r)) {
+        for (id, _) in staying.iter().filter(|(id, r)| is_sick(id, r)) {
             leave(id, Leaving::Gracefully);
         }
-        staying.retain(|(_, r)| !is_sick(r));
+        staying.retain(|(id, r)| !is_sick(id, r));
     }
     let Some((id, _)) = replicas.last() else { return };
-    if staying.iter().all(|(_, replica)| is_sick(replica)) {
+    if staying.iter().all(|(id, replica)| is_sick(id, replica)) {
         let is_gone = staying.is_empty();
         verdicts.needs.insert(id.slot(), if is_gone { StartCause::Died } else { StartCause::Replace });
     }
@@ -203,6 +201,7 @@ fn classify_slot(
 /// Why a replica is killed at once, if it is.
 fn sickness(
     want: &Want<'_>,
+    id: &ReplicaId,
     replica: &Replica,
     now: Timestamp,
     decision: &mut Decision,
@@ -215,6 +214,15 @@ fn sickness(
         return None;
     }
     match replica.health.verdict() {
+        _ if decision.excused.contains_key(id) => None,
+        // Nobody can say how it is, and a restart would tell no more.
+        Verdict::Unknown if replica.health.is_blind() => {
+            let taken_for_ready = replica.started + BLIND_MIN_UP;
+            if now < taken_for_ready {
+                decision.wake(taken_for_ready);
+            }
+            None
+        }
         Verdict::Failed { hung: true } => Some(KillCause::Hung),
         Verdict::Unknown if want.service.role != Role::Job => {
             // A deployment gives up at the gate's end and shows what was seen until then; only after that it is killed.
@@ -235,161 +243,6 @@ fn wake_when_up(want: &Want<'_>, replica: &Replica, now: Timestamp, decision: &m
     let proven_at = replica.started + MIN_UP;
     if want.service.probe.check == Check::Up && now < proven_at {
         decision.wake(proven_at);
-    }
-}
-
-/// A restart that a human asked for goes through a service slot by slot: the next one when all others serve.
-fn restart_in_turn(
-    wanted: &BTreeMap<Slot, Want<'_>>,
-    slots: &BTreeMap<Slot, Vec<(&ReplicaId, &Replica)>>,
-    verdicts: &mut Verdicts,
-) {
-    let mut busy: BTreeSet<(&str, u32)> = BTreeSet::new();
-    let serving = |slot: &Slot| {
-        let replicas = slots.get(slot).map(Vec::as_slice).unwrap_or_default();
-        replicas.iter().filter(|(id, _)| !verdicts.leaving.contains_key(id)).collect::<Vec<_>>()
-    };
-    for (slot, want) in wanted.iter().filter(|(_, want)| want.restart.is_some()) {
-        let stay = serving(slot);
-        // One that a human froze won't serve before that human lets it: nothing waits for it.
-        let settled =
-            matches!(stay.as_slice(), [(_, replica)] if replica.paused || replica.serves(want.service));
-        if !settled {
-            busy.insert((&slot.service, slot.release.0));
-        }
-    }
-    let mut due: Vec<(Slot, bool)> = Vec::new();
-    for (slot, want) in wanted {
-        let Some(restart) = want.restart else { continue };
-        let outdated = |r: &Replica| r.started < restart;
-        if let [(_, replica)] = serving(slot).as_slice()
-            && outdated(replica)
-            && busy.insert((&slot.service, slot.release.0))
-        {
-            due.push((slot.clone(), want.exclusive));
-        }
-    }
-    for (slot, exclusive) in due {
-        if exclusive {
-            let ids: Vec<ReplicaId> =
-                slots.get(&slot).into_iter().flatten().map(|(id, _)| (*id).clone()).collect();
-            verdicts.leaving.extend(ids.into_iter().map(|id| (id, Leaving::Gracefully)));
-        }
-        verdicts.needs.insert(slot, StartCause::Wish);
-    }
-}
-
-/// Starts what is missing, where nothing stands against it.
-pub(super) fn start(
-    desired: &Desired,
-    wanted: &BTreeMap<Slot, Want<'_>>,
-    observed: &Observed,
-    verdicts: &Verdicts,
-    now: Timestamp,
-    decision: &mut Decision,
-) {
-    for (slot, cause) in &verdicts.needs {
-        let Some(want) = wanted.get(slot) else { continue };
-        if want.exclusive && has_rival(slot, observed) || has_predecessor(slot, want.waits_for, observed) {
-            continue; // the engine's word that it is gone wakes us
-        }
-        if observed.in_slot(slot).count() >= SLOT_REPLICAS_MAX {
-            continue; // one that was killed isn't gone yet
-        }
-        let history = observed.slot(slot);
-        if *cause != StartCause::Wish && history.is_some_and(|h| is_given_up(want, h, *cause)) {
-            continue;
-        }
-        if let Some(at) = history.map(|h| h.score.next_start(slot, h.attempt)).filter(|at| now < *at) {
-            decision.wake(at);
-            continue;
-        }
-        if history.is_none_or(|h| h.last_exit.is_none()) && !may_start(desired, slot, want, observed) {
-            continue;
-        }
-        let id = ReplicaId {
-            release: slot.release,
-            service: slot.service.clone(),
-            ordinal: slot.ordinal,
-            attempt: observed.next_attempt(slot),
-        };
-        decision.actions.push(Action::Start { id, cause: *cause });
-    }
-}
-
-/// Whether another replica of the service runs that must be gone before this slot may be filled: in another release,
-/// or in the same slot.
-fn has_rival(slot: &Slot, observed: &Observed) -> bool {
-    observed.replicas().any(|(id, _)| {
-        id.service == slot.service && (id.release != slot.release || id.ordinal == slot.ordinal)
-    })
-}
-
-/// Whether another release still has a replica that this slot waits for.
-fn has_predecessor(slot: &Slot, waits_for: WaitsFor, observed: &Observed) -> bool {
-    let is_waited_for = |id: &ReplicaId| match waits_for {
-        WaitsFor::None => false,
-        WaitsFor::SameNumber => id.ordinal == slot.ordinal,
-        WaitsFor::All => true,
-    };
-    let mut others =
-        observed.replicas().filter(|(id, _)| id.service == slot.service && id.release != slot.release);
-    others.any(|(id, _)| is_waited_for(id))
-}
-
-/// Whether the file's `restart` (or a job's end) says that a slot stays as it is.
-fn is_given_up(want: &Want<'_>, history: &SlotHistory, cause: StartCause) -> bool {
-    let exit = history.last_exit.filter(|_| !history.excused);
-    let succeeded = exit == Some(ExitStatus::Code(0));
-    match want.service.restart {
-        _ if want.service.role == Role::Job && succeeded => true,
-        Restart::Always => false,
-        Restart::No => cause != StartCause::New,
-        Restart::OnFailure(max) => {
-            succeeded || exit.is_some() && max.is_some_and(|max| history.restarts >= max)
-        }
-    }
-}
-
-/// Whether everything that the service waits for holds.
-pub(super) fn may_start(desired: &Desired, slot: &Slot, want: &Want<'_>, observed: &Observed) -> bool {
-    want.service.depends_on.iter().all(|(name, dependency)| {
-        holds(desired, slot, name, dependency.condition, observed)
-            || (!dependency.required && has_failed(desired, slot, name, observed))
-    })
-}
-
-/// Whether it is no use to wait for a dependency that isn't required: it isn't there, or has died already.
-fn has_failed(desired: &Desired, slot: &Slot, name: &str, observed: &Observed) -> bool {
-    let is_absent = desired.service(slot.release, name).is_none_or(|service| {
-        desired.replicas(service) == 0 || is_all_away(desired, observed, slot.release, service)
-    });
-    let job_failed = desired.jobs.get(&(slot.release, name.to_owned())) == Some(&false);
-    let has_died = [slot.release, desired.shared_release(name)].into_iter().any(|release| {
-        observed
-            .histories(release, name)
-            .any(|(_, history)| history.start_error.is_some() || history.deaths > 0)
-    });
-    is_absent || job_failed || has_died
-}
-
-fn holds(desired: &Desired, slot: &Slot, name: &str, condition: Condition, observed: &Observed) -> bool {
-    let is_shared = desired.is_shared(slot.release, &slot.service);
-    // A candidate that recreates a `shared` service waits for the new one.
-    let of = desired.service(slot.release, name);
-    let release = of.map_or(slot.release, |service| desired.slot_release(slot.release, service));
-    let is_dependency = |id: &ReplicaId| id.service == name && (id.release == release || is_shared);
-    let mut replicas = observed.replicas().filter(|(id, _)| is_dependency(id));
-    match condition {
-        Condition::Started => replicas.any(|(_, r)| r.phase == ReplicaPhase::Running),
-        Condition::Healthy => {
-            let lives = |r: &Replica| r.phase == ReplicaPhase::Running && !r.paused && !r.ended;
-            replicas.any(|(_, r)| r.health.is_ready() && lives(r))
-        }
-        Condition::Completed => {
-            let is_ours = |of: ReleaseId| of == slot.release || is_shared;
-            desired.jobs.iter().any(|((of, job), success)| job == name && is_ours(*of) && *success)
-        }
     }
 }
 
@@ -473,13 +326,11 @@ fn is_drained(
 pub(super) fn probes(desired: &Desired, observed: &Observed, decision: &mut Decision) {
     for (id, replica) in observed.replicas() {
         let Some(service) = desired.service(id.release, &id.service) else { continue };
-        let is_given_up = replica.is_sick() && !service.is_kept_by_docker();
         if replica.phase != ReplicaPhase::Running
             || replica.paused
             || replica.ended
             || service.role == Role::Job
             || service.probe.check == Check::Up
-            || is_given_up
         {
             continue;
         }

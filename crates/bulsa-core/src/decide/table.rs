@@ -89,7 +89,10 @@ pub(super) fn table(desired: &Desired, observed: &Observed, verdicts: &Verdicts)
             // nobody knows whether the live release's replicas listen where that leads.
             let has_live = service.is_routed() || desired.named_by(&service.name) == Some(release);
             let releases = [Some(release).filter(|_| has_live), desired.beside(&service.name)];
-            let targets = targets(&releases, &service.name, observed, verdicts);
+            let mut targets = targets(&releases, &service.name, observed, verdicts);
+            if service.care.spare > 0 {
+                targets.truncate(desired.replicas(service) as usize);
+            }
             table.routes.insert(service.name.clone(), Route { targets, stopped, held: wish.held.is_some() });
         }
     }
@@ -99,7 +102,8 @@ pub(super) fn table(desired: &Desired, observed: &Observed, verdicts: &Verdicts)
     table
 }
 
-/// The ready replicas; the suspect ones while there is no other (the last target stays unless it is dead or failed).
+/// The ready replicas, in the order of their slots: spare ones come last. The suspect ones while there is no other (the last
+/// target stays unless it is dead or failed).
 fn targets(
     releases: &[Option<ReleaseId>],
     service: &str,

@@ -9,6 +9,7 @@ use super::{
     desired::{Deployment, Desired, Kind, Phase, ReleaseState},
     humans::is_away,
     observed::Observed,
+    renew::{Ties, ties},
 };
 use crate::{
     ids::{ReleaseId, Slot},
@@ -23,6 +24,10 @@ pub(super) struct Want<'a> {
     pub(super) service: &'a Service,
     /// Replicas started before this are outdated.
     pub(super) restart: Option<Timestamp>,
+    /// So are those that were started before what they are tied to.
+    pub(super) ties: Ties,
+    /// Whether they come to an age, of themselves.
+    pub(super) recycles: bool,
     /// Two replicas of this service must never run side by side, be it in one slot or in two releases.
     pub(super) exclusive: bool,
     /// Which replicas of other releases must be gone first.
@@ -139,6 +144,12 @@ fn want<'a>(
         service.handover == Handover::StopFirst || matches!(service.role, Role::Shared | Role::Job);
     let waits_for = waits_for(desired, observed, service);
     let restart = desired.wish(&service.name).restart.filter(|_| !is_warm && service.role != Role::Job);
+    let ties = if is_warm || service.role == Role::Job {
+        Ties::default()
+    } else {
+        ties(desired, observed, id, service)
+    };
+    let recycles = desired.live == Some(id) && service.care.recycles();
     let step = desired.roll_step(&service.name).filter(|_| service.role != Role::Shared);
     let is_candidate = desired.candidate().is_some_and(|(candidate, _)| candidate == id);
     let has_turn = |slot: &Slot| {
@@ -150,7 +161,7 @@ fn want<'a>(
         // The live release's word on a `shared` service goes before the candidate's: a deploy never touches it.
         let is_live = desired.live == Some(id);
         if is_live || !wanted.contains_key(&slot) {
-            wanted.insert(slot, Want { service, restart, exclusive, waits_for });
+            wanted.insert(slot, Want { service, restart, ties, recycles, exclusive, waits_for });
         }
     }
 }

@@ -160,6 +160,9 @@ pub struct ServiceV1 {
     /// Whether its requests are logged.
     #[serde(default, skip_serializing_if = "is_default")]
     pub access_log: bool,
+    /// What is done for it before anything is wrong.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub care: CareV1,
     /// The watch after a switch.
     pub bake: BakeV1,
     /// How old and new replicas relate in time.
@@ -174,6 +177,24 @@ pub struct ServiceV1 {
     pub depends_on: BTreeMap<String, DependencyV1>,
     /// Where it stands in its compose file.
     pub position: String,
+}
+
+/// A [`crate::spec::Care`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CareV1 {
+    /// Replicas that are kept ready besides.
+    #[serde(skip_serializing_if = "is_default")]
+    pub spare: u32,
+    /// Bytes of memory from which on one is replaced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<u64>,
+    /// The time after which one is replaced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub age_ms: Option<u64>,
+    /// The requests after which one is replaced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requests: Option<u64>,
 }
 
 /// A [`crate::spec::Role`].
@@ -330,6 +351,9 @@ pub struct DependencyV1 {
     pub condition: ConditionV1,
     /// Whether a failed one stops the deploy.
     pub required: bool,
+    /// Whether replicas are replaced after those of the dependency.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub restart: bool,
 }
 
 /// A [`crate::spec::Condition`].

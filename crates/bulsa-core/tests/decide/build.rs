@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bulsa_core::spec::{
     Accept, AppPort, Bake, Balance, Check, Condition, Dependency, Drain, Handover, Hold, Keep, Port, Probe,
-    Protocol, Restart, Role, Rolling, Routing, Service, Spec, Times,
+    Protocol, Restart, Role, Rolling, Routing, Service, Spec, Times, container::NetworkMode,
 };
 
 pub(crate) const fn secs(seconds: u64) -> Duration {
@@ -38,6 +38,22 @@ impl Svc {
         self.with(|service| service.replicas = replicas)
     }
 
+    pub(crate) fn spare(self, spare: u32) -> Self {
+        self.with(|service| service.care.spare = spare)
+    }
+
+    pub(crate) fn recycled_after(self, age: Duration) -> Self {
+        self.with(|service| service.care.age = Some(age))
+    }
+
+    pub(crate) fn recycled_at(self, memory: u64) -> Self {
+        self.with(|service| service.care.memory = Some(memory))
+    }
+
+    pub(crate) fn recycled_with(self, requests: u64) -> Self {
+        self.with(|service| service.care.requests = Some(requests))
+    }
+
     pub(crate) fn stop_first(self) -> Self {
         self.with(|service| service.handover = Handover::StopFirst)
     }
@@ -61,11 +77,26 @@ impl Svc {
     }
 
     pub(crate) fn needs(self, name: &str, condition: Condition) -> Self {
-        self.depends(name, Dependency { condition, required: true })
+        self.depends(name, Dependency { condition, required: true, restart: false })
+    }
+
+    /// It is to be restarted when the other one was.
+    pub(crate) fn follows(self, name: &str, condition: Condition) -> Self {
+        self.depends(name, Dependency { condition, required: true, restart: true })
+    }
+
+    /// It lives in the network of the other one, a container.
+    pub(crate) fn inside(self, name: &str) -> Self {
+        let mode = Some(NetworkMode::Service(name.to_owned()));
+        let it = self.needs(name, Condition::Started).docker();
+        it.with(|service| {
+            service.handover = Handover::StopFirst;
+            service.container.iter_mut().for_each(|container| container.network_mode.clone_from(&mode));
+        })
     }
 
     pub(crate) fn likes(self, name: &str, condition: Condition) -> Self {
-        self.depends(name, Dependency { condition, required: false })
+        self.depends(name, Dependency { condition, required: false, restart: false })
     }
 
     fn depends(self, name: &str, dependency: Dependency) -> Self {
@@ -126,6 +157,7 @@ fn service(name: &str, role: Role) -> Svc {
         times: Times::default(),
         hold: Hold::default(),
         access_log: false,
+        care: bulsa_core::spec::Care::default(),
         bake: Bake { time: BAKE, errors: 0.05 },
         handover: Handover::Overlap,
         restart: Restart::Always,

@@ -6,8 +6,8 @@ use bulsa_core::{
 };
 
 use crate::{
-    build::{AGES, GATE, app, job, secs, shared, v},
-    world::{EXIT_0, EXIT_1, World},
+    build::{AGES, GATE, app, job, secs, shared, v, worker},
+    world::{EXIT_0, EXIT_1, KILLED, World},
 };
 
 #[test]
@@ -76,12 +76,85 @@ fn a_chain_of_dependencies_is_started_link_by_link() {
 }
 
 #[test]
-fn what_died_is_started_again_without_waiting_for_anything() {
-    let mut w = World::up(&v(1, [shared("cache"), app("web").needs("cache", Healthy)]));
+fn what_died_waits_a_moment_for_what_it_depends_on_and_then_tries_without() {
+    let mut w = World::up(&v(1, [shared("cache").docker(), app("web").needs("cache", Healthy)]));
     w.slow = vec!["cache"];
     w.dies("cache-r0-1.1", EXIT_1);
     w.dies("web-r1-1.1", EXIT_1);
+    w.pass(secs(9));
+    assert_eq!(w.running(), "cache-r0-1.2");
+    w.pass(secs(1));
     assert_eq!(w.running(), "cache-r0-1.2 web-r1-1.2");
+}
+
+#[test]
+fn what_dies_for_want_of_a_dependency_is_tried_seldom_and_at_once_when_that_is_back() {
+    let mut w = World::up(&v(1, [shared("cache").docker(), app("web").needs("cache", Healthy)]));
+    w.slow = vec!["cache", "web"];
+    w.dies("cache-r0-1.1", EXIT_1);
+    w.dies("web-r1-1.1", EXIT_1);
+    let mut attempt = 1;
+    for _ in 0..600 {
+        w.pass(secs(1));
+        let next = format!("web-r1-1.{}", attempt + 1);
+        if w.runs(&next) {
+            attempt += 1;
+            w.starts(&next);
+            w.dies(&next, EXIT_1);
+        }
+    }
+    assert!((4..=7).contains(&attempt), "{attempt} starts in ten minutes");
+    let next = format!("web-r1-1.{}", attempt + 1);
+    assert!(!w.runs(&next));
+    w.starts("cache-r0-1.2");
+    w.gets_ready("cache-r0-1.2");
+    assert!(w.runs(&next), "{}", w.running());
+}
+
+#[test]
+fn what_served_for_long_without_a_dependency_waits_for_nothing() {
+    let mut w = World::up(&v(1, [shared("cache").docker(), app("web").needs("cache", Healthy)]));
+    w.slow = vec!["cache", "web"];
+    w.dies("cache-r0-1.1", EXIT_1);
+    w.pass(secs(90));
+    w.dies("web-r1-1.1", KILLED);
+    assert!(w.runs("web-r1-1.2"));
+}
+
+#[test]
+fn who_asked_to_be_restarted_with_a_dependency_is_one_after_the_other_once_it_is_back() {
+    let spec = v(1, [shared("cache").docker(), app("web").replicas(2).follows("cache", Healthy)]);
+    let mut w = World::up(&spec);
+    w.slow = vec!["web", "cache-r0-1.2"];
+    w.pass(secs(10));
+    w.dies("cache-r0-1.1", EXIT_1);
+    w.starts("cache-r0-1.2");
+    w.pass(secs(1));
+    assert_eq!(w.running(), "cache-r0-1.2 web-r1-1.1 web-r1-2.1", "it doesn't serve yet");
+    w.log();
+    w.gets_ready("cache-r0-1.2");
+    assert_eq!(w.log_of(&["start"]), ["start web-r1-1.2 (Follow)"]);
+    w.starts("web-r1-1.2");
+    w.gets_ready("web-r1-1.2");
+    assert_eq!(w.log_of(&["start", "stop"]), ["start web-r1-2.2 (Follow)", "stop web-r1-1.1"]);
+    w.starts("web-r1-2.2");
+    w.gets_ready("web-r1-2.2");
+    w.pass(AGES);
+    assert_eq!(w.running(), "cache-r0-1.2 web-r1-1.2 web-r1-2.2");
+}
+
+#[test]
+fn who_lives_in_a_namespace_that_is_gone_goes_at_once() {
+    let spec = v(1, [worker("vpn"), worker("torrent").inside("vpn")]);
+    let mut w = World::up(&spec);
+    w.slow = vec!["vpn"];
+    w.pass(secs(10));
+    w.dies("vpn-r1-1.1", KILLED);
+    assert_eq!(w.log_of(&["start", "stop"]), ["start vpn-r1-1.2 (Died)"], "nothing to follow yet");
+    w.pass(secs(1));
+    w.starts("vpn-r1-1.2");
+    let followed = ["stop torrent-r1-1.1", "start torrent-r1-1.2 (New)"];
+    assert_eq!(w.log_of(&["start", "stop"]), followed);
 }
 
 #[test]

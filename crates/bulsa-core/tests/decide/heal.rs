@@ -1,8 +1,9 @@
 //! What dies, hangs or sickens, and what takes its place.
 
 use bulsa_core::{
-    decide::{Load, Route},
+    decide::{EXCUSE_MAX, Event, Excuse, Load, Route},
     health::ProbeResult,
+    spec::Condition::Healthy,
 };
 
 use crate::{
@@ -113,11 +114,177 @@ fn the_last_target_goes_and_requests_are_held_when_it_failed_or_died() {
     }
 }
 
+/// Replicas that are left alone, and why.
+fn excused(w: &World) -> Vec<String> {
+    let excused = w.excused.iter().map(|(id, excuse)| match excuse {
+        Excuse::Dependency(name) => format!("{id}: {name}"),
+        Excuse::Trial(slot) => format!("{id}: after {}", slot.ordinal),
+    });
+    excused.collect()
+}
+
+#[test]
+fn what_fails_while_its_dependency_does_not_serve_is_left_alone_until_that_is_back() {
+    let spec = v(
+        1,
+        [shared("cache").docker(), app("api").needs("cache", Healthy), app("web").needs("api", Healthy)],
+    );
+    for fail in [ProbeResult::BadAnswer, ProbeResult::NoAnswer] {
+        let mut w = World::up(&spec);
+        w.slow = vec!["cache"];
+        w.dies("cache-r0-1.1", EXIT_1);
+        w.probed("api-r1-1.1", fail, 3);
+        w.probed("web-r1-1.1", fail, 3);
+        assert_eq!(w.routed(), "");
+        assert_eq!(excused(&w), ["api-r1-1.1: cache", "web-r1-1.1: cache"], "the farthest is to blame");
+        w.pass(secs(60));
+        w.starts("cache-r0-1.2");
+        w.gets_ready("cache-r0-1.2");
+        w.probed("api-r1-1.1", ProbeResult::Pass, 2);
+        w.probed("web-r1-1.1", ProbeResult::Pass, 2);
+        assert_eq!(w.routed(), "api-r1-1.1 web-r1-1.1");
+        assert_eq!(w.log_of(&["stop", "kill"]), Vec::<String>::new());
+        assert_eq!(excused(&w), Vec::<String>::new());
+        w.pass(secs(20));
+        w.probed("web-r1-1.1", fail, 3);
+        assert!(w.runs("web-r1-1.2"), "nothing excuses it now");
+    }
+}
+
+#[test]
+fn no_excuse_holds_for_long() {
+    let mut w = World::up(&v(1, [shared("cache").docker(), app("web").needs("cache", Healthy)]));
+    w.slow = vec!["cache", "web"];
+    w.dies("cache-r0-1.1", EXIT_1);
+    w.hangs("web-r1-1.1");
+    w.log();
+    w.pass(EXCUSE_MAX - secs(1));
+    assert_eq!(w.log_of(&["kill"]), Vec::<String>::new());
+    w.pass(secs(1));
+    assert_eq!(w.log_of(&["kill"]), ["kill web-r1-1.1 (Hung)"]);
+}
+
+#[test]
+fn a_dependency_is_not_to_blame_for_who_does_without_it() {
+    let spec = v(1, [shared("cache").docker(), app("web").needs("cache", Healthy)]);
+    // It went on for long.
+    let mut w = World::up(&spec);
+    w.slow = vec!["cache", "web"];
+    w.dies("cache-r0-1.1", EXIT_1);
+    w.pass(secs(90));
+    w.hangs("web-r1-1.1");
+    assert_eq!(w.log_of(&["kill"]), ["kill web-r1-1.1 (Hung)"]);
+    // It became ready without.
+    w.pass(secs(11));
+    w.starts("web-r1-1.2");
+    w.gets_ready("web-r1-1.2");
+    w.hangs("web-r1-1.2");
+    assert_eq!(w.log_of(&["kill"]), ["kill web-r1-1.2 (Hung)"]);
+}
+
+#[test]
+fn when_all_answer_badly_one_is_replaced_first() {
+    let mut w = World::up(&v(1, [app("web").replicas(3)]));
+    w.slow = vec!["web"];
+    for name in ["web-r1-1.1", "web-r1-2.1"] {
+        w.sickens(name);
+    }
+    let both = ["start web-r1-1.2 (Replace)", "start web-r1-2.2 (Replace)"];
+    assert_eq!(w.log_of(&["start"]), both, "while one serves, the others are replaced at once");
+
+    let mut w = World::up(&v(1, [app("web").replicas(3)]));
+    w.slow = vec!["web"];
+    for ordinal in 1..=3 {
+        w.probed(&format!("web-r1-{ordinal}.1"), ProbeResult::BadAnswer, 2);
+    }
+    for ordinal in [2, 1, 3] {
+        w.probed(&format!("web-r1-{ordinal}.1"), ProbeResult::BadAnswer, 1);
+    }
+    assert_eq!(w.log_of(&["start"]), ["start web-r1-2.2 (Replace)"]);
+    assert_eq!(excused(&w), ["web-r1-1.1: after 2", "web-r1-3.1: after 2"]);
+    w.starts("web-r1-2.2");
+    w.gets_ready("web-r1-2.2");
+    let others = ["start web-r1-1.2 (Replace)", "start web-r1-3.2 (Replace)"];
+    assert_eq!(w.log_of(&["start"]), others, "a new one does better");
+}
+
+#[test]
+fn those_that_hang_at_once_are_replaced_at_once() {
+    let mut w = World::up(&v(1, [app("web").replicas(4)]));
+    w.slow = vec!["web"];
+    (1..=4).for_each(|ordinal| w.hangs(&format!("web-r1-{ordinal}.1")));
+    assert_eq!(w.log_of(&["kill"]).len(), 4);
+    assert_eq!(w.log_of(&["start"]).len(), 0, "told before");
+    assert_eq!(w.running().matches(".2").count(), 4, "{}", w.running());
+}
+
+#[test]
+fn one_that_answers_again_is_routed_again_until_its_replacement_is_ready() {
+    let mut w = World::up(&v(1, [app("web")]));
+    w.slow = vec!["web-r1-1.2"];
+    w.sickens("web-r1-1.1");
+    w.starts("web-r1-1.2");
+    assert_eq!(w.routed(), "");
+    w.probed("web-r1-1.1", ProbeResult::Pass, 2);
+    assert_eq!(w.routed(), "web-r1-1.1");
+    w.gets_ready("web-r1-1.2");
+    w.pass(AGES);
+    assert_eq!((w.routed().as_str(), w.running().as_str()), ("web-r1-1.2", "web-r1-1.2"));
+}
+
+#[test]
+fn a_parked_slot_is_tried_at_once_when_something_changed() {
+    let mut w = World::up(&v(1, [app("web")]));
+    w.slow = vec!["web"];
+    let mut attempt = 1;
+    w.dies("web-r1-1.1", EXIT_1);
+    for _ in 0..300 {
+        let next = format!("web-r1-1.{}", attempt + 1);
+        if w.runs(&next) {
+            attempt += 1;
+            w.starts(&next);
+            w.dies(&next, EXIT_1);
+        }
+        w.pass(secs(1));
+    }
+    let next = format!("web-r1-1.{}", attempt + 1);
+    assert!(!w.runs(&next), "parked");
+    w.event(Event::Changed(crate::world::id(&next).slot()));
+    assert!(w.runs(&next));
+    w.starts(&next);
+    w.dies(&next, EXIT_1);
+    w.pass(secs(1));
+    assert!(!w.runs(&format!("web-r1-1.{}", attempt + 2)), "once");
+}
+
 #[test]
 fn a_probe_that_cannot_run_restarts_nothing() {
     let mut w = World::up(&v(1, [app("web")]));
     w.probed("web-r1-1.1", ProbeResult::CouldNotRun, 100);
     assert_eq!(w.log().len(), 0);
+}
+
+#[test]
+fn one_whose_check_cannot_be_run_is_never_restarted_for_it_and_serves_where_its_release_did() {
+    let mut w = World::up(&v(1, [app("web")]));
+    w.slow = vec!["web"];
+    w.dies("web-r1-1.1", KILLED);
+    w.starts("web-r1-1.2");
+    w.listens("web-r1-1.2");
+    w.probed("web-r1-1.2", ProbeResult::CouldNotRun, 3);
+    assert_eq!(w.routed(), "");
+    w.pass(secs(10));
+    assert_eq!(w.routed(), "web-r1-1.2");
+
+    // Nobody knows whether this one ever worked.
+    let mut w = World::empty();
+    w.slow = vec!["web"];
+    w.deploy(&v(1, [app("web")]));
+    w.starts("web-r1-1.1");
+    w.listens("web-r1-1.1");
+    w.probed("web-r1-1.1", ProbeResult::CouldNotRun, 3);
+    w.pass(AGES);
+    assert_eq!((w.routed().as_str(), w.running().as_str()), ("", "web-r1-1.1"), "no restart, no requests");
 }
 
 #[test]

@@ -17,6 +17,7 @@ mod adoption;
 mod any_events;
 mod bake;
 mod build;
+mod care;
 mod dependencies;
 mod deploy;
 mod docker;

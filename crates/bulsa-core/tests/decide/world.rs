@@ -11,8 +11,8 @@ use std::{
 
 use bulsa_core::{
     decide::{
-        Action, Change, Desired, Eagerness, Event, ExitStatus, Load, Observed, Origin, Outcome, Phase,
-        ReleaseState, Request, StartError, Table,
+        Action, Change, Desired, Eagerness, Event, Excuse, ExitStatus, FallBack, Load, Observed, Origin,
+        Outcome, Phase, ReleaseState, Request, StartError, Table,
         admit::{Admission, Denied, admit},
         decide,
     },
@@ -36,6 +36,10 @@ pub(crate) struct World {
     /// The last table given out.
     pub(crate) table: Option<Table>,
     pub(crate) probes: BTreeMap<ReplicaId, Eagerness>,
+    /// The release that the last decision would go back to.
+    pub(crate) fall_back: Option<FallBack>,
+    /// Those that fail and are left alone.
+    pub(crate) excused: BTreeMap<ReplicaId, Excuse>,
     /// Replicas whose name begins so don't start, get ready, or (jobs) end by themselves.
     pub(crate) slow: Vec<&'static str>,
     /// Replicas whose name begins so ignore being asked to stop.
@@ -65,6 +69,8 @@ impl World {
             now: BEGINNING,
             table: None,
             probes: BTreeMap::new(),
+            excused: BTreeMap::new(),
+            fall_back: None,
             slow: Vec::new(),
             stubborn: Vec::new(),
             deaf: BTreeSet::new(),
@@ -166,6 +172,11 @@ impl World {
     fn now_started(&mut self, id: &ReplicaId) {
         let event = Event::Started { id: id.clone(), at: self.now, origin: Origin::Ours };
         self.observed.apply(event, self.now);
+    }
+
+    /// It listens.
+    pub(crate) fn listens(&mut self, name: &str) {
+        self.event(Event::Listening { id: id(name), addr: Some(([127, 0, 0, 1], 20_000).into()) });
     }
 
     /// It listens, and its probe passes as often as it must.
@@ -311,6 +322,7 @@ impl World {
             } else if decision.actions.is_empty() {
                 assert!(decision.wake_at.is_none_or(|at| at > self.now), "woken in the past");
                 (self.wake, self.probes) = (decision.wake_at, decision.probes);
+                (self.excused, self.fall_back) = (decision.excused, decision.fall_back);
                 return;
             } else {
                 decision.actions.iter().for_each(|action| self.act(action));

@@ -100,14 +100,17 @@ impl Agent {
     }
 
     pub(crate) fn commit(&mut self, changes: &[Change], world: &mut World) {
+        // The store writes all of them, or none.
         for change in changes {
             world.check_commit(change);
             world.tally.commit(change, &world.store);
             world.note(|| format!("commit {}", short(change)));
             world.store.apply(change);
-            if self.dies() {
-                return;
-            }
+        }
+        if self.dies() {
+            return;
+        }
+        for change in changes {
             self.desired.apply(change);
             self.observed.committed(&self.desired, change);
         }

@@ -605,7 +605,8 @@ impl World {
         if self.store.live.is_none() {
             return self.deploy();
         }
-        match self.rng.between(0, 11) {
+        match self.rng.between(0, 12) {
+            11 => Request::Rollback { to: None },
             10 => Request::Hold { services: BTreeSet::new(), on: self.store.wish("web").held.is_none() },
             0 => Request::Rollback { to: None },
             1 => Request::Restart { service: "web".to_owned() },
@@ -680,13 +681,13 @@ fn spec(flavour: Flavour, handover: Handover, replicas: u32, with_job: bool, ver
     let mut web = service("web", Role::App, flavour, replicas);
     web.handover = handover;
     web.env.insert("VERSION".to_owned(), version.to_string());
-    let healthy = Dependency { condition: Condition::Healthy, required: true };
+    let healthy = Dependency { condition: Condition::Healthy, required: true, restart: false };
     web.depends_on.insert("cache".to_owned(), healthy);
     let mut queue = service("queue", Role::Worker, Flavour::Good, 1);
     queue.depends_on.insert("web".to_owned(), healthy);
     let mut services = vec![queue, service("cache", Role::Shared, Flavour::Good, 1)];
     if with_job {
-        let completed = Dependency { condition: Condition::Completed, required: true };
+        let completed = Dependency { condition: Condition::Completed, required: true, restart: false };
         web.depends_on.insert("migrate".to_owned(), completed);
         let mut job = service("migrate", Role::Job, Flavour::Good, 1);
         job.restart = Restart::No;
@@ -738,6 +739,7 @@ fn service(name: &str, role: Role, flavour: Flavour, replicas: u32) -> Service {
         times: Times::default(),
         hold: Hold::default(),
         access_log: false,
+        care: bulsa_core::spec::Care::default(),
         bake: Bake { time: Duration::from_secs(6), errors: 0.05 },
         handover: Handover::Overlap,
         restart: Restart::Always,

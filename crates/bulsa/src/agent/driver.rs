@@ -19,6 +19,7 @@ mod access_log;
 mod commits;
 mod docker;
 mod engine;
+mod healing;
 mod held;
 mod incidents;
 mod inputs;
@@ -42,8 +43,9 @@ use std::{
 };
 
 use bulsa_core::{
+    budget::RestartBudget,
     host::{CpuPressure, MemoryKills},
-    ids::ReplicaId,
+    ids::{ReplicaId, Slot},
     time::Timestamp,
     wire::api::{Event, Snapshot},
 };
@@ -168,6 +170,20 @@ pub(super) enum Input {
     },
     /// The access log's file was looked after; another one, if there is one.
     AccessLog(Result<Option<std::fs::File>, String>),
+    /// The files of places that keep dying, as they are.
+    Files {
+        /// Whose project.
+        project: String,
+        /// By place.
+        found: BTreeMap<Slot, healing::Stamps>,
+    },
+    /// How much memory replicas take.
+    Memory {
+        /// Whose project.
+        project: String,
+        /// In bytes.
+        found: BTreeMap<ReplicaId, u64>,
+    },
     /// The daemon was told to stop by a signal.
     Stop,
 }
@@ -198,6 +214,10 @@ pub(super) struct Driver {
     memory_kills: MemoryKills,
     /// Whether probes may have been late for want of CPU.
     pressure: CpuPressure,
+    /// What keeps dying is started within it.
+    budget: RestartBudget,
+    /// When a start that it put off is asked for again.
+    budget_at: Option<Timestamp>,
     /// The table is to be given out again though no project wants it changed.
     republish: bool,
     attempt_floor: u32,
@@ -284,6 +304,8 @@ impl Driver {
             // An agent that was killed may have dropped a project and not its routes.
             memory_kills: MemoryKills::default(),
             pressure: CpuPressure::default(),
+            budget: RestartBudget::default(),
+            budget_at: None,
             republish: true,
             attempt_floor: 0,
             proxies: BTreeMap::new(),
@@ -373,6 +395,8 @@ impl Driver {
             }
         }
         self.set_probes();
+        self.tell_excuses();
+        self.fall_back().await;
         self.end_incidents();
         self.end_deployments();
         let retry = self.projects.values().filter(|p| p.committing.is_none()).map(|p| p.commit_again);
@@ -380,7 +404,7 @@ impl Driver {
         let retry = retry.filter(|at| *at > now).min();
         let wakes = self.projects.values().filter_map(|project| project.decision.wake_at);
         let ends = self.projects.values().filter_map(|project| Some(project.ending.as_ref()?.until));
-        wakes.chain(look).chain(retry).chain(ends).chain(self.shutdown_deadline()).min()
+        wakes.chain(look).chain(retry).chain(ends).chain(self.budget_at).chain(self.shutdown_deadline()).min()
     }
 
     /// Starts the commits that decide asks for. A decision's further changes wait until these are applied.
@@ -408,6 +432,8 @@ impl Driver {
             let actions = std::mem::take(&mut project.decision.actions);
             due.extend(actions.into_iter().map(|action| (project.name.clone(), action)));
         }
+        self.budget_at = None;
+        due.retain(|(name, action)| !self.is_over_budget(name, action));
         let any = !due.is_empty();
         for (name, action) in due {
             self.act(&name, action).await;

@@ -15,7 +15,7 @@
 
 use std::{collections::BTreeMap, future::Future, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use bulsa_core::spec::Check;
+use bulsa_core::{spec::Check, triage};
 use tokio::time::Instant;
 
 use super::{
@@ -37,6 +37,9 @@ pub const EVIDENCE_BYTES_MAX: usize = 512;
 /// A run that ends this much later than its timeout wasn't watched: this process itself stood still (it was stopped,
 /// the machine was suspended or starved), so the run says nothing.
 const STALL: Duration = Duration::from_millis(500);
+
+/// A second look at a service, after its check has used up its time, may take so long.
+const CONNECT_MIN: Duration = Duration::from_millis(200);
 
 /// What is probed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -178,7 +181,7 @@ pub async fn run(check: &Check, target: &ProbeTarget, timeout: Duration) -> Prob
             http::run(&request, started, timeout).await
         }
         (Check::Exec(argv), _, _) if target.container.is_some() => {
-            in_container(target.container.as_ref(), argv, started, timeout).await
+            in_container(target, argv, started, timeout).await
         }
         (Check::Exec(argv), _, Some(context)) => exec::run(argv, context, started, timeout).await,
         (Check::Http { .. }, None, _) => ProbeResult::could_not_run("the replica's address isn't known"),
@@ -202,25 +205,50 @@ pub async fn run(check: &Check, target: &ProbeTarget, timeout: Duration) -> Prob
 
 /// Runs a check's program in a replica's container.
 async fn in_container(
-    container: Option<&InContainer>,
+    target: &ProbeTarget,
     argv: &[String],
     started: Instant,
     timeout: Duration,
 ) -> ProbeResult {
-    let Some(container) = container else {
+    let address = target.addr;
+    let Some(container) = &target.container else {
         return ProbeResult::could_not_run("the replica's container isn't known");
     };
     match container.engine.exec(&container.id, argv, timeout).await {
         ExecOutcome::Exited { code: 0, .. } => ProbeResult::Pass { took: started.elapsed() },
-        // As a shell has it: found and not runnable, or not found.
-        ExecOutcome::Exited { code: code @ (126 | 127), output } => {
-            ProbeResult::could_not_run(format!("exit {code}: {output}"))
+        ExecOutcome::Exited { code, output } => {
+            let said = format!("exit {code}: {output}");
+            judge(said, triage::broken(code, &output, argv), address, started + timeout).await
         }
-        ExecOutcome::Exited { code, output } => ProbeResult::fail(format!("exit {code}: {output}")),
         ExecOutcome::TimedOut { output } => {
             ProbeResult::no_answer(format!("it took longer than {timeout:?}: {output}"))
         }
         ExecOutcome::CouldNotRun { reason } => ProbeResult::could_not_run(reason),
+    }
+}
+
+/// A check that failed, or one that is broken itself. Whether nothing but the wrong `localhost` is the matter is seen by asking
+/// at the replica's address: something listens there. That is no sign of life; a service that hangs fails otherwise, too.
+async fn judge(
+    said: String,
+    broken: Option<triage::Broken>,
+    address: Option<SocketAddr>,
+    until: Instant,
+) -> ProbeResult {
+    match broken {
+        None => ProbeResult::fail(said),
+        Some(broken @ triage::Broken::Ipv6Localhost) => {
+            let Some(address) = address.filter(|address| address.is_ipv4() && address.port() > 0) else {
+                return ProbeResult::fail(said);
+            };
+            let until = until.max(Instant::now() + CONNECT_MIN);
+            let connected = tokio::time::timeout_at(until, tokio::net::TcpStream::connect(address)).await;
+            if matches!(connected, Ok(Ok(_))) {
+                return ProbeResult::could_not_run(format!("{broken} ({said})"));
+            }
+            ProbeResult::fail(said)
+        }
+        Some(broken) => ProbeResult::could_not_run(format!("{broken} ({said})")),
     }
 }
 

@@ -15,6 +15,7 @@ use std::fmt;
 pub mod environment;
 pub mod listener;
 pub mod logs;
+pub mod memory;
 pub mod netns;
 pub mod ports;
 pub mod resolve;

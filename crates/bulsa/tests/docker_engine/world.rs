@@ -180,6 +180,7 @@ pub(crate) fn service(name: &str, role: Role, container: Container) -> Service {
         times: Times::default(),
         hold: Hold::default(),
         access_log: false,
+        care: bulsa_core::spec::Care::default(),
         bake: Bake::default(),
         handover: Handover::Overlap,
         restart: Restart::Always,

@@ -21,6 +21,7 @@ mod bad_releases;
 mod commands;
 mod faults;
 mod follow;
+mod healing;
 mod holds;
 mod jobs;
 mod keeper_kills;

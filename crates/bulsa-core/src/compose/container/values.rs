@@ -134,7 +134,12 @@ pub(super) fn decimal(node: &Node, path: &str, diags: &mut Diagnostics) -> Optio
 }
 
 /// Bytes: a number, or a text such as `512m`, `1.5gb`; -1 where `minus_one` is.
-pub(super) fn bytes(node: &Node, path: &str, minus_one: bool, diags: &mut Diagnostics) -> Option<i64> {
+pub(in crate::compose) fn bytes(
+    node: &Node,
+    path: &str,
+    minus_one: bool,
+    diags: &mut Diagnostics,
+) -> Option<i64> {
     let text = node.scalar().and_then(|scalar| scalar.resolve().into_text()).unwrap_or_default();
     if minus_one && text.trim() == "-1" {
         return Some(-1);

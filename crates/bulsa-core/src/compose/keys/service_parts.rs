@@ -6,7 +6,7 @@ use super::{
     shape::{
         Field, Identity, LABELS, NAMES, ONE_OR_MORE, OPTIONS, Object, Shape, Short,
         Show::{Given, OrEmpty, OrNull},
-        TEXTS, VARIABLES, both, docker, noted, refused, warned,
+        TEXTS, VARIABLES, both, docker, noted, refused,
     },
 };
 
@@ -91,12 +91,7 @@ pub(super) const DEPENDENCY: Object = object(
             Shape::Choice(&["service_started", "service_healthy", "service_completed_successfully"]),
         ),
         both("required", Shape::Bool).show(Given),
-        warned(
-            "restart",
-            Shape::Bool,
-            "nothing is restarted because of another service",
-            "an app that loses its connection must connect again; `bulsa restart SERVICE` restarts one by hand",
-        ),
+        both("restart", Shape::Bool),
     ],
 );
 /// `services.*.develop`

@@ -43,8 +43,6 @@ pub enum Support {
     Docker,
     /// It is taken in a service with containers, and has no effect there; the plan says what is done instead.
     Noted,
-    /// It is taken on both engines, and has no effect; a warning says so, why, and what to do.
-    Warned(&'static str, &'static str),
     /// Nowhere yet, and why.
     Refused(Later),
 }
@@ -214,11 +212,6 @@ pub(super) const fn docker(key: &'static str, shape: Shape) -> Field {
 /// A key of containers that is taken and has no effect, which the plan says.
 pub(super) const fn noted(key: &'static str, shape: Shape) -> Field {
     Field { key, shape, show: Show::Filled, support: Support::Noted }
-}
-
-/// A key that is taken and has no effect, which a warning says.
-pub(super) const fn warned(key: &'static str, shape: Shape, why: &'static str, hint: &'static str) -> Field {
-    Field { key, shape, show: Show::Filled, support: Support::Warned(why, hint) }
 }
 
 /// A key that works nowhere yet.

@@ -156,10 +156,27 @@ const DEPENDENCIES: Mistakes = &[
 const X_BULSA: Mistakes = &[
     ("x-bulsa: {role: apps}", "3:21 error: services.web.x-bulsa.role: \"apps\" is unknown"),
     ("x-bulsa: {roel: app}", "3:15 error: services.web.x-bulsa: there is no key `roel`"),
-    ("x-bulsa: {spare: 1}", "3:15 error: services.web.x-bulsa.spare: `spare` comes in a later version"),
+    ("x-bulsa: {spare: 101}", "3:22 error: services.web.x-bulsa.spare is the number 101"),
     (
-        "x-bulsa: {recycle: {}}",
-        "3:15 error: services.web.x-bulsa.recycle: `recycle` comes in a later version",
+        "x-bulsa: {spare: 1}",
+        "3:15 error: services.web.x-bulsa.spare: a `worker` gets no requests that another one could take over",
+    ),
+    (
+        "ports: ['80:80']\nx-bulsa: {spare: 1, handover: stop_first}",
+        "4:15 error: services.web.x-bulsa.spare: it needs `handover: overlap`",
+    ),
+    (
+        "x-bulsa: {recycle: {memory: 80%}}",
+        "3:33 error: services.web.x-bulsa.recycle.memory is a share of a memory limit, and the service has none",
+    ),
+    ("x-bulsa: {recycle: {age: 1s}}", "3:30 error: services.web.x-bulsa.recycle.age is \"1s\""),
+    (
+        "x-bulsa: {recycle: {requests: 5000}}",
+        "3:15 error: services.web.x-bulsa.recycle: a `worker` gets no requests to count",
+    ),
+    (
+        "x-bulsa: {role: job, recycle: {age: 1h}}",
+        "3:26 error: services.web.x-bulsa.recycle: a `job` ends by itself",
     ),
     (
         "x-bulsa: {handover: singleton}",
@@ -206,8 +223,6 @@ fn a_dependency_needs_a_condition() {
         "services:\n  a: {command: x, depends_on: {b: {restart: true, condition: service_healty}, c: {}}}\n  b: {command: x}\n  c: {command: x}\n",
     );
     insta::assert_snapshot!(loaded.diagnostics, @r#"
-    compose.yaml:2:36: warning: services.a.depends_on.b.restart: `restart` has no effect: nothing is restarted because of another service
-      hint: an app that loses its connection must connect again; `bulsa restart SERVICE` restarts one by hand
     compose.yaml:2:62: error: services.a.depends_on.b.condition: "service_healty" is unknown
       expected: one of `service_started`, `service_healthy`, `service_completed_successfully`
       hint: did you mean `service_healthy`?

@@ -65,8 +65,6 @@ fn what_another_file_or_service_says_may_be_left_open() {
       hint: for example: ports: ["8080:3000"]
     over.yaml:4:36: error: services.job.depends_on.web has no `condition`
       expected: condition: service_started, service_healthy or service_completed_successfully
-    over.yaml:4:42: warning: services.job.depends_on.web.restart: `restart` has no effect: nothing is restarted because of another service
-      hint: an app that loses its connection must connect again; `bulsa restart SERVICE` restarts one by hand
     "#);
 }
 

@@ -10,7 +10,7 @@ use std::{
 use super::{ExitStatus, Load, StartError};
 use crate::{
     health::ProbeResult,
-    ids::{Generation, ReplicaId},
+    ids::{Generation, ReplicaId, Slot},
     spec::Probe,
     time::Timestamp,
 };
@@ -56,6 +56,9 @@ pub enum Event {
         /// Why.
         error: StartError,
     },
+    /// Something has changed that may be why the last replica of this slot ended, or could not be started: a file that it
+    /// needs, say.
+    Changed(Slot),
     /// A replica is gone.
     Exited {
         /// Which.
@@ -91,6 +94,13 @@ pub enum Event {
         id: ReplicaId,
         /// Whether it is frozen now.
         paused: bool,
+    },
+    /// How much memory a replica takes.
+    Measured {
+        /// Which.
+        id: ReplicaId,
+        /// In bytes.
+        memory: u64,
     },
     /// Where a replica listens, or that it doesn't any more.
     Listening {

@@ -4,7 +4,11 @@
 
 use std::time::Duration;
 
-use crate::{backoff::Score, time::Timestamp};
+use crate::{
+    backoff::{self, Score},
+    ids::Slot,
+    time::Timestamp,
+};
 
 /// A replica that served for so long before it died wasn't part of a row of failures.
 pub const STEADY: Duration = Duration::from_secs(10);
@@ -32,6 +36,12 @@ pub struct SlotHistory {
     pub deaths: u32,
     /// Whether a human took its last replica away, and nothing was started in it since.
     pub taken_away: bool,
+    /// How long the last one ran, if it was never ready.
+    pub lived: Duration,
+    /// When the last one that was healthy at its end ended.
+    pub served_until: Option<Timestamp>,
+    /// Whether something that may be why it failed has changed since: its next start isn't put off.
+    pub changed: bool,
     pub(super) highest_dead: u32,
     pub(super) died_at: Timestamp,
 }
@@ -40,6 +50,18 @@ impl SlotHistory {
     /// When its last replica ended; the beginning of time where none did.
     pub(in crate::decide) const fn died_at(&self) -> Timestamp {
         self.died_at
+    }
+
+    /// Whether the last one was healthy when it ended.
+    pub(in crate::decide) fn served(&self) -> bool {
+        self.served_until == Some(self.died_at)
+    }
+
+    /// When the slot may be started again, as far as its failures say.
+    #[must_use]
+    pub fn next_start(&self, slot: &Slot) -> Timestamp {
+        let at = self.score.next_start(slot, self.attempt);
+        if self.score.is_parked() { at.max(self.died_at + backoff::rest_after(self.lived)) } else { at }
     }
 
     pub(super) fn give_another_chance(&mut self) {
@@ -51,6 +73,7 @@ impl SlotHistory {
         self.highest_dead = self.highest_dead.max(attempt);
         self.attempt = self.attempt.max(attempt);
         (self.excused, self.taken_away, self.died_at) = (false, false, now);
+        self.changed = false;
     }
 }
 

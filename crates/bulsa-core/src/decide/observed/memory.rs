@@ -17,6 +17,9 @@ use crate::{
 /// The history of a slot whose release runs no more is kept for so long after its last death: news may be late.
 pub const FORGET_AFTER: Duration = Duration::from_secs(300);
 
+/// One whose check can't be run, of a release that passed it once, is taken for ready when it has been up for so long.
+pub const BLIND_MIN_UP: Duration = Duration::from_secs(10);
+
 impl Observed {
     /// Takes in that `change` was committed; `desired` has it already. The shell calls it for every change.
     pub fn committed(&mut self, desired: &Desired, change: &Change) {
@@ -68,6 +71,7 @@ impl Observed {
         let history = self.slots.entry(id.slot()).or_default();
         history.bury(id.attempt, at);
         history.last_exit = Some(status);
+        history.served_until = ready_for.map(|_| at).or(history.served_until);
         history.excused = forgiven.is_some_and(|since| at < since);
         if !history.excused {
             history.score.add_death(ready_for, at);
@@ -113,15 +117,18 @@ impl Observed {
         for (id, replica) in &mut self.replicas {
             let Some(service) = desired.service(id.release, &id.service) else { continue };
             replica.is_container = service.is_container();
-            if service.is_kept_by_docker() {
-                replica.health.let_recover();
-            }
             let is_up = replica.phase == ReplicaPhase::Running
                 && !replica.paused
                 && !replica.ended
                 && now.since(replica.started) >= MIN_UP;
             let unproven = replica.health.verdict() == Verdict::Unknown;
-            if is_up && unproven && service.probe.check == Check::Up && service.role != Role::Job {
+            // Where the check can't be run, a release that passed it once is taken at its word: its service may be fine.
+            let is_proven = desired.releases.get(&id.release).is_some_and(|release| release.proven);
+            let is_blind = replica.health.is_blind()
+                && (is_proven || service.role == Role::Shared)
+                && now.since(replica.started) >= BLIND_MIN_UP;
+            let needs_no_proof = service.probe.check == Check::Up || is_blind;
+            if is_up && unproven && needs_no_proof && service.role != Role::Job {
                 replica.health.declare_ready(now);
                 if let Some(history) = self.slots.get_mut(&id.slot()) {
                     (history.early_deaths, history.start_error) = (0, None);

@@ -3,12 +3,13 @@
 use std::{net::IpAddr, time::Duration};
 
 use super::{
-    AcceptV1, AppPortV1, BakeV1, CheckV1, ConditionV1, DependencyV1, DrainV1, HandoverV1, HoldV1, KeepV1,
-    PortV1, ProbeV1, RestartV1, RoleV1, ServiceV1, SpecV1, SpecWireError, TrustedProxyV1, VERSION, traffic,
+    AcceptV1, AppPortV1, BakeV1, CareV1, CheckV1, ConditionV1, DependencyV1, DrainV1, HandoverV1, HoldV1,
+    KeepV1, PortV1, ProbeV1, RestartV1, RoleV1, ServiceV1, SpecV1, SpecWireError, TrustedProxyV1, VERSION,
+    traffic,
 };
 use crate::spec::{
-    Accept, AppPort, Bake, Check, Condition, Dependency, Drain, Handover, Hold, Keep, Port, Probe, Restart,
-    Role, Rolling, Service, Spec, TrustedProxy, traffic::PAGE_BYTES_MAX,
+    Accept, AppPort, Bake, Care, Check, Condition, Dependency, Drain, Handover, Hold, Keep, Port, Probe,
+    Restart, Role, Rolling, Service, Spec, TrustedProxy, traffic::PAGE_BYTES_MAX,
 };
 
 pub(super) fn ms(duration: Duration) -> u64 {
@@ -120,6 +121,12 @@ impl From<&Service> for ServiceV1 {
                 page: service.hold.page.clone(),
             },
             access_log: service.access_log,
+            care: CareV1 {
+                spare: service.care.spare,
+                memory: service.care.memory,
+                age_ms: service.care.age.map(ms),
+                requests: service.care.requests,
+            },
             bake: BakeV1 { time_ms: ms(service.bake.time), errors_ppm: ppm(service.bake.errors) },
             handover: service.handover.into(),
             restart: match service.restart {
@@ -133,7 +140,14 @@ impl From<&Service> for ServiceV1 {
                 .depends_on
                 .iter()
                 .map(|(name, on)| {
-                    (name.clone(), DependencyV1 { condition: on.condition.into(), required: on.required })
+                    (
+                        name.clone(),
+                        DependencyV1 {
+                            condition: on.condition.into(),
+                            required: on.required,
+                            restart: on.restart,
+                        },
+                    )
                 })
                 .collect(),
             position: service.position.clone(),
@@ -274,6 +288,12 @@ impl TryFrom<ServiceV1> for Service {
             times: wire.times.into(),
             hold: hold_from_wire(wire.hold, name)?,
             access_log: wire.access_log,
+            care: Care {
+                spare: wire.care.spare,
+                memory: wire.care.memory,
+                age: wire.care.age_ms.map(Duration::from_millis),
+                requests: wire.care.requests,
+            },
             bake: Bake {
                 time: Duration::from_millis(wire.bake.time_ms),
                 errors: f64::from(wire.bake.errors_ppm) / f64::from(MILLION),
@@ -290,7 +310,14 @@ impl TryFrom<ServiceV1> for Service {
                 .depends_on
                 .into_iter()
                 .map(|(name, on)| {
-                    (name, Dependency { condition: on.condition.into(), required: on.required })
+                    (
+                        name,
+                        Dependency {
+                            condition: on.condition.into(),
+                            required: on.required,
+                            restart: on.restart,
+                        },
+                    )
                 })
                 .collect(),
             position: wire.position,

@@ -9,8 +9,8 @@ use proptest::{collection, option, prelude::*};
 
 use super::*;
 use crate::spec::{
-    Accept, AppPort, Bake, Balance, Check, Condition, Dependency, Drain, Handover, Hold, Keep, Limits, Port,
-    Probe, Protocol, Restart, Role, Rolling, Routing, Service, Times, TrustedProxy,
+    Accept, AppPort, Bake, Balance, Care, Check, Condition, Dependency, Drain, Handover, Hold, Keep, Limits,
+    Port, Probe, Protocol, Restart, Role, Rolling, Routing, Service, Times, TrustedProxy,
 };
 
 fn text() -> impl Strategy<Value = String> {
@@ -78,8 +78,15 @@ fn restart() -> impl Strategy<Value = Restart> {
 fn depends_on() -> impl Strategy<Value = BTreeMap<String, Dependency>> {
     let condition =
         prop_oneof![Just(Condition::Started), Just(Condition::Healthy), Just(Condition::Completed)];
-    let one = (condition, any::<bool>()).prop_map(|(condition, required)| Dependency { condition, required });
+    let one = (condition, any::<bool>(), any::<bool>());
+    let one = one.prop_map(|(condition, required, restart)| Dependency { condition, required, restart });
     collection::btree_map(text(), one, 0..3)
+}
+
+fn care() -> impl Strategy<Value = Care> {
+    let (memory, age, requests) = (option::of(any::<u64>()), option::of(time()), option::of(any::<u64>()));
+    let all = (any::<u32>(), memory, age, requests);
+    all.prop_map(|(spare, memory, age, requests)| Care { spare, memory, age, requests })
 }
 
 fn service() -> impl Strategy<Value = Service> {
@@ -98,7 +105,7 @@ fn service() -> impl Strategy<Value = Service> {
     });
     let handover = prop_oneof![Just(Handover::Overlap), Just(Handover::StopFirst), rolling];
     let ports = (collection::vec(port(), 0..3), traffic::routing());
-    let traffic = (traffic::balance(), traffic::times(), option::of(text()), any::<bool>());
+    let traffic = (traffic::balance(), traffic::times(), option::of(text()), any::<bool>(), care());
     let rest = (ports, app_port(), probe(), handover, restart(), depends_on());
     (role, argv, texts, env, numbers, times, traffic, rest).prop_map(
         |(role, argv, texts, env, numbers, times, traffic, rest)| Service {
@@ -117,6 +124,7 @@ fn service() -> impl Strategy<Value = Service> {
             times: traffic.1,
             hold: Hold { time: times.3, requests: numbers.2, page: traffic.2 },
             access_log: traffic.3,
+            care: traffic.4,
             bake: Bake { time: times.4, errors: numbers.3 },
             gate_timeout: times.0,
             stop_grace: times.1,
@@ -224,6 +232,7 @@ fn example() -> Spec {
         drain: Drain::default(),
         hold: Hold::default(),
         access_log: false,
+        care: Care::default(),
         bake: Bake::default(),
         handover: Handover::Overlap,
         restart: Restart::OnFailure(Some(3)),
@@ -231,7 +240,7 @@ fn example() -> Spec {
         stop_grace: Duration::from_secs(10),
         depends_on: BTreeMap::from([(
             "db".to_owned(),
-            Dependency { condition: Condition::Healthy, required: true },
+            Dependency { condition: Condition::Healthy, required: true, restart: false },
         )]),
         position: "compose.yaml:2:3".to_owned(),
     };

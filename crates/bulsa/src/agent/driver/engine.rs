@@ -67,7 +67,10 @@ impl Driver {
     /// Performs one action of one project.
     pub(super) async fn act(&mut self, name: &str, action: Action) {
         match action {
-            Action::Start { id, .. } => self.start(name, id).await,
+            Action::Start { id, cause } => {
+                self.tell_renewal(name, &id, cause);
+                self.start(name, id).await;
+            }
             Action::Stop { id } => self.stop(name, &id).await,
             Action::Kill { id, cause } => self.kill(name, &id, cause).await,
             Action::KillProxy { generation } => self.kill_silent_proxy(name, generation.0).await,

@@ -98,7 +98,7 @@ impl Driver {
             self.warn(
                 &name,
                 "probe.could_not_run",
-                format!("{}: {text}; nothing is restarted for it", id.name()),
+                format!("`{}`: {text}; nothing is restarted for it", id.service),
             );
         }
     }

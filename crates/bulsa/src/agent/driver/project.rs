@@ -12,7 +12,7 @@ use std::{
 
 use bulsa_core::{
     decide::{self, Decision, Desired, Event, Observed, Table},
-    ids::{ReleaseId, ReplicaId},
+    ids::{ReleaseId, ReplicaId, Slot},
     spec::Protocol,
     time::Timestamp,
     wire::api::{Answer, DeploymentView, ProbeSeen},
@@ -62,6 +62,12 @@ pub(super) struct Project {
     pub(super) dormant: bool,
     /// What the Engine can't keep of a release, as far as it was told.
     pub(super) noted: BTreeSet<(ReleaseId, String)>,
+    /// What fails and is left alone, as far as it was told.
+    pub(super) excused: BTreeMap<ReplicaId, decide::Excuse>,
+    /// The release that was last found to be beyond healing.
+    pub(super) fell_back_from: Option<ReleaseId>,
+    /// The files of places that keep dying, as they were.
+    pub(super) files: BTreeMap<Slot, super::healing::Stamps>,
     /// Deaths by service, for people.
     pub(super) restarts: BTreeMap<String, u64>,
     /// A deployment that was undone: how it ended is told once the release before it serves again, or doesn't in time.
@@ -169,6 +175,9 @@ impl Project {
             torn_down: false,
             dormant: false,
             noted: BTreeSet::new(),
+            excused: BTreeMap::new(),
+            fell_back_from: None,
+            files: BTreeMap::new(),
             restarts: BTreeMap::new(),
             ending: None,
             told: BTreeMap::new(),

@@ -114,6 +114,7 @@ impl Driver {
         self.bound_logs();
         self.complete_evidence();
         self.look_at_host();
+        self.look_after_replicas();
         self.tend_access_log();
         self.tell_of_lost_lines();
         self.tell_jobs_output();

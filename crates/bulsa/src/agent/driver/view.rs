@@ -3,7 +3,6 @@
 //! Owns: the words for states. Never: is read back by anyone who decides.
 
 use bulsa_core::{
-    backoff,
     decide::{Desired, ExitStatus, ReleaseState as CoreState, Replica, ReplicaPhase},
     health::Verdict,
     ids::{ReleaseId, ReplicaId, Slot},
@@ -91,7 +90,7 @@ impl Driver {
             .observed
             .histories(release, &service.name)
             .filter(|(slot, _)| project.observed.in_slot(slot).next().is_none())
-            .map(|(slot, history)| history.score.next_start(slot, history.attempt))
+            .map(|(slot, history)| history.next_start(slot))
             .filter(|at| now < *at)
             .min();
         let withheld = withheld(project, release, service);
@@ -225,7 +224,7 @@ fn reason(project: &Project, release: ReleaseId, service: &Service, state: Servi
         || project.meta.iter().find_map(|(id, m)| m.listening.clone().filter(|_| id.service == service.name));
     let Some(last_exit) = history.last_exit else { return listening() };
     let exit = exit_text(last_exit);
-    let parked = if history.score.ceiling() >= backoff::PARKED { ", retried slowly" } else { "" };
+    let parked = if history.score.is_parked() { ", retried slowly" } else { "" };
     match history.early_deaths {
         0 => Some(format!("the last one ended: {exit}{parked}")),
         1 => Some(format!("it died before it was ready: {exit}")),

@@ -19,6 +19,7 @@ use std::{
     time::Duration,
 };
 
+use bulsa_core::triage;
 use rustix::{
     io::Errno,
     process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open},
@@ -40,9 +41,6 @@ pub(super) const KILL_WAIT: Duration = Duration::from_secs(1);
 
 /// Output that is still unread when the program ends is read up to this many bytes.
 const REST_BYTES_MAX: usize = 64 << 10;
-
-/// Exit codes of a shell that could not run its command: not executable, not found.
-const NOT_RUN: [i32; 2] = [126, 127];
 
 /// Runs `argv` once; exit 0 passes.
 pub(super) async fn run(
@@ -69,7 +67,7 @@ pub(super) async fn run(
     let status = tokio::time::timeout(KILL_WAIT, child.wait()).await;
     match (ended, status) {
         (Err(e) | Ok(Ok(Err(e))), _) | (_, Ok(Err(e))) => could_not("waited for", &e),
-        (Ok(Ok(Ok(()))), Ok(Ok(status))) => verdict(program, status, started.elapsed(), &tail),
+        (Ok(Ok(Ok(()))), Ok(Ok(status))) => verdict(argv, status, started.elapsed(), &tail),
         (Ok(_), status) => {
             let after = if status.is_ok() { "was killed" } else { "doesn't die" };
             ProbeResult::fail(format!(
@@ -80,14 +78,18 @@ pub(super) async fn run(
     }
 }
 
-fn verdict(program: &str, status: ExitStatus, took: Duration, tail: &Tail) -> ProbeResult {
+fn verdict(argv: &[String], status: ExitStatus, took: Duration, tail: &Tail) -> ProbeResult {
+    let program = argv.first().map_or("", String::as_str);
     match (status.code(), status.signal()) {
         (Some(0), _) => ProbeResult::Pass { took },
-        (Some(code), _) if NOT_RUN.contains(&code) => ProbeResult::could_not_run(format!(
-            "`{program}` found nothing to run (exit {code}){}",
-            tail.shown()
-        )),
-        (Some(code), _) => ProbeResult::fail(format!("`{program}`: exit {code}{}", tail.shown())),
+        (Some(code), _) => {
+            let said = format!("`{program}`: exit {code}{}", tail.shown());
+            match triage::broken(code.into(), &String::from_utf8_lossy(&tail.0), argv) {
+                // Nothing here has an address of its own to be asked at.
+                None | Some(triage::Broken::Ipv6Localhost) => ProbeResult::fail(said),
+                Some(broken) => ProbeResult::could_not_run(format!("{broken} ({said})")),
+            }
+        }
         (None, signal) => {
             ProbeResult::fail(format!("`{program}`: ended by signal {}{}", signal.unwrap_or(0), tail.shown()))
         }

@@ -60,6 +60,37 @@ pub(super) async fn clashes(engine: &Docker, spec: &Spec) -> Result<Vec<(String,
     Ok(clashes)
 }
 
+/// Programs that restart or replace containers by themselves, by the last part of their image's name, and what they do.
+const HEALERS: [(&str, &str); 5] = [
+    ("autoheal", "restarts what Docker calls unhealthy"),
+    ("docker-autoheal", "restarts what Docker calls unhealthy"),
+    ("deunhealth", "restarts what Docker calls unhealthy"),
+    ("watchtower", "replaces containers whose image has a newer version"),
+    ("ouroboros", "replaces containers whose image has a newer version"),
+];
+
+/// What else on this host looks after containers, in words: two supervisors of one container work against each other.
+///
+/// # Errors
+/// If the Engine doesn't say what it has.
+pub(super) async fn healers(engine: &Docker) -> Result<Vec<String>, DockerError> {
+    let options = ListContainersOptionsBuilder::new().build();
+    let work = engine.client().list_containers(Some(options));
+    let running = engine.call("asked for its containers", ANSWER_MAX, work).await?;
+    Ok(running.into_iter().filter_map(healer).collect())
+}
+
+fn healer(container: ContainerSummary) -> Option<String> {
+    let image = container.image?;
+    let name = image.rsplit('/').next()?.split([':', '@']).next()?;
+    let (_, does) = HEALERS.iter().find(|(known, _)| *known == name)?;
+    let called = container.names.unwrap_or_default().into_iter().next().unwrap_or_default();
+    Some(format!(
+        "`{}` ({image}) runs on this host and {does}: Bulsa heals its containers itself, so keep it away from them, or stop it",
+        called.trim_start_matches('/')
+    ))
+}
+
 fn there(all: Vec<ContainerSummary>, project: &str) -> There {
     let mut there = There::default();
     for one in all {
@@ -145,6 +176,19 @@ mod tests {
             }),
             ..ContainerSummary::default()
         }
+    }
+
+    #[test]
+    fn another_healer_is_known_by_its_image() {
+        let of = |image: &str| {
+            let image = Some(image.to_owned());
+            healer(ContainerSummary { image, ..container("helper", None, "10.9.0.5") })
+        };
+        for image in ["willfarrell/autoheal:1.2", "registry.example:5000/containrrr/watchtower@sha256:ab"] {
+            let text = of(image).unwrap();
+            assert!(text.contains("`helper`") && text.contains(image), "{text}");
+        }
+        assert_eq!(of("shop/autohealth:1"), None);
     }
 
     #[test]

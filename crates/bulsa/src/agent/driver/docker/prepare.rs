@@ -24,7 +24,12 @@ use bulsa_core::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-use super::{DockerInput, Driver, clashes::clashes, room::measure, upkeep::ImagesStay};
+use super::{
+    DockerInput, Driver,
+    clashes::{clashes, healers},
+    room::measure,
+    upkeep::ImagesStay,
+};
 use crate::agent::driver::{requests::WAITING_MAX, view::is_serving};
 use crate::agent::{
     anchor::netns,
@@ -249,18 +254,21 @@ async fn prepare(
     if let Some(full) = full.as_ref().filter(|_| !request.plan) {
         return Err(vec![full.clone()]);
     }
-    let Images { facts, missing, notes } = resolve_all(engine, request, &spec, progress).await?;
+    let Images { facts, missing, mut notes } = resolve_all(engine, request, &spec, progress).await?;
     let mut spec = pin(spec, &facts);
     if let Err(why) = netns::may_enter().await {
         leave_plain_names(&mut spec, &why);
     }
     let clashes = clashes(engine, &spec).await.map_err(|error| vec![error.to_string()])?;
+    let healers = healers(engine).await.map_err(|error| vec![error.to_string()])?;
     if request.plan {
         note_missing(&mut spec, &missing);
         note_once(&mut spec, full);
+        healers.into_iter().for_each(|healer| note_once(&mut spec, Some(healer)));
         note_clashes(&mut spec, clashes);
         return Ok(Ready { spec, notes });
     }
+    notes.extend(healers);
     let mut errors: Vec<String> = images::disk_problem(engine.client()).await.into_iter().collect();
     errors.extend(clashes.into_iter().map(|(name, text)| {
         let position = spec.services.get(&name).map_or("", |service| service.position.as_str());

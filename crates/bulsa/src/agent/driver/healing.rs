@@ -1,0 +1,255 @@
+//! Healing, as far as this host is needed for it: what is left alone and why is told; what changed for a place that keeps dying is
+//! looked for; a release that can't be healed is left for the one before.
+//!
+//! Owns: the looks at files and at memory, each a task of its own, for a disk may be stuck. Never: decides which replica goes.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use bulsa_core::{
+    decide::{Action, Event, Excuse, FallBack, StartCause, Worn},
+    ids::{ReleaseId, ReplicaId, Slot},
+    spec::{Service, container::MountSource},
+    wire::api::{Answer, Request},
+};
+use tokio::sync::oneshot;
+
+use super::{Driver, Input, persist::human, project::Project};
+use crate::agent::{host, process::memory};
+
+/// At most so many files are looked at for one place.
+const FILES_MAX: usize = 64;
+
+/// What a file was when it was looked at; `None` where there was none.
+type Stamp = Option<(SystemTime, u64)>;
+/// The files of a place that keeps dying, as they were.
+pub(super) type Stamps = BTreeMap<PathBuf, Stamp>;
+
+impl Driver {
+    /// Says what fails and is left alone for now, and when that is over.
+    pub(super) fn tell_excuses(&mut self) {
+        let mut told = Vec::new();
+        for (name, project) in &mut self.projects {
+            if project.decision.excused == project.excused {
+                continue;
+            }
+            let new = project
+                .decision
+                .excused
+                .iter()
+                .filter(|(id, excuse)| project.excused.get(*id) != Some(*excuse));
+            told.extend(new.map(|(id, excuse)| (name.clone(), id.clone(), excuse_text(id, excuse))));
+            project.excused.clone_from(&project.decision.excused);
+        }
+        for (name, id, text) in told {
+            self.tell(&name, "replica.excused", Some(&id), text);
+        }
+    }
+
+    /// Whether an action has to wait, because too many replicas that keep dying are started on this host as it is.
+    pub(super) fn is_over_budget(&mut self, name: &str, action: &Action) -> bool {
+        let Action::Start { id, cause: StartCause::Died | StartCause::Replace } = action else {
+            return false;
+        };
+        let history = self.projects.get(name).and_then(|project| project.observed.slot(&id.slot()));
+        if !history.is_some_and(|history| history.score.is_crash_looping()) {
+            return false;
+        }
+        let now = self.clock.now();
+        let is_short = host::cpu_stalled().is_ok_and(|stalled| self.pressure.look(now, stalled));
+        let Err(at) = self.budget.take(is_short, now) else { return false };
+        self.budget_at = Some(self.budget_at.map_or(at, |earlier| earlier.min(at)));
+        true
+    }
+
+    /// Says why a replica that works is replaced.
+    pub(super) fn tell_renewal(&self, name: &str, id: &ReplicaId, cause: StartCause) {
+        let why = match cause {
+            StartCause::Follow => "what it depends on was started anew".to_owned(),
+            StartCause::Recycle(Worn::Age(run)) => format!("it has run for {}", human(run)),
+            StartCause::Recycle(Worn::Memory(bytes)) => format!("it takes {} MiB of memory", bytes >> 20),
+            StartCause::Recycle(Worn::Requests(count)) => format!("it has had {count} requests"),
+            StartCause::New | StartCause::Died | StartCause::Replace | StartCause::Wish => return,
+        };
+        let text = format!("{} is replaced: {why}", id.name());
+        self.tell(name, "replica.renewed", Some(id), text);
+    }
+
+    /// Asks for the release before, where the live one can't be healed.
+    pub(super) async fn fall_back(&mut self) {
+        let wanted: Vec<(String, ReleaseId, FallBack)> = self
+            .projects
+            .values_mut()
+            .filter(|project| project.committing.is_none())
+            .filter_map(|project| {
+                let live = project.desired.live?;
+                let fall_back = project.decision.fall_back.take()?;
+                let is_new = project.fell_back_from.replace(live) != Some(live);
+                is_new.then(|| (project.name.clone(), live, fall_back))
+            })
+            .collect();
+        for (project, live, FallBack { to, reason }) in wanted {
+            let text =
+                format!("{reason}: going back to {to}, which is checked first; {live} stays until then");
+            self.tell(&project, "deploy.fall_back", None, text);
+            let (answer, answered) = oneshot::channel();
+            let request = Request::Rollback { project: project.clone(), release: Some(to.0) };
+            self.asked(request, answer).await;
+            let inbox = self.inbox.clone();
+            self.tasks.spawn(async move {
+                let text = match answered.await {
+                    Ok(Answer::Accepted { .. } | Answer::AlreadySo { .. }) | Err(_) => return,
+                    Ok(Answer::Denied { reason, .. }) => reason,
+                    Ok(Answer::Refused { errors } | Answer::Failed { errors, .. }) => errors.join("; "),
+                    Ok(_) => "it was answered with something else".to_owned(),
+                };
+                let text = format!("going back to {to} by itself was not possible: {text}");
+                inbox.send(Input::Warning { project, text }).await.ok();
+            });
+        }
+    }
+
+    /// Looks at the files of places that keep dying, and at the memory of replicas that come to an age by it.
+    pub(super) fn look_after_replicas(&mut self) {
+        for project in self.projects.values() {
+            let paths = looping_paths(project);
+            if !paths.is_empty() {
+                let (inbox, name) = (self.inbox.clone(), project.name.clone());
+                self.tasks.spawn(async move {
+                    let look = move || paths.into_iter().map(|(slot, paths)| (slot, stamps(paths))).collect();
+                    // A look that failed is made again at the next one.
+                    if let Ok(found) = tokio::task::spawn_blocking(look).await {
+                        inbox.send(Input::Files { project: name, found }).await.ok();
+                    }
+                });
+            }
+            let pids = measured(project);
+            if !pids.is_empty() {
+                let (inbox, name) = (self.inbox.clone(), project.name.clone());
+                self.tasks.spawn(async move {
+                    let look = move || {
+                        pids.into_iter().filter_map(|(id, whose)| Some((id, memory::of(whose)?))).collect()
+                    };
+                    if let Ok(found) = tokio::task::spawn_blocking(look).await {
+                        inbox.send(Input::Memory { project: name, found }).await.ok();
+                    }
+                });
+            }
+        }
+    }
+
+    /// The files of places that keep dying, as they are now.
+    pub(super) fn files_seen(&mut self, name: &str, found: BTreeMap<Slot, Stamps>) {
+        let now = self.clock.now();
+        let Some(project) = self.projects.get_mut(name) else { return };
+        let before = std::mem::take(&mut project.files);
+        let mut changed = Vec::new();
+        for (slot, stamps) in &found {
+            let differs = |(path, stamp): &(&PathBuf, &Stamp)| {
+                before.get(slot).and_then(|old| old.get(*path)).is_some_and(|old| old != *stamp)
+            };
+            if let Some((path, _)) = stamps.iter().find(differs) {
+                changed.push((slot.clone(), path.clone()));
+            }
+        }
+        project.files = found;
+        for (slot, _) in &changed {
+            project.apply(Event::Changed(slot.clone()), now);
+        }
+        for (slot, path) in changed {
+            let text = format!(
+                "{} has changed: `{}` is tried again at once, in place {}",
+                path.display(),
+                slot.service,
+                slot.ordinal
+            );
+            self.tell(name, "replica.changed", None, text);
+        }
+    }
+
+    /// How much memory replicas take.
+    pub(super) fn memory_seen(&mut self, name: &str, found: BTreeMap<ReplicaId, u64>) {
+        let now = self.clock.now();
+        let Some(project) = self.projects.get_mut(name) else { return };
+        for (id, memory) in found {
+            project.apply(Event::Measured { id, memory }, now);
+        }
+    }
+}
+
+fn excuse_text(id: &ReplicaId, excuse: &Excuse) -> String {
+    match excuse {
+        Excuse::Dependency(name) => format!(
+            "{} fails, and `{name}`, which it needs, doesn't serve: it is left alone until that does, for two minutes at most",
+            id.name()
+        ),
+        Excuse::Trial(slot) => format!(
+            "{} answers badly, and so do all others of `{}`: a new one is tried in place {} first",
+            id.name(),
+            id.service,
+            slot.ordinal
+        ),
+    }
+}
+
+/// The files that may be why the places that keep dying do.
+fn looping_paths(project: &Project) -> BTreeMap<Slot, BTreeSet<PathBuf>> {
+    let Some((live, release)) = project.desired.live() else { return BTreeMap::new() };
+    let mut paths = BTreeMap::new();
+    for service in release.spec.services.values() {
+        for slot in project.desired.slots(live, service) {
+            let Some(history) = project.observed.slot(&slot) else { continue };
+            if history.score.is_crash_looping() && project.observed.in_slot(&slot).next().is_none() {
+                paths.insert(slot, paths_of(service));
+            }
+        }
+    }
+    paths
+}
+
+/// A program and what it is given that may be a file; what is mounted into a container.
+fn paths_of(service: &Service) -> BTreeSet<PathBuf> {
+    let directory = Path::new(&service.working_dir);
+    let mut paths: BTreeSet<PathBuf> = service
+        .argv
+        .iter()
+        .filter(|word| !word.starts_with('-') && !word.is_empty())
+        .map(|word| directory.join(word))
+        .collect();
+    if let Some(container) = &service.container {
+        for mount in &container.mounts {
+            if let MountSource::Bind { path, .. } = &mount.source {
+                paths.insert(PathBuf::from(path));
+            }
+        }
+    }
+    paths.into_iter().take(FILES_MAX).collect()
+}
+
+fn stamps(paths: BTreeSet<PathBuf>) -> Stamps {
+    let stamp = |path: &Path| {
+        let metadata = std::fs::metadata(path).ok()?;
+        Some((metadata.modified().ok()?, metadata.len()))
+    };
+    paths.into_iter().map(|path| (path.clone(), stamp(&path))).collect()
+}
+
+/// The replicas whose memory counts, and whose it is.
+fn measured(project: &Project) -> BTreeMap<ReplicaId, memory::Whose> {
+    let replicas = project.observed.replicas().filter(|(id, _)| {
+        let service = project.desired.service(id.release, &id.service);
+        Some(id.release) == project.desired.live
+            && service.is_some_and(|service| service.care.memory.is_some())
+    });
+    let whose = replicas.filter_map(|(id, _)| {
+        let meta = project.meta.get(id)?;
+        let pid = meta.pid.filter(|pid| *pid > 0)?;
+        let whose =
+            if meta.container.is_some() { memory::Whose::Cgroup(pid) } else { memory::Whose::Session(pid) };
+        Some((id.clone(), whose))
+    });
+    whose.collect()
+}
