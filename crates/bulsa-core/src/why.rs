@@ -15,7 +15,12 @@ const MINUTE_MS: u64 = 60_000;
 /// Makes the answer of `bulsa why`. `incidents` are the service's own, newest first.
 #[must_use]
 pub fn why(service: &ServiceView, incidents: Vec<Incident>, now_ms: u64) -> Why {
-    let verdict = verdict(service, &incidents, now_ms);
+    let mut verdict = verdict(service, &incidents, now_ms);
+    // Without an incident the reason says it already.
+    if let Some(finding) = service.finding.as_ref().filter(|finding| !verdict.contains(*finding)) {
+        verdict.push_str(". Now ");
+        verdict.push_str(finding);
+    }
     let mut advice: Vec<String> = Vec::new();
     for incident in &incidents {
         let again = incident.again.as_ref().map(|again| advice_on(&again.cause, &again.evidence));

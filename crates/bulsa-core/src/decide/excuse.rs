@@ -103,8 +103,9 @@ fn fails_since(
     }
     match replica.health.verdict() {
         Verdict::Failed { .. } => Some(replica.health.failed_at().unwrap_or(now)),
-        // Excused from its start on: when its gate ends somebody has to know.
-        Verdict::Unknown => Some(replica.watched_since + want.service.gate_timeout),
+        Verdict::Unknown => {
+            Some(replica.watched_since + want.service.gate_timeout).filter(|since| *since <= now)
+        }
         Verdict::Assumed | Verdict::Ready | Verdict::Suspect => None,
     }
 }

@@ -16,6 +16,7 @@ fn service(state: ServiceState, ready: u32) -> ServiceView {
         urls: Vec::new(),
         restarts: 0,
         next_retry_at_ms: None,
+        finding: None,
         replicas: Vec::new(),
     }
 }
@@ -172,4 +173,16 @@ fn evidence_of_an_earlier_version_is_read_with_what_it_has() {
     let old = r#"{"exit":"exit 1","last_probe":"passing","last_lines":["a"],"suspect_request":null}"#;
     let evidence: Evidence = serde_json::from_str(old).unwrap();
     assert_eq!((evidence.exit.as_str(), evidence.last_lines.len(), evidence.probes.len()), ("exit 1", 1, 0));
+}
+
+#[test]
+fn what_is_found_out_without_an_incident_is_told_too() {
+    let finding = Some("it fails while `redis`, which it needs, doesn't serve".to_owned());
+    let left_alone = ServiceView { reason: finding.clone(), finding, ..service(ServiceState::Down, 0) };
+    let verdict = why(&left_alone, Vec::new(), NOW).verdict;
+    assert_eq!(verdict.matches("it fails while `redis`").count(), 1, "{verdict}");
+    let incident =
+        Incident { replica: "web-r3-1.5".to_owned(), cause: "killed".to_owned(), ..Incident::default() };
+    let verdict = why(&left_alone, vec![incident], NOW).verdict;
+    assert!(verdict.ends_with(". Now it fails while `redis`, which it needs, doesn't serve"), "{verdict}");
 }

@@ -94,7 +94,7 @@ fn cells(replica: &ReplicaView, clock: &Clock) -> [Cell; 8] {
 
 fn state_tone(state: &str) -> Tone {
     match state {
-        "ready" | "running" => Tone::Good,
+        "ready" | "running" | "spare" => Tone::Good,
         "starting" | "draining" | "stopping" => Tone::Warn,
         "waiting" | "failed" | "hung" => Tone::Bad,
         _ => Tone::Plain,

@@ -112,6 +112,7 @@ fn service(name: &str, state: ServiceState, ready: u32, replicas: Vec<ReplicaVie
         urls: vec!["http://localhost:8080".to_owned()],
         restarts: 3,
         next_retry_at_ms: None,
+        finding: None,
         replicas,
     }
 }

@@ -272,6 +272,9 @@ pub struct ServiceView {
     /// Why it is so, where that needs words: `stopped by a human at …`, `exits 1 at once, 7 times in a row`.
     #[serde(default)]
     pub reason: Option<String>,
+    /// What is found out about its health that restarts nothing: what it needs doesn't serve, its check can't be run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finding: Option<String>,
     /// That a human wants its requests to wait in the proxy; `None` while nobody does.
     #[serde(default)]
     pub held: Option<HeldView>,

@@ -50,6 +50,7 @@ fn service_with_logs(logs: &[(&str, &Path)]) -> ServiceView {
         urls: Vec::new(),
         restarts: 0,
         next_retry_at_ms: None,
+        finding: None,
         replicas: logs.iter().map(replica).collect(),
     }
 }

@@ -180,6 +180,29 @@ impl Driver {
     }
 }
 
+/// What is found out about a service's health that restarts nothing.
+pub(super) fn finding(project: &Project, release: ReleaseId, service: &str) -> Option<String> {
+    let is_of = |id: &ReplicaId| id.release == release && id.service == service;
+    let mut excused = project.decision.excused.iter().filter(|(id, _)| is_of(id));
+    if let Some((_, excuse)) = excused.next() {
+        return Some(match excuse {
+            Excuse::Dependency(name) => {
+                format!(
+                    "it fails while `{name}`, which it needs, doesn't serve, and is left alone until that does"
+                )
+            }
+            Excuse::Trial(slot) => {
+                format!("all its replicas answer badly: one is replaced first, in place {}", slot.ordinal)
+            }
+        });
+    }
+    let blind = project.observed.replicas().find(|(id, replica)| is_of(id) && replica.health.is_blind())?;
+    let said = &project.meta.get(blind.0)?.last_probe;
+    Some(format!(
+        "its check can't be made, so nobody knows how it is, and nothing is restarted for it: {said}"
+    ))
+}
+
 fn excuse_text(id: &ReplicaId, excuse: &Excuse) -> String {
     match excuse {
         Excuse::Dependency(name) => format!(

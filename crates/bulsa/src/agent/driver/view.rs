@@ -14,7 +14,7 @@ use bulsa_core::{
     },
 };
 
-use super::{Driver, commits::phase_text, project::Project};
+use super::{Driver, commits::phase_text, healing, project::Project};
 
 impl Driver {
     /// Publishes a new snapshot if anything in it has changed.
@@ -96,6 +96,7 @@ impl Driver {
         let withheld = withheld(project, release, service);
         let state = state(project, release, service, wanted.saturating_sub(withheld), ready);
         let urls = self.routes.urls(&project.name, service);
+        let finding = healing::finding(project, release, &service.name);
         ServiceView {
             name: service.name.clone(),
             role: role_name(service.role).to_owned(),
@@ -104,7 +105,9 @@ impl Driver {
             withheld,
             state,
             reason: reason(project, release, service, state)
+                .or_else(|| finding.clone())
                 .or_else(|| self.drift_text(project, &service.name)),
+            finding,
             held: self.held_view(project, &service.name),
             urls,
             restarts: project.restarts.get(&service.name).copied().unwrap_or_default(),
@@ -121,13 +124,14 @@ fn release_of(desired: &Desired, service: &Service) -> ReleaseId {
 
 fn ready(project: &Project, release: ReleaseId, service: &Service) -> u32 {
     let beside = project.desired.beside(&service.name).filter(|_| service.role != Role::Shared);
-    let ready = (1..=project.desired.replicas(service)).filter(|ordinal| {
+    // A spare one that has taken over counts as any other.
+    let ready = (1..=project.desired.copies(service)).filter(|ordinal| {
         [Some(release), beside].into_iter().flatten().any(|release| {
             let slot = Slot { release, service: service.name.clone(), ordinal: *ordinal };
             project.observed.in_slot(&slot).any(|(_, replica)| replica.serves(service))
         })
     });
-    u32::try_from(ready.count()).unwrap_or(u32::MAX)
+    u32::try_from(ready.count()).unwrap_or(u32::MAX).min(project.desired.replicas(service))
 }
 
 /// How many of its replicas a person took away through the Engine.
@@ -283,6 +287,8 @@ fn replica_view(project: &Project, service: &Service, id: &ReplicaId, replica: &
         ReplicaPhase::Running if replica.serves(service) => {
             if is_routed || !service.is_routed() {
                 "ready"
+            } else if Some(id.release) == project.desired.live && service.care.spare > 0 {
+                "spare"
             } else {
                 "ready, not routed"
             }

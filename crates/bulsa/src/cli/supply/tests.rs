@@ -67,6 +67,7 @@ fn view(ready: u32) -> ProjectView {
         urls: Vec::new(),
         restarts: 0,
         next_retry_at_ms: None,
+        finding: None,
         replicas: Vec::new(),
     };
     ProjectView { name: "shop".to_owned(), live: Some(3), services: vec![service], ..ProjectView::default() }

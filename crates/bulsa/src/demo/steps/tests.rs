@@ -23,6 +23,7 @@ fn snapshot(ready: u32, proxies: &[(u64, u32)]) -> Snapshot {
         urls: vec![],
         restarts: 0,
         next_retry_at_ms: None,
+        finding: None,
         replicas: vec![replica(1, 1, 11), replica(2, 1, 21), replica(2, 2, 22)],
     };
     let project = ProjectView {
