@@ -121,6 +121,8 @@ pub struct Service {
     pub hold: Hold,
     /// Whether each of its requests gets a line in the access log.
     pub access_log: bool,
+    /// A path of the app's own that blocks it, for drills: `/drill/block`.
+    pub drill_block: Option<String>,
     /// How a release is watched after its switch.
     pub bake: Bake,
     /// How the old and the new replicas of a deploy relate in time.

@@ -215,6 +215,8 @@ pub(super) struct Bulsa {
     /// `hold.page`: the file, until it is read.
     pub(super) page: Option<(String, Pos)>,
     pub(super) access_log: bool,
+    /// `drill.block`
+    pub(super) drill_block: Option<String>,
     pub(super) bake: spec::Bake,
     pub(super) handover: Option<spec::Handover>,
     pub(super) app_port: Option<(spec::AppPort, Pos)>,

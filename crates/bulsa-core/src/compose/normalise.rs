@@ -85,6 +85,7 @@ fn service(service: &Service, project: &Project, project_dir: &str) -> spec::Ser
         times: service.bulsa.times,
         hold: service.bulsa.hold.clone(),
         access_log: service.bulsa.access_log,
+        drill_block: service.bulsa.drill_block.clone(),
         bake: service.bulsa.bake,
         handover: service.bulsa.handover.unwrap_or(spec::Handover::Overlap),
         restart: match &service.restart {

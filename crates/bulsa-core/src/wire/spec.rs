@@ -160,6 +160,9 @@ pub struct ServiceV1 {
     /// Whether its requests are logged.
     #[serde(default, skip_serializing_if = "is_default")]
     pub access_log: bool,
+    /// A path of the app's own that blocks it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drill_block: Option<String>,
     /// The watch after a switch.
     pub bake: BakeV1,
     /// How old and new replicas relate in time.

@@ -18,6 +18,7 @@
 mod access_log;
 mod commits;
 mod docker;
+mod drill;
 mod engine;
 mod held;
 mod incidents;
@@ -166,6 +167,8 @@ pub(super) enum Input {
         /// What.
         text: String,
     },
+    /// A drill's work goes on.
+    Drill(drill::DrillInput),
     /// The access log's file was looked after; another one, if there is one.
     AccessLog(Result<Option<std::fs::File>, String>),
     /// The daemon was told to stop by a signal.
@@ -205,6 +208,7 @@ pub(super) struct Driver {
     prober: Prober<RealRunner>,
     ports: PortAllocator,
     docker: DockerSide,
+    drills: drill::Drills,
     logs: Logs,
     access_log: access_log::AccessLog,
     snapshot: watch::Sender<Arc<Snapshot>>,
@@ -290,6 +294,7 @@ impl Driver {
             prober,
             ports: parts.ports,
             docker: DockerSide::default(),
+            drills: drill::Drills::default(),
             access_log: access_log::AccessLog::new(&parts.state_dir.join("logs")),
             logs: Logs::new(parts.state_dir.join("logs")),
             snapshot,
@@ -372,6 +377,7 @@ impl Driver {
                 break;
             }
         }
+        self.watch_drill().await;
         self.set_probes();
         self.end_incidents();
         self.end_deployments();
@@ -380,7 +386,8 @@ impl Driver {
         let retry = retry.filter(|at| *at > now).min();
         let wakes = self.projects.values().filter_map(|project| project.decision.wake_at);
         let ends = self.projects.values().filter_map(|project| Some(project.ending.as_ref()?.until));
-        wakes.chain(look).chain(retry).chain(ends).chain(self.shutdown_deadline()).min()
+        let wakes = wakes.chain(look).chain(retry).chain(ends);
+        wakes.chain(self.shutdown_deadline()).chain(self.drill_wake()).min()
     }
 
     /// Starts the commits that decide asks for. A decision's further changes wait until these are applied.

@@ -19,6 +19,7 @@ mod agent_kills;
 mod bad_input;
 mod bad_releases;
 mod commands;
+mod drills;
 mod faults;
 mod follow;
 mod holds;

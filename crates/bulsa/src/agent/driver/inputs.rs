@@ -72,6 +72,7 @@ impl Driver {
             Input::Namespace { project, id, made } => self.namespace_made(&project, &id, made).await,
             Input::Docker(input) => self.docker_says(*input).await,
             Input::Warning { project, text } => self.warn(&project, "warning", text),
+            Input::Drill(input) => self.drill_says(input).await,
             Input::AccessLog(tended) => self.access_log_tended(tended),
             Input::ProxySilent(generation) => self.kill_silent_proxy("", generation).await,
             Input::Stop if self.is_orphaned() => self.handed_over = true,
