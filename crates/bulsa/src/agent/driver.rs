@@ -16,6 +16,7 @@
 //! [`Input`]; nothing that a replica waits for waits for a disk.
 
 mod access_log;
+mod acks;
 mod commits;
 mod docker;
 mod drill;
@@ -167,6 +168,8 @@ pub(super) enum Input {
         /// What.
         text: String,
     },
+    /// These ends are in the ledger: the keeper may forget them.
+    Recorded(Vec<String>),
     /// A drill's work goes on.
     Drill(drill::DrillInput),
     /// The access log's file was looked after; another one, if there is one.
@@ -217,7 +220,7 @@ pub(super) struct Driver {
     warnings: Vec<String>,
     bad_gateways_of_gone: u64,
     /// Ends of replicas that the keeper may forget.
-    acks: Vec<String>,
+    acks: acks::Acks,
     waiting: VecDeque<Asked>,
     inbox: mpsc::Sender<Input>,
     tasks: JoinSet<()>,
@@ -303,7 +306,7 @@ impl Driver {
             events,
             warnings: Vec::new(),
             bad_gateways_of_gone: 0,
-            acks: Vec::new(),
+            acks: acks::Acks::default(),
             waiting: VecDeque::new(),
             inbox,
             tasks: JoinSet::new(),
@@ -327,7 +330,7 @@ impl Driver {
         housekeeping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let wake = self.settle().await;
-            self.send_acks().await;
+            self.send_acks();
             self.publish_snapshot();
             if self.is_over().await {
                 return;

@@ -17,7 +17,10 @@ use bulsa_core::{
 };
 
 use super::{DockerInput, Driver, Input, State};
-use crate::agent::docker::{Docker, Found};
+use crate::agent::{
+    docker::{Docker, Found},
+    driver::acks::WRITTEN_MAX,
+};
 
 /// One that lives on for so long after a signal has taken it for something else than its end. (`docker stop` waits ten
 /// seconds unless told otherwise.)
@@ -407,11 +410,13 @@ impl Driver {
         self.docker.containers.remove(container);
         self.docker.asked.remove(container);
         self.docker.ended.insert(container.to_owned());
-        let (inbox, container) = (self.inbox.clone(), container.to_owned());
+        let (inbox, store, container) = (self.inbox.clone(), self.store.clone(), container.to_owned());
         self.removals.spawn(async move {
             if let Some(follower) = follower {
                 super::logs::finish(follower).await;
             }
+            // Until its end is in the ledger, a successor of this agent may have to learn of it.
+            store.flush(WRITTEN_MAX).await;
             if let Err(error) = engine.remove(&container, !is_shared).await {
                 let text = format!("a container that ended can't be removed: {error}");
                 inbox.send(Input::Warning { project: String::new(), text }).await.ok();
