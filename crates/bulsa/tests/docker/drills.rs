@@ -46,9 +46,13 @@ fn drills(project: &Project<'_>, words: &[&str]) -> (Value, Vec<DrillReport>) {
 async fn containers_are_killed_stopped_cut_off_and_starved_and_come_back(engine: &Engine) {
     let project = up(engine).await;
     let before = project.containers("web");
-    let (all, done) = drills(&project, &["web", "--only", "kill,hang,cut,memory"]);
+    let (all, done) = drills(&project, &["web", "--only", "kill,hang,cut,crash-loop,memory"]);
     let kinds: Vec<DrillKind> = done.iter().map(|one| one.kind).collect();
-    assert_eq!(kinds, [DrillKind::Kill, DrillKind::Hang, DrillKind::Cut, DrillKind::Memory], "{all:#}");
+    assert_eq!(
+        kinds,
+        [DrillKind::Kill, DrillKind::Hang, DrillKind::Cut, DrillKind::CrashLoop, DrillKind::Memory],
+        "{all:#}"
+    );
     for (one, json) in done.iter().zip(all["drills"].as_array().unwrap()) {
         assert!(one.passed && one.recovered_ms.is_some() && one.unrouted_ms.is_some(), "{one:?}");
         assert_eq!(json["requests"]["failed"], 0, "{}: {json:#}", one.kind);

@@ -20,6 +20,7 @@ mod drills;
 mod examples;
 mod exchanges;
 mod humans;
+mod injuries;
 mod inside;
 mod parts_run;
 mod preflight;

@@ -23,6 +23,7 @@ mod drills;
 mod faults;
 mod follow;
 mod holds;
+mod injuries;
 mod jobs;
 mod keeper_kills;
 mod ports;
