@@ -76,6 +76,7 @@ const LEVELS: &[(&str, &str, Keys)] = &[
     ("Hold", "services.*.x-bulsa.hold", keys::BULSA_HOLD),
     ("Timeouts", "services.*.x-bulsa.timeouts", keys::BULSA_TIMEOUTS),
     ("Bake", "services.*.x-bulsa.bake", keys::BULSA_BAKE),
+    ("Drill", "services.*.x-bulsa.drill", keys::BULSA_DRILL),
     ("The app's own port, long form", "services.*.x-bulsa.app_port", keys::BULSA_APP_PORT),
 ];
 

@@ -1,7 +1,7 @@
 //! The pure part of Bulsa: what a compose file means, what a release is, and what to do next.
 //!
 //! Owns: the compose model ([`compose`]), the normalised desired state ([`spec`]), the decision ([`decide`]) with
-//! its parts ([`health`], [`backoff`]), what an image's name means ([`image`]), and the versioned types that cross a
+//! its parts ([`health`], [`backoff`]), what a drill is ([`drill`]), what an image's name means ([`image`]), and the versioned types that cross a
 //! socket or a disk ([`wire`]).
 //!
 //! Never: touches a file or a socket, reads a clock, draws a random number, or knows an async runtime. Everything
@@ -13,6 +13,7 @@ pub mod backoff;
 pub mod budget;
 pub mod compose;
 pub mod decide;
+pub mod drill;
 pub mod health;
 pub mod host;
 pub mod ids;

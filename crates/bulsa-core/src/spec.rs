@@ -123,6 +123,8 @@ pub struct Service {
     pub access_log: bool,
     /// What is done for its replicas before anything is wrong with them.
     pub care: Care,
+    /// A path of the app's own that blocks it, for drills: `/drill/block`.
+    pub drill_block: Option<String>,
     /// How a release is watched after its switch.
     pub bake: Bake,
     /// How the old and the new replicas of a deploy relate in time.

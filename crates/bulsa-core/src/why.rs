@@ -42,7 +42,9 @@ fn verdict(service: &ServiceView, incidents: &[Incident], now_ms: u64) -> String
         return format!("`{name}` is {}{reason}; {ready}, and no incident is remembered", service.state);
     };
     let ago = span(now_ms.saturating_sub(last.detected_at_ms));
-    let told = format!("{} {} {ago} ago", short(&last.replica), what_happened(&last.cause, &last.evidence));
+    let wanted = if last.evidence.asked_by.is_some() { " (a drill wanted it)" } else { "" };
+    let told =
+        format!("{} {} {ago} ago{wanted}", short(&last.replica), what_happened(&last.cause, &last.evidence));
     match (service.state, last.lasted_ms()) {
         (ServiceState::Stopped, _) => {
             let reason = service.reason.as_deref().unwrap_or("a human stopped it");

@@ -12,6 +12,7 @@ pub mod docker;
 mod driver;
 pub mod host;
 pub mod images;
+pub mod injure;
 pub mod keeper_client;
 pub mod probe;
 pub mod process;

@@ -20,6 +20,7 @@ mod context;
 mod daemon;
 mod deploy;
 mod down;
+mod drill;
 mod events;
 mod follow;
 mod hold;
@@ -136,6 +137,12 @@ enum Command {
     /// is answered with 503 and Retry-After. What is under way goes on, WebSockets too. It stays on over deploys and
     /// restarts of the daemon until `off`, or `bulsa down`.
     Hold(hold::HoldArgs),
+    /// Hurt replicas on purpose, and measure how they come back
+    ///
+    /// Each injury is done to one replica of the live release, one after the other: killed, stopped, its app killed or blocked,
+    /// cut off, crash-looped, out of memory, its probe broken. Bulsa heals as after any other injury; what could outlive a
+    /// drill is taken back. It is refused while a deploy runs or a service isn't well.
+    Drill(drill::DrillArgs),
     /// Stop a project and close its ports
     Down(down::DownArgs),
     /// Run the daemon in the foreground
@@ -166,8 +173,6 @@ enum Command {
     #[command(hide = true)]
     Eject(LaterArgs),
     #[command(hide = true)]
-    Drill(LaterArgs),
-    #[command(hide = true)]
     Upgrade(LaterArgs),
     #[command(hide = true)]
     Install(LaterArgs),
@@ -193,6 +198,7 @@ impl Command {
             | Self::Restart(_)
             | Self::Scale(_)
             | Self::Hold(_)
+            | Self::Drill(_)
             | Self::Down(_) => true,
             _ => false,
         }
@@ -242,6 +248,7 @@ fn guarded(
 fn part(args: &[OsString], entries: Entries) -> Option<Box<dyn FnOnce() -> Result<ExitCode, CommandError>>> {
     let (name, rest) = args.get(1..)?.split_first()?;
     let rest = rest.to_vec();
+    let first = rest.first().cloned();
     let with_options = move |part: fn(&ServeOptions) -> Result<ExitCode, CommandError>| {
         let options = ServeOptions::from_args(&rest);
         let options = options.ok_or_else(|| CommandError::bug("a part of the daemon takes two paths"));
@@ -252,6 +259,7 @@ fn part(args: &[OsString], entries: Entries) -> Option<Box<dyn FnOnce() -> Resul
         "__agent" => Box::new(move || with_options(entries.agent)),
         "__proxy" => Box::new(move || (entries.proxy)()),
         "__demo-app" => Box::new(move || (entries.demo_app)(&[])),
+        "__drill-memory" => Box::new(move || drill::take_memory(first.as_ref())),
         _ => return None,
     })
 }
@@ -290,6 +298,7 @@ async fn client_command(command: Command, context: &mut Context<'_>) -> Result<E
         Command::Restart(args) => act::restart(args, context).await,
         Command::Scale(args) => act::scale(args, context).await,
         Command::Hold(args) => hold::run(args, context).await,
+        Command::Drill(args) => drill::run(args, context).await,
         Command::Down(args) => down::run(&args, context).await,
         Command::Check(args) => check::run(args, context),
         Command::Config(args) => config::run(args, context),
@@ -302,7 +311,6 @@ async fn client_command(command: Command, context: &mut Context<'_>) -> Result<E
         Command::Maintenance(_) => later::refuse("maintenance"),
         Command::Init(_) => later::refuse("init"),
         Command::Eject(_) => later::refuse("eject"),
-        Command::Drill(_) => later::refuse("drill"),
         Command::Upgrade(_) => later::refuse("upgrade"),
         Command::Install(_) => later::refuse("install"),
         Command::Uninstall(_) => later::refuse("uninstall"),

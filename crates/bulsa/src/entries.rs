@@ -96,6 +96,9 @@ fn log_to_stderr() {
     let logged = tracing_subscriber::fmt()
         .with_max_level(level.unwrap_or(tracing_subscriber::filter::LevelFilter::INFO))
         .with_writer(std::io::stderr)
+        // It would tell of a line that can't be written on the same standard error, and end the process where that fails: a
+        // log on a full disk is no reason to stop healing, or serving.
+        .log_internal_errors(false)
         .with_ansi(false);
     if let Err(error) = logged.try_init() {
         // Somebody set a logger before: then that one is used.

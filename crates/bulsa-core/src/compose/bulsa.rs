@@ -118,6 +118,7 @@ pub(super) fn service(node: &Node, path: &str, diags: &mut Diagnostics) -> Bulsa
                 recycle::read(&mut bulsa, node, path, diags);
             }
             "bake" => bulsa.bake = bake(node, path, diags),
+            "drill" => drill(node, path, &mut bulsa.drill_block, diags),
             "handover" => {
                 let later = ["drain_then_start", "singleton"];
                 bulsa.handover = read::choice(node, path, HANDOVERS, &later, diags);
@@ -171,6 +172,12 @@ fn drain(node: &Node, path: &str, diags: &mut Diagnostics) -> Drain {
         }
     });
     drain
+}
+
+fn drill(node: &Node, path: &str, block: &mut Option<String>, diags: &mut Diagnostics) {
+    read::keys(node, path, &keys::BULSA_DRILL, diags, |entry, path, diags| {
+        *block = url_path(&entry.value, path, diags);
+    });
 }
 
 fn bake(node: &Node, path: &str, diags: &mut Diagnostics) -> Bake {

@@ -133,6 +133,7 @@ pub const BULSA: Keys = Keys {
         "bake",
         "balance",
         "drain",
+        "drill",
         "gate",
         "handover",
         "hold",
@@ -173,6 +174,8 @@ pub const BULSA_BALANCE: Keys =
 pub const BULSA_TIMEOUTS: Keys = plain(&["first_byte", "tunnel_idle", "tunnel_life"]);
 /// `x-bulsa.drain`
 pub const BULSA_DRAIN: Keys = plain(&["requests", "stagger", "websockets"]);
+/// `x-bulsa.drill`
+pub const BULSA_DRILL: Keys = plain(&["block"]);
 /// `x-bulsa.hold`
 pub const BULSA_HOLD: Keys = plain(&["page", "requests", "time"]);
 /// `x-bulsa.bake`

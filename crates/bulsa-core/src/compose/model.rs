@@ -220,6 +220,8 @@ pub(super) struct Bulsa {
     pub(super) care: spec::Care,
     /// `recycle.memory`, as a share of the limit from 0 to 1.
     pub(super) memory_share: Option<(f64, Pos)>,
+    /// `drill.block`
+    pub(super) drill_block: Option<String>,
     pub(super) bake: spec::Bake,
     pub(super) handover: Option<spec::Handover>,
     pub(super) app_port: Option<(spec::AppPort, Pos)>,

@@ -12,13 +12,14 @@
 //! A reader ignores fields that it doesn't know; a field that may be missing has a default. A change that an old
 //! reader would misread gets a new version, and a new path.
 
+mod drill;
 mod incident;
 mod request;
 mod view;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::{incident::*, request::*, view::*};
+pub use self::{drill::*, incident::*, request::*, view::*};
 
 /// The version of everything in this module, the first part of every path (`/v1/…`).
 pub const API_VERSION: u32 = 1;
@@ -80,6 +81,9 @@ pub struct Event {
     pub replica: Option<String>,
     /// What happened, one sentence.
     pub text: String,
+    /// With `drill.over`: what came of the drill.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drill: Option<Box<DrillReport>>,
 }
 
 /// One line that a replica wrote.

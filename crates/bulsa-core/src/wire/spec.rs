@@ -163,6 +163,9 @@ pub struct ServiceV1 {
     /// What is done for it before anything is wrong.
     #[serde(default, skip_serializing_if = "is_default")]
     pub care: CareV1,
+    /// A path of the app's own that blocks it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drill_block: Option<String>,
     /// The watch after a switch.
     pub bake: BakeV1,
     /// How old and new replicas relate in time.

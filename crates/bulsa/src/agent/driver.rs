@@ -16,8 +16,10 @@
 //! [`Input`]; nothing that a replica waits for waits for a disk.
 
 mod access_log;
+mod acks;
 mod commits;
 mod docker;
+mod drill;
 mod engine;
 mod healing;
 mod held;
@@ -168,6 +170,10 @@ pub(super) enum Input {
         /// What.
         text: String,
     },
+    /// These ends are in the ledger: the keeper may forget them.
+    Recorded(Vec<String>),
+    /// A drill's work goes on.
+    Drill(drill::DrillInput),
     /// The access log's file was looked after; another one, if there is one.
     AccessLog(Result<Option<std::fs::File>, String>),
     /// The files of places that keep dying, as they are.
@@ -225,6 +231,7 @@ pub(super) struct Driver {
     prober: Prober<RealRunner>,
     ports: PortAllocator,
     docker: DockerSide,
+    drills: drill::Drills,
     logs: Logs,
     access_log: access_log::AccessLog,
     snapshot: watch::Sender<Arc<Snapshot>>,
@@ -233,7 +240,7 @@ pub(super) struct Driver {
     warnings: Vec<String>,
     bad_gateways_of_gone: u64,
     /// Ends of replicas that the keeper may forget.
-    acks: Vec<String>,
+    acks: acks::Acks,
     waiting: VecDeque<Asked>,
     inbox: mpsc::Sender<Input>,
     tasks: JoinSet<()>,
@@ -312,6 +319,7 @@ impl Driver {
             prober,
             ports: parts.ports,
             docker: DockerSide::default(),
+            drills: drill::Drills::default(),
             access_log: access_log::AccessLog::new(&parts.state_dir.join("logs")),
             logs: Logs::new(parts.state_dir.join("logs")),
             snapshot,
@@ -320,7 +328,7 @@ impl Driver {
             events,
             warnings: Vec::new(),
             bad_gateways_of_gone: 0,
-            acks: Vec::new(),
+            acks: acks::Acks::default(),
             waiting: VecDeque::new(),
             inbox,
             tasks: JoinSet::new(),
@@ -344,7 +352,7 @@ impl Driver {
         housekeeping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let wake = self.settle().await;
-            self.send_acks().await;
+            self.send_acks();
             self.publish_snapshot();
             if self.is_over().await {
                 return;
@@ -394,6 +402,7 @@ impl Driver {
                 break;
             }
         }
+        self.watch_drill().await;
         self.set_probes();
         self.tell_excuses();
         self.fall_back().await;
@@ -404,7 +413,8 @@ impl Driver {
         let retry = retry.filter(|at| *at > now).min();
         let wakes = self.projects.values().filter_map(|project| project.decision.wake_at);
         let ends = self.projects.values().filter_map(|project| Some(project.ending.as_ref()?.until));
-        wakes.chain(look).chain(retry).chain(ends).chain(self.budget_at).chain(self.shutdown_deadline()).min()
+        let wakes = wakes.chain(look).chain(retry).chain(ends).chain(self.budget_at);
+        wakes.chain(self.shutdown_deadline()).chain(self.drill_wake()).min()
     }
 
     /// Starts the commits that decide asks for. A decision's further changes wait until these are applied.

@@ -162,6 +162,15 @@ pub struct ProbePlan {
 }
 
 impl ProbePlan {
+    /// The same with this program in its own one's place, where it runs one: a drill breaks a probe so.
+    #[must_use]
+    pub fn broken_by(mut self, program: Option<&str>) -> Self {
+        if let (Check::Exec(argv), Some(program)) = (&mut self.check, program) {
+            *argv = vec![program.to_owned()];
+        }
+        self
+    }
+
     /// Whether both run the same check on the same target, whatever their timing.
     fn probes_the_same(&self, other: &Self) -> bool {
         self.check == other.check && self.target == other.target

@@ -188,6 +188,14 @@ impl Store {
         }
     }
 
+    /// Waits until every note so far was written, or dropped; at most for `limit`.
+    pub async fn flush(&self, limit: Duration) {
+        // A read comes after the notes before it. Whether they found room is counted elsewhere.
+        if let Ok(Err(error)) = tokio::time::timeout(limit, self.read(|_| Ok(()))).await {
+            tracing::debug!(%error, "notes may not be written");
+        }
+    }
+
     /// A fresh id for a record: higher than every one before it, also after a restart.
     #[must_use]
     pub fn next_id(&self) -> u64 {

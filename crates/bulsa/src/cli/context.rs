@@ -142,7 +142,9 @@ pub(super) fn accepted(answer: Answer) -> Result<Accepted, CommandError> {
     match answer {
         Answer::Accepted { deploy, text, notes } => Ok(Accepted::Begun { deploy, text, notes }),
         Answer::AlreadySo { text, notes } => Ok(Accepted::Already { text, notes }),
-        Answer::Plan(_) => Err(CommandError::bug("the daemon sent a plan that nobody asked for")),
+        Answer::Plan(_) | Answer::Drills(_) | Answer::Drilling { .. } => {
+            Err(CommandError::bug("the daemon sent an answer that nobody asked for"))
+        }
         Answer::Denied { reason, who, since_ms } => {
             let mut error = CommandError::new(ErrorKind::Denied, reason);
             if let Some(who) = who {

@@ -78,6 +78,9 @@ fn evidence_text(evidence: &Evidence, clock: &Clock) -> String {
         let times = if probe.times == 1 { String::new() } else { format!(", {} times", probe.times) };
         text += &format!("  probe   {at}{times}: {}\n", probe.text);
     }
+    if let Some(asked_by) = &evidence.asked_by {
+        text += &format!("  wanted  by {asked_by}\n");
+    }
     if let Some(memory) = &evidence.out_of_memory {
         text += &format!("  memory  {memory}\n");
     }

@@ -181,6 +181,7 @@ pub(crate) fn service(name: &str, role: Role, container: Container) -> Service {
         hold: Hold::default(),
         access_log: false,
         care: bulsa_core::spec::Care::default(),
+        drill_block: None,
         bake: Bake::default(),
         handover: Handover::Overlap,
         restart: Restart::Always,

@@ -16,6 +16,8 @@ mod webs;
 
 use std::time::Duration;
 
+pub(crate) use self::app::children;
+
 /// Whether the long forms are asked for.
 fn is_long() -> bool {
     std::env::var_os("BULSA_LONG").is_some_and(|value| value == "1")

@@ -217,6 +217,11 @@ impl Drop for World {
 }
 
 impl Running {
+    /// SIGKILL; waits until it is gone.
+    pub(crate) async fn kill(mut self) {
+        self.child.kill().await.unwrap();
+    }
+
     /// Waits for its end.
     pub(crate) async fn end(self) -> Ran {
         let Self { what, child } = self;

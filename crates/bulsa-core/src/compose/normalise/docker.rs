@@ -60,6 +60,7 @@ pub(super) fn service(
         hold: service.bulsa.hold.clone(),
         access_log: service.bulsa.access_log,
         care: service.bulsa.care,
+        drill_block: service.bulsa.drill_block.clone(),
         bake: service.bulsa.bake,
         handover: Handover::Overlap,
         restart: match restart {

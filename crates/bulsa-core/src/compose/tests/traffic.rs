@@ -214,6 +214,18 @@ fn a_page_is_read_from_where_its_file_says() {
 }
 
 #[test]
+fn a_drill_finds_the_path_that_blocks_the_app() {
+    let shop = Shop::new();
+    assert_eq!(shop.web("x-bulsa: {}").drill_block, None);
+    assert_eq!(
+        shop.web("x-bulsa: {drill: {block: '/drill?ms=60000'}}").drill_block.as_deref(),
+        Some("/drill?ms=60000")
+    );
+    assert!(shop.complaints("x-bulsa: {drill: {block: drill}}")[0].contains("is no path of a URL"));
+    assert!(shop.complaints("x-bulsa: {drill: {blok: /drill}}")[0].contains("there is no key `blok`"));
+}
+
+#[test]
 fn a_service_has_an_access_log_where_its_file_says_so() {
     let shop = Shop::new();
     assert!(!shop.web("x-bulsa: {}").access_log && !shop.web("x-bulsa: {access_log: false}").access_log);

@@ -64,6 +64,9 @@ pub struct Evidence {
     /// The same for programs: `code 1`, `signal 9`; `None` where nobody saw it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<String>,
+    /// Who wanted it: a drill.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asked_by: Option<String>,
     /// What says that memory ran out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub out_of_memory: Option<String>,

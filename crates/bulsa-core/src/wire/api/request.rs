@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::{DrillKind, DrillPlan};
 use crate::wire::{credentials::Credentials, spec::SpecV1};
 
 /// What somebody asks of the driver.
@@ -63,6 +64,41 @@ pub enum Request {
         /// Whether they are to wait.
         on: bool,
     },
+    /// Say what drills would do: [`Answer::Drills`], and nothing is touched.
+    DrillPlan {
+        /// The project's name.
+        project: String,
+        /// The services, or single replicas of them (`web.2`); the first replica of each service that Bulsa restarts where
+        /// none is named.
+        #[serde(default)]
+        services: Vec<String>,
+        /// Only these injuries; all where none is named.
+        #[serde(default)]
+        only: Vec<DrillKind>,
+        /// Also where the last healthy replica of a service may be lost.
+        #[serde(default)]
+        last: bool,
+    },
+    /// Hurt one replica on purpose, and measure what comes of it: [`Answer::Drilling`]. It goes on to its end, and what it
+    /// did is undone, whoever asked and is gone.
+    Drill {
+        /// The project's name.
+        project: String,
+        /// The service.
+        service: String,
+        /// Which of its replicas, from 1.
+        ordinal: u32,
+        /// The injury.
+        kind: DrillKind,
+        /// As of [`Request::DrillPlan`].
+        #[serde(default)]
+        last: bool,
+        /// Whoever drills, any number.
+        session: u64,
+        /// Whether it goes on with another one: for a moment nobody else may begin one then.
+        #[serde(default)]
+        more: bool,
+    },
     /// Stop everything that a project runs, close its ports and forget it.
     Down {
         /// The project's name.
@@ -84,6 +120,8 @@ impl Request {
             | Self::Restart { project, .. }
             | Self::Scale { project, .. }
             | Self::Hold { project, .. }
+            | Self::DrillPlan { project, .. }
+            | Self::Drill { project, .. }
             | Self::Down { project } => Some(project),
             Self::Shutdown => None,
         }
@@ -159,6 +197,13 @@ pub enum Answer {
     },
     /// What a deploy would do.
     Plan(Plan),
+    /// What drills would do.
+    Drills(DrillPlan),
+    /// A replica was hurt. What comes of it is told in the event `drill.over` with this number.
+    Drilling {
+        /// Counts the drills, with gaps.
+        id: u64,
+    },
     /// Something that is going on stands in the way; the same request may be accepted later. Exit code 4.
     Denied {
         /// Why, one sentence.

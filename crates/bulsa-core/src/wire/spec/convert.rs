@@ -127,6 +127,7 @@ impl From<&Service> for ServiceV1 {
                 age_ms: service.care.age.map(ms),
                 requests: service.care.requests,
             },
+            drill_block: service.drill_block.clone(),
             bake: BakeV1 { time_ms: ms(service.bake.time), errors_ppm: ppm(service.bake.errors) },
             handover: service.handover.into(),
             restart: match service.restart {
@@ -294,6 +295,7 @@ impl TryFrom<ServiceV1> for Service {
                 age: wire.care.age_ms.map(Duration::from_millis),
                 requests: wire.care.requests,
             },
+            drill_block: wire.drill_block,
             bake: Bake {
                 time: Duration::from_millis(wire.bake.time_ms),
                 errors: f64::from(wire.bake.errors_ppm) / f64::from(MILLION),

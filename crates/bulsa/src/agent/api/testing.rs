@@ -69,6 +69,7 @@ impl Daemon {
             service: None,
             replica: None,
             text: text.to_owned(),
+            drill: None,
         };
         self.store.note(Record::Event { event: event.clone(), json: None });
         // Nobody listening is no failure.

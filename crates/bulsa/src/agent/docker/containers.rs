@@ -168,6 +168,18 @@ impl Docker {
         self.call(&format!("asked to change the restart policy of {container}"), ANSWER_MAX, work).await
     }
 
+    /// Lets a container use so many bytes of memory, swap included, and no more.
+    ///
+    /// # Errors
+    /// If the Engine can't, or the kernel takes no limit below what is used.
+    pub async fn limit_memory(&self, container: &str, bytes: u64) -> Result<(), DockerError> {
+        let bytes = Some(i64::try_from(bytes).unwrap_or(i64::MAX));
+        let body =
+            ContainerUpdateBody { memory: bytes, memory_swap: bytes, ..ContainerUpdateBody::default() };
+        let work = self.client().update_container(container, body);
+        self.call(&format!("asked to limit the memory of {container}"), ANSWER_MAX, work).await
+    }
+
     /// Gives it another name.
     ///
     /// # Errors

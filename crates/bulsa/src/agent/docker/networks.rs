@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use bollard::{
-    models::{Ipam, IpamConfig, Network as EngineNetwork, NetworkCreateRequest},
+    models::{Ipam, IpamConfig, Network as EngineNetwork, NetworkCreateRequest, NetworkDisconnectRequest},
     query_parameters::ListNetworksOptionsBuilder,
 };
 use bulsa_core::spec::{
@@ -71,6 +71,24 @@ impl Docker {
             }
         }
         (made, errors)
+    }
+
+    /// Takes a container out of all its networks; returns their names.
+    ///
+    /// # Errors
+    /// If the Engine can't, or there is no such container. It may have left some of them then.
+    pub async fn leave_all(&self, container: &str) -> Result<Vec<String>, DockerError> {
+        let found = self.inspect(container).await?.ok_or_else(|| {
+            DockerError::Resource(format!("container {container} is gone: it has no network to leave"))
+        })?;
+        let names: Vec<String> = found.addresses.into_keys().collect();
+        for name in &names {
+            let leave = NetworkDisconnectRequest { container: container.to_owned(), force: Some(true) };
+            let work = self.client().disconnect_network(name, leave);
+            let what = format!("asked to take container {container} out of network {name}");
+            self.call(&what, WORK_MAX, work).await?;
+        }
+        Ok(names)
     }
 
     /// Removes the networks of `project` that this daemon made and nothing uses; returns their names.

@@ -195,6 +195,11 @@ impl Driver {
         }
     }
 
+    /// Whether a deploy of a project is being prepared.
+    pub(super) fn is_preparing(&self, project: &str) -> bool {
+        self.docker.preparing.contains(project)
+    }
+
     /// Tries to reach the Engine until it answers. Does nothing where that is under way or done.
     pub(super) fn reach_engine(&mut self) {
         if self.docker.connecting || self.docker.engine.is_some() {

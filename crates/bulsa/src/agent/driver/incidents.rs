@@ -88,10 +88,12 @@ impl Driver {
     /// A replica died or hung: what is known of it is written down before anything is done about it.
     pub(super) fn open_incident(&mut self, name: &str, id: &ReplicaId, status: ExitStatus, death: Death<'_>) {
         let (now, answered_502) = (self.clock.now(), self.bad_gateways());
+        let asked_by = self.asked_by(name, id);
         let next_id = self.store.next_id();
         let Some(project) = self.projects.get_mut(name) else { return };
         let cause = death.cause;
         let (evidence, log) = evidence(project, id, status, death);
+        let evidence = Evidence { asked_by, ..evidence };
         // A slot that dies again before it served is still the same incident.
         if let Some(open) = project.incidents.0.get_mut(&id.slot()) {
             open.read_output();
@@ -267,7 +269,7 @@ impl Driver {
     }
 
     /// How often the proxies have answered 502 of their own, those that are gone included.
-    fn bad_gateways(&self) -> u64 {
+    pub(super) fn bad_gateways(&self) -> u64 {
         let living = self.proxies.values().filter_map(|proxy| proxy.report.as_ref());
         self.bad_gateways_of_gone + living.map(|report| report.bad_gateway).sum::<u64>()
     }
@@ -285,6 +287,7 @@ fn evidence(
     let evidence = Evidence {
         exit: super::view::exit_text(status),
         status: status_text(status),
+        asked_by: None,
         out_of_memory: death.out_of_memory,
         ready_for_ms: death.ready_for.map(|served| u64::try_from(served.as_millis()).unwrap_or(u64::MAX)),
         probes: meta.map(|meta| meta.probes.clone()).unwrap_or_default(),

@@ -74,6 +74,8 @@ impl Driver {
             Input::Warning { project, text } => self.warn(&project, "warning", text),
             Input::Files { project, found } => self.files_seen(&project, found),
             Input::Memory { project, found } => self.memory_seen(&project, found),
+            Input::Recorded(tasks) => self.recorded(tasks).await,
+            Input::Drill(input) => self.drill_says(input).await,
             Input::AccessLog(tended) => self.access_log_tended(tended),
             Input::ProxySilent(generation) => self.kill_silent_proxy("", generation).await,
             Input::Stop if self.is_orphaned() => self.handed_over = true,
@@ -137,7 +139,7 @@ impl Driver {
     /// it is on the disk.
     pub(super) fn exited(&mut self, record: ExitRecord) {
         let Some((name, id)) = parse_task(&record.id) else {
-            self.acks.push(record.id);
+            self.acks.waiting.push(record.id);
             return;
         };
         let (name, status) = (name.to_owned(), core_status(record.status));
@@ -148,7 +150,7 @@ impl Driver {
         };
         match project {
             Some(project) if is_job(project) => project.unacknowledged.push((id.service.clone(), record.id)),
-            _ => self.acks.push(record.id),
+            _ => self.acks.waiting.push(record.id),
         }
         self.replica_gone(&name, &id, status);
     }
@@ -157,16 +159,7 @@ impl Driver {
     pub(super) fn acknowledge_job(&mut self, name: &str, service: &str) {
         let Some(project) = self.projects.get_mut(name) else { return };
         let ended = project.unacknowledged.extract_if(.., |(of, _)| of == service);
-        self.acks.extend(ended.map(|(_, task)| task));
-    }
-
-    /// Lets the keeper forget what it need not keep any more.
-    pub(super) async fn send_acks(&mut self) {
-        for task in std::mem::take(&mut self.acks) {
-            if let Err(error) = self.keeper.ack_exit(&task).await {
-                self.lose_keeper(&error);
-            }
-        }
+        self.acks.waiting.extend(ended.map(|(_, task)| task));
     }
 
     /// A replica is gone: told, remembered, and taken out of the picture.

@@ -9,8 +9,8 @@ use bulsa_core::{
     ids::{ReleaseId, ReplicaId},
     spec::Service,
     wire::api::{
-        DEPLOYMENTS_SHOWN_MAX, DeployKind, DeploymentView, Event, Finished, Outcome, PROGRESS_LINES_MAX,
-        ProgressKind, ProgressV1,
+        DEPLOYMENTS_SHOWN_MAX, DeployKind, DeploymentView, DrillReport, Event, Finished, Outcome,
+        PROGRESS_LINES_MAX, ProgressKind, ProgressV1,
     },
 };
 
@@ -25,6 +25,18 @@ const OUTPUT_LINES: usize = 10;
 impl Driver {
     /// Records an event and tells it to everyone who follows.
     pub(super) fn tell(&self, project: &str, kind: &str, replica: Option<&ReplicaId>, text: String) {
+        self.tell_with(project, kind, replica, text, None);
+    }
+
+    /// The same, with what came of a drill.
+    pub(super) fn tell_with(
+        &self,
+        project: &str,
+        kind: &str,
+        replica: Option<&ReplicaId>,
+        text: String,
+        drill: Option<Box<DrillReport>>,
+    ) {
         let event = Event {
             id: self.store.next_id(),
             at_ms: self.clock.now().0,
@@ -33,9 +45,12 @@ impl Driver {
             service: replica.map(|id| id.service.clone()),
             replica: replica.map(ToString::to_string),
             text,
+            drill,
         };
         tracing::info!(project = event.project, kind = event.kind, "{}", event.text);
-        self.store.note(Record::Event { event: event.clone(), json: None });
+        // A report of numbers and texts always has a form in JSON.
+        let json = event.drill.as_ref().and_then(|report| serde_json::to_string(report).ok());
+        self.store.note(Record::Event { event: event.clone(), json });
         // Nobody need follow.
         self.events.send(event).ok();
     }

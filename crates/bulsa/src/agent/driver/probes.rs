@@ -33,14 +33,15 @@ pub(super) const PASSING: &str = "passing";
 impl Driver {
     /// Has exactly those replicas probed that decide wants probed and that can be reached.
     pub(super) fn set_probes(&mut self) {
-        let engine = self.engine().ok();
+        let (engine, drills) = (self.engine().ok(), &self.drills);
         let mut plans = BTreeMap::new();
         for project in self.projects.values_mut() {
             let wanted: Vec<(ReplicaId, Eagerness)> =
                 project.decision.probes.iter().map(|(id, eagerness)| (id.clone(), *eagerness)).collect();
             for (id, eagerness) in wanted {
+                let broken = drills.broken_probe_of(&project.name, &id);
                 if let Some(plan) = plan(project, engine.as_ref(), &id, eagerness) {
-                    plans.insert(project.task(&id), plan);
+                    plans.insert(project.task(&id), plan.broken_by(broken));
                 }
             }
         }
@@ -84,6 +85,9 @@ impl Driver {
         project.apply(Event::Probed { id: id.clone(), result, probe }, now);
         let is_ready = project.observed.replica(&id).is_some_and(|replica| replica.health.is_ready());
         let name = name.to_owned();
+        if result == health::ProbeResult::CouldNotRun {
+            self.drills.probe_is_broken(&name, &id, now);
+        }
         if !was_ready && is_ready {
             self.tell(&name, "replica.ready", Some(&id), format!("{} is ready", id.name()));
             self.progress(

@@ -62,6 +62,8 @@ impl Driver {
                     })
                     .ok();
             }
+            request @ Request::DrillPlan { .. } => self.plan_drills(request, answer),
+            request @ Request::Drill { .. } => self.begin_drill(request, answer),
             Request::Rollback { project, release } => {
                 if let Some(answer) = self.check_rollback(&project, release, answer) {
                     self.change(Request::Rollback { project, release }, answer);
@@ -395,7 +397,9 @@ fn core_request(request: Request) -> Option<(String, CoreRequest)> {
             (project, CoreRequest::Hold { services: services.into_iter().collect(), on })
         }
         Request::Down { project } => (project, CoreRequest::Down),
-        Request::Deploy(_) | Request::Shutdown => return None,
+        Request::Deploy(_) | Request::DrillPlan { .. } | Request::Drill { .. } | Request::Shutdown => {
+            return None;
+        }
     })
 }
 

@@ -78,6 +78,7 @@ impl Driver {
             let mut project = Project::new(row.name.clone(), self.new_observed());
             project.desired = persist::restore(row, &mut problems);
             project.dealt_with = super::docker::dealt_with(&row.values);
+            self.recall_drill(row);
             project.created = row
                 .releases
                 .iter()

@@ -51,7 +51,7 @@ impl Driver {
         });
     }
 
-    fn project_view(&self, project: &Project) -> ProjectView {
+    pub(super) fn project_view(&self, project: &Project) -> ProjectView {
         let desired = &project.desired;
         let releases = desired.releases.iter().map(|(id, release)| ReleaseView {
             id: id.0,
@@ -81,7 +81,7 @@ impl Driver {
         }
     }
 
-    fn service_view(&self, project: &Project, service: &Service) -> ServiceView {
+    pub(super) fn service_view(&self, project: &Project, service: &Service) -> ServiceView {
         let now = self.clock.now();
         let release = release_of(&project.desired, service);
         let wanted = if project.desired.down { 0 } else { project.desired.replicas(service) };

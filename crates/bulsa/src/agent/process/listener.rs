@@ -118,6 +118,18 @@ pub fn listeners_of(pid: u32, task: Option<&str>) -> io::Result<Vec<SocketAddr>>
     Ok(addresses)
 }
 
+/// The processes of replica `pid` that have a listener on `port` open, whoever of them opened it.
+///
+/// # Errors
+/// If the kernel's tables can't be read. A replica that is gone has none.
+pub fn serving(pid: u32, task: Option<&str>, port: u16) -> io::Result<BTreeSet<u32>> {
+    let listeners = table_of(pid)?;
+    let on_port: BTreeSet<u64> =
+        listeners.iter().filter(|l| l.address.port() == port).map(|l| l.inode).collect();
+    let serves = |pid: &u32| owners::sockets(*pid).any(|inode| on_port.contains(&inode));
+    Ok(owners::everyone(pid, task).into_iter().filter(serves).collect())
+}
+
 /// The listeners among which the replica's must be.
 fn seen_by(expected: &Expected<'_>) -> io::Result<Vec<Listener>> {
     if expected.isolated.is_none()

@@ -131,6 +131,14 @@ pub async fn find(owner: &str, replica: &ReplicaId) -> Result<Option<Namespace>,
     Ok(parse_host_address(&addresses).map(|host| Namespace::new(&name, Block::of_host(host))))
 }
 
+/// Takes the network away from what is inside a namespace, by its interface.
+///
+/// # Errors
+/// If there is no such namespace, or `ip` can't be run.
+pub async fn cut(name: &str) -> Result<(), NetnsError> {
+    command::ip(name, &["-n", name, "link", "set", "eth0", "down"], "").await.map(drop)
+}
+
 /// Names of `owner`'s namespaces and interfaces that aren't in `keep`, for [`remove`].
 ///
 /// # Errors

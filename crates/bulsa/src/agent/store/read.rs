@@ -168,7 +168,7 @@ fn values(on: &Connection, project: &str) -> rusqlite::Result<Vec<(String, Strin
     rows(on, sql, [project], |row| Ok((row.get(0)?, row.get(1)?)))
 }
 
-const EVENT: &str = "SELECT id, at_ms, project, kind, service, replica, text FROM events
+const EVENT: &str = "SELECT id, at_ms, project, kind, service, replica, text, json FROM events
     WHERE (?1 IS NULL OR project = ?1)";
 
 fn event_row(row: &Row<'_>) -> rusqlite::Result<Event> {
@@ -180,6 +180,8 @@ fn event_row(row: &Row<'_>) -> rusqlite::Result<Event> {
         service: row.get(4)?,
         replica: row.get(5)?,
         text: row.get(6)?,
+        // The details of other kinds of events are nobody's yet; what can't be read was written by a later version.
+        drill: row.get::<_, Option<String>>(7)?.and_then(|json| serde_json::from_str(&json).ok()),
     })
 }
 

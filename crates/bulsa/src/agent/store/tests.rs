@@ -40,6 +40,7 @@ fn event(id: u64) -> Record {
         service: Some("web".to_owned()),
         replica: None,
         text: format!("event {id}"),
+        drill: None,
     };
     Record::Event { event, json: None }
 }

@@ -64,6 +64,11 @@ async fn answer(request: Request<Incoming>, shared: &Rc<Shared>, socket: &Socket
             tokio::time::sleep(delay.unwrap_or(Duration::from_millis(SLOW_DEFAULT_MS))).await;
             text(StatusCode::OK, greeting(shared))
         }
+        (&Method::GET, "/block") if shared.settings.blocks => {
+            // Its only thread does nothing else meanwhile: that is what is asked for.
+            std::thread::sleep(delay.unwrap_or(Duration::from_millis(SLOW_DEFAULT_MS)));
+            text(StatusCode::OK, greeting(shared))
+        }
         (&Method::POST, "/echo") => echo(request, delay).await,
         (&Method::GET, "/ws") => upgrade(request, shared, socket),
         (_, "/" | "/slow" | "/echo" | "/ws") => {

@@ -29,6 +29,8 @@ pub struct Settings {
     pub start: Duration,
     /// `DEMO_BROKEN=1`: never healthy.
     pub broken: bool,
+    /// `DEMO_BLOCK=1`: `/block?ms=N` blocks all its work for so long, as a wrong loop would.
+    pub blocks: bool,
     /// `DEMO_CRASH_AFTER_TRAFFIC_MS`: how long after its first request the first worker exits with status 1.
     pub crash_after_traffic: Option<Duration>,
     /// `DEMO_CRASH_AFTER_MS`: how long after it began to listen it exits with status 1, traffic or not.
@@ -105,6 +107,7 @@ impl Settings {
             version: text("DEMO_VERSION", "v0"),
             start: delay("DEMO_START_MS")?.unwrap_or(START_DEFAULT),
             broken: get("DEMO_BROKEN").is_some_and(|value| value == "1"),
+            blocks: get("DEMO_BLOCK").is_some_and(|value| value == "1"),
             crash_after_traffic: delay("DEMO_CRASH_AFTER_TRAFFIC_MS")?,
             crash_after_start: delay("DEMO_CRASH_AFTER_MS")?,
             hang_after_traffic: delay("DEMO_HANG_AFTER_TRAFFIC_MS")?,

@@ -76,7 +76,7 @@ pub(super) fn node_path() -> String {
 }
 
 /// The children of a process.
-pub(super) fn children(pid: i32) -> Vec<i32> {
+pub(crate) fn children(pid: i32) -> Vec<i32> {
     let list = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     list.split_whitespace().map(|child| child.parse().unwrap()).collect()
 }

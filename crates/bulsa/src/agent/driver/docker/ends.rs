@@ -17,7 +17,10 @@ use bulsa_core::{
 };
 
 use super::{DockerInput, Driver, Input, State};
-use crate::agent::docker::{Docker, Found};
+use crate::agent::{
+    docker::{Docker, Found},
+    driver::acks::WRITTEN_MAX,
+};
 
 /// One that lives on for so long after a signal has taken it for something else than its end. (`docker stop` waits ten
 /// seconds unless told otherwise.)
@@ -103,10 +106,7 @@ impl Driver {
     pub(super) fn container_died(&mut self, container: &str, exit_code: i64, oom: bool) {
         let Some((name, id)) = self.docker.containers.get(container).cloned() else { return };
         let (now, status) = (self.clock.now(), status_of(exit_code, oom));
-        let meta = self.projects.get_mut(&name).and_then(|project| project.meta.get_mut(&id));
-        if let Some(meta) = meta.filter(|_| oom) {
-            meta.out_of_memory = true;
-        }
+        self.know_memory(&name, &id, oom);
         if self.start_reports(&name, &id) {
             // If the start reports that it runs, that is older news.
             self.docker.died_early.insert(container.to_owned(), status);
@@ -119,6 +119,14 @@ impl Driver {
             // What a human stopped is left as it is; this comes late.
             None if is_taken_away => {}
             None => self.ended(container, &name, &id, status),
+        }
+    }
+
+    /// Whoever hears of an end first may hear that memory ran out.
+    fn know_memory(&mut self, name: &str, id: &ReplicaId, ran_out: bool) {
+        let meta = self.projects.get_mut(name).and_then(|project| project.meta.get_mut(id));
+        if let Some(meta) = meta.filter(|_| ran_out) {
+            meta.out_of_memory = true;
         }
     }
 
@@ -225,6 +233,7 @@ impl Driver {
             return self.look_later(&container);
         }
         let Some((name, id)) = self.docker.containers.get(&container).cloned() else { return };
+        self.know_memory(&name, &id, matches!(&found, Ok(Some(found)) if !found.is_up() && found.oom_killed));
         let seen = match &found {
             Ok(Some(found)) if !found.is_up() => status_of(found.exit_code, found.oom_killed),
             _ => ExitStatus::Unknown,
@@ -375,6 +384,7 @@ impl Driver {
             return; // decide finds that it is missing, and starts it as it is
         }
         let status = status_of(found.exit_code, found.oom_killed);
+        self.know_memory(name, id, found.oom_killed);
         // One that nobody saw running ended while no agent lived, or is old news: the core tells the two apart.
         self.ended(&found.id, name, id, status);
     }
@@ -400,11 +410,13 @@ impl Driver {
         self.docker.containers.remove(container);
         self.docker.asked.remove(container);
         self.docker.ended.insert(container.to_owned());
-        let (inbox, container) = (self.inbox.clone(), container.to_owned());
+        let (inbox, store, container) = (self.inbox.clone(), self.store.clone(), container.to_owned());
         self.removals.spawn(async move {
             if let Some(follower) = follower {
                 super::logs::finish(follower).await;
             }
+            // Until its end is in the ledger, a successor of this agent may have to learn of it.
+            store.flush(WRITTEN_MAX).await;
             if let Err(error) = engine.remove(&container, !is_shared).await {
                 let text = format!("a container that ended can't be removed: {error}");
                 inbox.send(Input::Warning { project: String::new(), text }).await.ok();

@@ -116,6 +116,7 @@ impl Driver {
                     service: Some(step.service.clone()),
                     replica: None,
                     text: format!("{}: {}", step.service, step.text),
+                    drill: None,
                 };
                 // Nobody need follow.
                 events.send(event).ok();

@@ -1,0 +1,188 @@
+//! Memory that runs out in one container.
+//!
+//! Owns: a lower limit for the container, and a helper in its control group that takes what is left until the kernel
+//! kills. The helper is this program (`__drill-memory`); the kernel is told to choose the replica's main process before it,
+//! and it ends with that, or with the agent. Never: takes memory that isn't the container's: without its limit nothing is taken.
+
+use std::{
+    fs,
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use rustix::fs::{MemfdFlags, memfd_create};
+use tokio::{
+    io::AsyncWriteExt,
+    process::{Child, ChildStdin, Command},
+};
+
+use super::is_of_container;
+use crate::agent::docker::Docker;
+
+/// So much more than it uses now is left to it, in bytes: below its use an old kernel takes no limit.
+const HEADROOM_BYTES: u64 = 8 << 20;
+/// The Engine takes no lower limit, in bytes.
+const LIMIT_BYTES_MIN: u64 = 16 << 20;
+/// The helper takes memory in pieces of so many bytes, and so many of them at most.
+const PIECE_BYTES: usize = 1 << 20;
+const PIECES_MAX: usize = 256;
+/// From one piece to the next.
+const PAUSE: Duration = Duration::from_millis(5);
+/// The kernel chooses one with this for its victim before all others. (To spare the helper altogether would take a right
+/// that not every daemon has.)
+const FIRST: &str = "1000";
+
+/// The control group in which a container's memory is counted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemoryGroup {
+    directory: PathBuf,
+    /// The file that says how much is used.
+    usage: &'static str,
+}
+
+impl MemoryGroup {
+    /// The one of a container, whose main process is `pid`.
+    ///
+    /// # Errors
+    /// In words, if it can't be found: another kind of host, or no right to look.
+    pub fn of(pid: u32, container: &str) -> Result<Self, String> {
+        let path = format!("/proc/{pid}/cgroup");
+        let text = fs::read_to_string(&path).map_err(|error| format!("{path} can't be read: {error}"))?;
+        let found = parse(&text).filter(|_| is_of_container(pid, container));
+        let group = found.ok_or("its container has no control group of its own for memory")?;
+        group.used().map_err(|error| {
+            format!(
+                "how much memory its container uses can't be read in {}: {error}",
+                group.directory.display()
+            )
+        })?;
+        Ok(group)
+    }
+
+    fn used(&self) -> io::Result<u64> {
+        let text = fs::read_to_string(self.directory.join(self.usage))?;
+        text.trim().parse().map_err(|_| io::Error::other(format!("`{}` is no number", text.trim())))
+    }
+
+    fn add(&self, pid: u32) -> io::Result<()> {
+        fs::write(self.directory.join("cgroup.procs"), pid.to_string())
+    }
+}
+
+/// Where `/proc/PID/cgroup` says that memory is counted: version 1 where that has it, else version 2.
+fn parse(text: &str) -> Option<MemoryGroup> {
+    let entry = |line: &str| {
+        let (_, rest) = line.split_once(':')?;
+        let (controllers, path) = rest.split_once(':')?;
+        Some((controllers.to_owned(), path.trim_start_matches('/').to_owned()))
+    };
+    let entries: Vec<(String, String)> = text.lines().filter_map(entry).collect();
+    let first = entries.iter().find(|(controllers, _)| controllers.split(',').any(|one| one == "memory"));
+    let group = |base: &str, path: &str, usage| MemoryGroup { directory: Path::new(base).join(path), usage };
+    if let Some((_, path)) = first {
+        return Some(group("/sys/fs/cgroup/memory", path, "memory.usage_in_bytes"));
+    }
+    let second = entries.iter().find(|(controllers, _)| controllers.is_empty());
+    second.map(|(_, path)| group("/sys/fs/cgroup", path, "memory.current"))
+}
+
+/// Makes memory run out in a container.
+///
+/// # Errors
+/// In words. The container's limit may be lower then: whoever asked replaces the container.
+pub async fn run_out(engine: &Docker, container: &str, pid: u32) -> Result<Helper, String> {
+    let group = MemoryGroup::of(pid, container)?;
+    let used = group.used().map_err(|error| format!("its use of memory can't be read: {error}"))?;
+    let limit = used.saturating_add(HEADROOM_BYTES).max(LIMIT_BYTES_MIN);
+    engine.limit_memory(container, limit).await.map_err(|error| error.to_string())?;
+    let mut child = Command::new("/proc/self/exe")
+        .args(["__drill-memory", &pid.to_string()])
+        .env_clear()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| format!("the helper that takes memory can't be started: {error}"))?;
+    let helper = child.id().ok_or("the helper that takes memory ended at once")?;
+    let prepare = || {
+        fs::write(format!("/proc/{pid}/oom_score_adj"), FIRST)?;
+        group.add(helper)
+    };
+    prepare()
+        .map_err(|error| format!("the helper can't be put into the container's control group: {error}"))?;
+    let mut go = child.stdin.take().ok_or("the helper has no input")?;
+    go.write_all(b"\n").await.map_err(|error| format!("the helper does not listen: {error}"))?;
+    Ok(Helper { child, _input: go })
+}
+
+/// The helper that takes memory; killed when it is dropped.
+#[derive(Debug)]
+pub struct Helper {
+    child: Child,
+    /// It stays open: when it closes, the agent is gone, and so is the helper.
+    _input: ChildStdin,
+}
+
+impl Helper {
+    /// Waits for its end. (What the child itself has of its input is closed by that.)
+    pub async fn ended(mut self) {
+        if let Err(error) = self.child.wait().await {
+            tracing::debug!(%error, "the helper of a drill can't be waited for");
+        }
+    }
+}
+
+/// The helper: takes memory until the process `pid` is gone, or its own input closes.
+///
+/// # Errors
+/// If its input can't be read.
+pub fn helper(pid: u32) -> io::Result<()> {
+    let mut line = String::new();
+    // It begins when it is told so: before that its memory is counted elsewhere.
+    if io::stdin().read_line(&mut line)? == 0 {
+        return Ok(());
+    }
+    std::thread::spawn(|| {
+        let mut rest = String::new();
+        // Its end, or an error: nobody wants it any more either way.
+        drop(io::stdin().read_line(&mut rest));
+        rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL)
+    });
+    // Memory in a file that is nowhere: it counts for the group, and not for this process, which so stays the smallest of
+    // those that the kernel may choose.
+    let mut file = fs::File::from(memfd_create("bulsa-drill", MemfdFlags::CLOEXEC)?);
+    let (piece, mut taken) = (vec![1; PIECE_BYTES], 0);
+    while Path::new(&format!("/proc/{pid}/stat")).exists() {
+        // Where there is none left the kernel has to kill, or says so: then it is tried again.
+        if taken < PIECES_MAX && file.write_all(&piece).is_ok() {
+            taken += 1;
+        }
+        std::thread::sleep(PAUSE);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_group_that_counts_memory_is_found_in_both_versions() {
+        let one = "12:devices:/docker/abc\n5:memory:/docker/abc\n0::/system.slice\n";
+        let group = parse(one).unwrap();
+        assert_eq!(group.directory, Path::new("/sys/fs/cgroup/memory/docker/abc"));
+        assert_eq!(group.usage, "memory.usage_in_bytes");
+        let two = parse("0::/system.slice/docker-abc.scope\n").unwrap();
+        assert_eq!(two.directory, Path::new("/sys/fs/cgroup/system.slice/docker-abc.scope"));
+        assert_eq!(two.usage, "memory.current");
+        assert_eq!(parse("nonsense"), None);
+    }
+
+    #[test]
+    fn a_process_in_no_container_has_no_group_to_limit() {
+        let error = MemoryGroup::of(std::process::id(), "0123456789abcdef-no-such-container").unwrap_err();
+        assert!(error.contains("no control group of its own"), "{error}");
+    }
+}
