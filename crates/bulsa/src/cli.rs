@@ -27,6 +27,7 @@ pub mod images;
 mod later;
 mod logs;
 mod man;
+mod notify;
 mod project;
 mod ps;
 mod releases;
@@ -136,6 +137,8 @@ enum Command {
     /// is answered with 503 and Retry-After. What is under way goes on, WebSockets too. It stays on over deploys and
     /// restarts of the daemon until `off`, or `bulsa down`.
     Hold(hold::HoldArgs),
+    /// Try the webhooks and the heartbeat of a project
+    Notify(notify::NotifyArgs),
     /// Stop a project and close its ports
     Down(down::DownArgs),
     /// Run the daemon in the foreground
@@ -175,8 +178,6 @@ enum Command {
     Uninstall(LaterArgs),
     #[command(hide = true)]
     Token(LaterArgs),
-    #[command(hide = true)]
-    Notify(LaterArgs),
 }
 
 impl Command {
@@ -307,7 +308,7 @@ async fn client_command(command: Command, context: &mut Context<'_>) -> Result<E
         Command::Install(_) => later::refuse("install"),
         Command::Uninstall(_) => later::refuse("uninstall"),
         Command::Token(_) => later::refuse("token"),
-        Command::Notify(_) => later::refuse("notify"),
+        Command::Notify(args) => notify::run(args, context).await,
         Command::Demo(_) | Command::Serve(_) | Command::Completions(_) | Command::Man => {
             Err(CommandError::bug("this command has an entry of its own"))
         }

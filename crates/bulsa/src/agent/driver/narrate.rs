@@ -9,8 +9,8 @@ use bulsa_core::{
     ids::{ReleaseId, ReplicaId},
     spec::Service,
     wire::api::{
-        DEPLOYMENTS_SHOWN_MAX, DeployKind, DeploymentView, Event, Finished, Outcome, PROGRESS_LINES_MAX,
-        ProgressKind, ProgressV1,
+        DEPLOYMENTS_SHOWN_MAX, DeployKind, DeploymentView, Detail, Event, Finished, Outcome,
+        PROGRESS_LINES_MAX, ProgressKind, ProgressV1,
     },
 };
 
@@ -25,6 +25,18 @@ const OUTPUT_LINES: usize = 10;
 impl Driver {
     /// Records an event and tells it to everyone who follows.
     pub(super) fn tell(&self, project: &str, kind: &str, replica: Option<&ReplicaId>, text: String) {
+        self.tell_with(project, kind, replica, text, None);
+    }
+
+    /// The same, with what programs need to know of it.
+    pub(super) fn tell_with(
+        &self,
+        project: &str,
+        kind: &str,
+        replica: Option<&ReplicaId>,
+        text: String,
+        detail: Option<Detail>,
+    ) {
         let event = Event {
             id: self.store.next_id(),
             at_ms: self.clock.now().0,
@@ -33,9 +45,10 @@ impl Driver {
             service: replica.map(|id| id.service.clone()),
             replica: replica.map(ToString::to_string),
             text,
+            detail,
         };
         tracing::info!(project = event.project, kind = event.kind, "{}", event.text);
-        self.store.note(Record::Event { event: event.clone(), json: None });
+        self.store.note(Record::Event(event.clone()));
         // Nobody need follow.
         self.events.send(event).ok();
     }
@@ -173,4 +186,9 @@ impl Driver {
         let paths = files.into_iter().rev().filter_map(|(_, id)| Some((self.logs.path(name, &id).ok()?, id)));
         paths.map(|(path, id)| (id, path)).collect()
     }
+}
+
+/// What is told of a deploy or a rollback that failed before it was begun.
+pub(super) const fn not_begun(kind: DeployKind, outcome: Outcome, serving: bool) -> Detail {
+    Detail::Deployment { kind, outcome, deployment: None, release: None, serving }
 }
