@@ -44,6 +44,7 @@ pub mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::notify::Notify;
 use crate::spec::{Keep, Limits, Sources, Spec, TrustedProxy};
 
 use self::{
@@ -243,6 +244,7 @@ impl ReadProject<'_, '_> {
             names: Vec::new(),
             keep: Keep::default(),
             limits: Limits::default(),
+            notify: Notify::default(),
             trusted_proxies: vec![TrustedProxy::Loopback, TrustedProxy::Project],
             networks: BTreeMap::new(),
             volumes: BTreeMap::new(),
@@ -264,6 +266,7 @@ impl ReadProject<'_, '_> {
                 let top = bulsa::top(&entry.value, diags);
                 project.keep = top.keep;
                 project.limits = top.limits;
+                project.notify = top.notify;
                 if let Some(trusted) = top.trusted {
                     project.trusted_proxies = trusted;
                 }

@@ -9,6 +9,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod availability;
 pub mod backoff;
 pub mod budget;
 pub mod compose;
@@ -18,6 +19,7 @@ pub mod health;
 pub mod host;
 pub mod ids;
 pub mod image;
+pub mod notify;
 pub mod plan;
 pub mod room;
 pub mod spec;

@@ -19,6 +19,7 @@ use self::container::{Container, Network, Volume};
 pub use self::traffic::{
     Balance, HeaderRule, Limits, Policy, ProxyHeader, Redirect, Route, Routing, Rules, Times,
 };
+use crate::notify::Notify;
 
 /// The desired state of one project.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -33,6 +34,9 @@ pub struct Spec {
     pub trusted_proxies: Vec<TrustedProxy>,
     /// What one client may take.
     pub limits: Limits,
+    /// Who is told what happens. Not part of the content hash: it is the operator's, not the release's, and a rollback
+    /// brings no old one back.
+    pub notify: Notify,
     /// The networks that its containers use, by their key in the file.
     pub networks: BTreeMap<String, Network>,
     /// The volumes that its containers use, by their key in the file.

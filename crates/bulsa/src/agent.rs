@@ -14,6 +14,7 @@ pub mod host;
 pub mod images;
 pub mod injure;
 pub mod keeper_client;
+pub mod notify;
 pub mod probe;
 pub mod process;
 pub mod proxy_link;
@@ -31,8 +32,9 @@ use std::{
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::{
-    driver::{Driver, Identity, Input, Parts},
+    driver::{Driver, Identity, Input, Parts, Told},
     keeper_client::KeeperClient,
+    notify::{Notifier, Tester},
     process::ports::PortAllocator,
     store::{Change, Store},
 };
@@ -84,7 +86,10 @@ pub fn run(config: &Config) -> Result<(), AgentError> {
         .enable_all()
         .build()
         .map_err(failed("the runtime can't be started"))?;
-    runtime.block_on(start(config))
+    let ended = runtime.block_on(start(config));
+    // A look-up of a name may be stuck on its thread for long; nobody waits for it.
+    runtime.shutdown_background();
+    ended
 }
 
 async fn start(config: &Config) -> Result<(), AgentError> {
@@ -98,6 +103,10 @@ async fn start(config: &Config) -> Result<(), AgentError> {
     let (store, stored) = Store::open(&config.state_dir)?;
     let identity = identity(&store, &stored.values).await?;
     let listener = bind_api(&config.socket)?;
+    let host = notify::host_name();
+    let (settings, wanted) = tokio::sync::watch::channel(Default::default());
+    let (views, seen) = tokio::sync::watch::channel(Default::default());
+    let (telling, teller) = (store.clone(), wanted.clone());
     let parts = Parts {
         keeper,
         keeper_pid: rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get().unsigned_abs()),
@@ -105,8 +114,21 @@ async fn start(config: &Config) -> Result<(), AgentError> {
         identity,
         state_dir: config.state_dir.clone(),
         ports: PortAllocator::from_host()?,
+        notify: Told { settings, views: seen },
+        tester: Tester::new(wanted, host.clone()),
     };
     let (driver, ears, handle) = Driver::new(parts);
+    let notifier = notify::Parts {
+        store: telling,
+        clock: driver.clock(),
+        events: handle.events.subscribe(),
+        snapshot: handle.snapshot.clone(),
+        settings: teller,
+        views,
+        driver: driver.inbox(),
+        host,
+    };
+    let telling = tokio::spawn(Notifier::new(notifier, &stored.values).run());
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let serving = tokio::spawn(api::serve(listener, handle, async move {
         // The sender is dropped, or sends, when the driver is done: either way the API ends.
@@ -122,6 +144,7 @@ async fn start(config: &Config) -> Result<(), AgentError> {
     });
     driver.run(ears, &stored, welcome).await;
     watching.abort();
+    telling.abort();
     stop.send(()).ok();
     match serving.await {
         Ok(Ok(())) => {}

@@ -28,6 +28,7 @@ pub mod images;
 mod later;
 mod logs;
 mod man;
+mod notify;
 mod project;
 mod ps;
 mod releases;
@@ -143,6 +144,8 @@ enum Command {
     /// cut off, crash-looped, out of memory, its probe broken. Bulsa heals as after any other injury; what could outlive a
     /// drill is taken back. It is refused while a deploy runs or a service isn't well.
     Drill(drill::DrillArgs),
+    /// Try the webhooks and the heartbeat of a project
+    Notify(notify::NotifyArgs),
     /// Stop a project and close its ports
     Down(down::DownArgs),
     /// Run the daemon in the foreground
@@ -180,8 +183,6 @@ enum Command {
     Uninstall(LaterArgs),
     #[command(hide = true)]
     Token(LaterArgs),
-    #[command(hide = true)]
-    Notify(LaterArgs),
 }
 
 impl Command {
@@ -315,7 +316,7 @@ async fn client_command(command: Command, context: &mut Context<'_>) -> Result<E
         Command::Install(_) => later::refuse("install"),
         Command::Uninstall(_) => later::refuse("uninstall"),
         Command::Token(_) => later::refuse("token"),
-        Command::Notify(_) => later::refuse("notify"),
+        Command::Notify(args) => notify::run(args, context).await,
         Command::Demo(_) | Command::Serve(_) | Command::Completions(_) | Command::Man => {
             Err(CommandError::bug("this command has an entry of its own"))
         }

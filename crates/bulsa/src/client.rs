@@ -11,7 +11,8 @@ use std::{
 };
 
 use bulsa_core::wire::api::{
-    Answer, ApiError, Event, LogLine, PREPARE_SECS_MAX, ProgressV1, Request, Snapshot, SourceFile, Why,
+    Answer, ApiError, Event, LogLine, NotifyTest, NotifyTested, PREPARE_SECS_MAX, ProgressV1, Request,
+    SinceView, Snapshot, SourceFile, Why,
 };
 use bytes::{Bytes, BytesMut};
 use http::{Method, StatusCode, header};
@@ -226,6 +227,24 @@ impl Client {
     pub async fn why(&self, project: &str, service: &str, last: u64) -> Result<Why, ClientError> {
         let (project, service) = (encode(project), encode(service));
         self.get(&format!("/v1/why?project={project}&service={service}&last={last}")).await
+    }
+
+    /// How much of the last `window` a project's services were served.
+    ///
+    /// # Errors
+    /// When the daemon doesn't answer, or has no such project.
+    pub async fn since(&self, project: &str, window: Duration) -> Result<SinceView, ClientError> {
+        self.get(&format!("/v1/since?project={}&ms={}", encode(project), window.as_millis())).await
+    }
+
+    /// Has the URLs tried that a project's messages go to.
+    ///
+    /// # Errors
+    /// When the daemon doesn't answer, or has no such project.
+    pub async fn notify_test(&self, test: &NotifyTest) -> Result<Vec<NotifyTested>, ClientError> {
+        let body = serde_json::to_vec(test)
+            .map_err(|error| ClientError::Unreadable { detail: error.to_string() })?;
+        self.call(Method::POST, "/v1/notify/test", body.into(), ANSWER_MAX).await
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {

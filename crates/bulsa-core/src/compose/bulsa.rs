@@ -4,12 +4,14 @@
 
 mod balance;
 mod hold;
+mod notify;
 mod peers;
 mod recycle;
 mod route;
 
 use std::time::Duration;
 
+use crate::notify::Notify;
 use crate::spec::{AppPort, Bake, Drain, Handover, Keep, Limits, Role, Rolling, TrustedProxy};
 
 use super::{
@@ -37,6 +39,7 @@ pub(super) use hold::page;
 pub(super) struct Top {
     pub(super) keep: Keep,
     pub(super) limits: Limits,
+    pub(super) notify: Notify,
     pub(super) trusted: Option<Vec<TrustedProxy>>,
 }
 
@@ -50,6 +53,8 @@ pub(super) fn top(node: &Node, diags: &mut Diagnostics) -> Top {
         }
         "keep" => top.keep = keep(&entry.value, path, diags),
         "limits" => top.limits = limits(&entry.value, path, diags),
+        "notify" => top.notify.webhooks = notify::webhooks(&entry.value, path, diags),
+        "heartbeat" => top.notify.heartbeat = notify::heartbeat(&entry.value, path, diags),
         _ => top.trusted = peers::read(&entry.value, path, diags),
     });
     top

@@ -119,11 +119,15 @@ const fn plain(known: &'static [&'static str]) -> Keys {
 }
 
 /// The top's `x-bulsa`
-pub const BULSA_TOP: Keys = plain(&["engine", "keep", "limits", "trusted_proxies"]);
+pub const BULSA_TOP: Keys = plain(&["engine", "heartbeat", "keep", "limits", "notify", "trusted_proxies"]);
+/// `x-bulsa.heartbeat`
+pub const BULSA_HEARTBEAT: Keys = plain(&["interval", "url"]);
 /// `x-bulsa.keep`
 pub const BULSA_KEEP: Keys = plain(&["releases", "warm"]);
 /// `x-bulsa.limits`
 pub const BULSA_LIMITS: Keys = plain(&["connections_per_address"]);
+/// `x-bulsa.notify[]`
+pub const BULSA_NOTIFY: Keys = plain(&["format", "on", "url"]);
 
 /// A service's `x-bulsa`
 pub const BULSA: Keys = Keys {

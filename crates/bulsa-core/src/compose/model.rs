@@ -4,9 +4,12 @@
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
-use crate::spec::{
-    self,
-    container::{Container, Network, Volume},
+use crate::{
+    notify::Notify,
+    spec::{
+        self,
+        container::{Container, Network, Volume},
+    },
 };
 
 use super::diagnostic::Pos;
@@ -20,6 +23,7 @@ pub struct Project {
     pub(super) names: Vec<String>,
     pub(super) keep: spec::Keep,
     pub(super) limits: spec::Limits,
+    pub(super) notify: Notify,
     pub(super) trusted_proxies: Vec<spec::TrustedProxy>,
     /// The top's `networks`, and `default` where a service needs it; by key.
     pub(super) networks: BTreeMap<String, Network>,

@@ -53,6 +53,7 @@ pub(super) fn spec(project: &Project, project_dir: &str) -> Spec {
         project: project.name.clone(),
         keep: project.keep,
         limits: project.limits,
+        notify: project.notify.clone(),
         trusted_proxies: project.trusted_proxies.clone(),
         networks: docker::used(&project.networks, networks),
         volumes: docker::used(&project.volumes, volumes),

@@ -14,12 +14,13 @@
 
 mod drill;
 mod incident;
+mod notify;
 mod request;
 mod view;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::{drill::*, incident::*, request::*, view::*};
+pub use self::{drill::*, incident::*, notify::*, request::*, view::*};
 
 /// The version of everything in this module, the first part of every path (`/v1/…`).
 pub const API_VERSION: u32 = 1;
@@ -81,9 +82,65 @@ pub struct Event {
     pub replica: Option<String>,
     /// What happened, one sentence.
     pub text: String,
-    /// With `drill.over`: what came of the drill.
+    /// What programs need to know of it beside the sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub drill: Option<Box<DrillReport>>,
+    pub detail: Option<Detail>,
+}
+
+/// What programs need to know of an [`Event`]; those without one are for people only.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "of", rename_all = "snake_case")]
+pub enum Detail {
+    /// `replica.died`, where it is the first death in its place since that served.
+    Incident {
+        /// The [`Incident`]; none where nobody watched.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        incident: Option<u64>,
+        /// Its cause, or `unwatched`.
+        cause: String,
+    },
+    /// `incident.over`: its place serves again.
+    Heal {
+        /// The [`Incident`].
+        incident: u64,
+        /// Its cause.
+        cause: String,
+        /// How long its place did not serve.
+        lasted_ms: u64,
+        /// Requests that were answered with 502 meanwhile.
+        requests_lost: u64,
+    },
+    /// `replica.parked`: its place is retried slowly from now on.
+    Park {
+        /// The [`Incident`], where one is open.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        incident: Option<u64>,
+        /// How many died there in a row before they were ready.
+        deaths: u32,
+    },
+    /// `deploy.finished`, `deploy.failed`, `deploy.abandoned`: a deployment ended, or failed before it was one.
+    Deployment {
+        /// What was asked.
+        kind: DeployKind,
+        /// How it ended.
+        outcome: Outcome,
+        /// The deployment, where it was one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        deployment: Option<u32>,
+        /// The release that it was to bring live.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        release: Option<u32>,
+        /// Whether users are served now.
+        serving: bool,
+    },
+    /// `drill.over`: what came of a drill.
+    Drill {
+        /// All of it.
+        report: Box<DrillReport>,
+    },
+    /// Something that a later version tells of.
+    #[serde(other)]
+    Unknown,
 }
 
 /// One line that a replica wrote.

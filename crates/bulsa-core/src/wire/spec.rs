@@ -20,9 +20,12 @@ use std::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::spec::{
-    Protocol, Sources, Spec,
-    container::{Container, MountSource, Network, Volume},
+use crate::{
+    notify::Notify,
+    spec::{
+        Protocol, Sources, Spec,
+        container::{Container, MountSource, Network, Volume},
+    },
 };
 
 pub use self::traffic::{
@@ -73,6 +76,9 @@ pub struct SpecV1 {
     /// What one client may take.
     #[serde(default, skip_serializing_if = "is_default")]
     pub limits: LimitsV1,
+    /// Who is told what happens. The types of [`crate::notify`] are their own wire form.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub notify: Notify,
     /// The networks of its containers.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub networks: BTreeMap<String, Network>,
@@ -395,6 +401,7 @@ pub fn decode(json: &str) -> Result<Spec, SpecWireError> {
 pub fn content_hash(spec: &Spec) -> String {
     let mut wire = SpecV1::from(spec);
     wire.sources = Sources::default();
+    wire.notify = Notify::default();
     let shared = |service: &ServiceV1| service.role == RoleV1::Shared;
     let (mut networks, mut volumes) = (BTreeSet::new(), BTreeSet::new());
     for service in wire.services.values_mut() {

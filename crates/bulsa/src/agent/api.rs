@@ -13,6 +13,8 @@
 //!  GET  /v1/sources?project=&release=N      SourceFile list: what the release was read from
 //!  GET  /v1/why?project=&service=&last=N    Why: a service's last incidents, and what is made of them
 //!  GET  /v1/logs?project=&service=&tail=N&follow=     LogLine a line
+//!  GET  /v1/since?project=&ms=N              SinceView: how much of the last N ms the project's services were served
+//!  POST /v1/notify/test                     a NotifyTest; NotifyTested list: what came of a try of each URL
 //! ```
 //!
 //! Every driver answer is HTTP 200; another status carries an [`ApiError`]. The socket's mode and the peer's user id
@@ -20,6 +22,7 @@
 
 mod door;
 mod logs;
+mod since;
 mod streams;
 
 use std::{future::Future, os::unix::net::UnixListener, sync::Arc, time::Duration};
@@ -33,7 +36,8 @@ use axum::{
     routing::{get, post},
 };
 use bulsa_core::wire::api::{
-    Answer, ApiError, Event, Incident, PREPARE_SECS_MAX, ReleaseView, Request, Snapshot, SourceFile, Why,
+    Answer, ApiError, Event, Incident, NotifyTest, NotifyTested, PREPARE_SECS_MAX, ReleaseView, Request,
+    Snapshot, SourceFile, Why,
 };
 use serde::Deserialize;
 use tokio::{
@@ -46,7 +50,7 @@ use self::{
     door::{Door, Peer},
     streams::{EventStream, ProgressStream},
 };
-use super::store::Store;
+use super::{driver::Clock, notify::Tester, store::Store};
 
 /// At most this many connections at once; further ones wait in the listen queue.
 pub const CONNECTIONS_MAX: usize = 128;
@@ -85,6 +89,9 @@ pub struct DriverHandle {
     pub events: broadcast::Sender<Event>,
     /// History.
     pub store: Store,
+    /// Tries the URLs that a project's messages go to.
+    pub tester: Tester,
+    pub(in crate::agent) clock: Clock,
 }
 
 #[derive(Clone)]
@@ -136,6 +143,8 @@ fn router(server: Server) -> Router {
         .route("/v1/sources", get(sources))
         .route("/v1/why", get(why))
         .route("/v1/logs", get(logs))
+        .route("/v1/notify/test", post(notify_test))
+        .route("/v1/since", get(since::since))
         .fallback(|| async { Failure::new(StatusCode::NOT_FOUND, "this daemon has no such path", None) })
         .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
         .layer(middleware::from_fn(only_our_user))
@@ -358,6 +367,20 @@ async fn logs(State(server): State<Server>, Query(query): Query<LogsQuery>) -> R
         follow: query.follow,
     };
     Ok(streams::ndjson(logs::LogStream::new(server.driver.snapshot, wanted), server.stopping))
+}
+
+async fn notify_test(
+    State(server): State<Server>,
+    Json(asked): Json<NotifyTest>,
+) -> Result<Json<Vec<NotifyTested>>, Failure> {
+    let snapshot = Arc::clone(&server.driver.snapshot.borrow());
+    snapshot.project(&asked.project).ok_or_else(|| Failure::no_project(&asked.project))?;
+    let now = server.driver.clock.now();
+    let (tester, project) = (&server.driver.tester, &asked.project);
+    Ok(Json(match asked.url {
+        Some(url) => tester.test_url(project, url, asked.format, now).await,
+        None => tester.test(project, now).await,
+    }))
 }
 
 fn store_failed(error: super::store::StoreError) -> Failure {

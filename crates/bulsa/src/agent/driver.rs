@@ -27,6 +27,7 @@ mod incidents;
 mod inputs;
 mod jobs;
 mod narrate;
+mod notify;
 mod persist;
 mod probes;
 mod project;
@@ -34,6 +35,7 @@ mod publish;
 mod requests;
 mod restore;
 mod routes;
+mod served;
 mod shutdown;
 mod view;
 
@@ -59,6 +61,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior},
 };
 
+pub(super) use self::notify::{AllSettings, AllViews, Told};
 use self::{
     docker::{DockerInput, DockerSide},
     project::Project,
@@ -68,6 +71,7 @@ use self::{
 use super::{
     api::{Asked, DriverHandle},
     keeper_client::{KeeperClient, KeeperEvent, Welcome},
+    notify::Tester,
     probe::{self, Prober, RealRunner},
     process::{logs::Logs, netns::Namespace, ports::PortAllocator},
     proxy_link::ProxyEvent,
@@ -95,7 +99,7 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self { anchor: Timestamp(0) + wall, since: Instant::now() }
     }
@@ -110,7 +114,8 @@ impl Clock {
         self.anchor + instant.saturating_duration_since(self.since)
     }
 
-    fn instant(&self, at: Timestamp) -> Instant {
+    /// The instant of the monotonic clock at a time.
+    pub(super) fn instant(&self, at: Timestamp) -> Instant {
         self.since + at.since(self.anchor)
     }
 }
@@ -174,6 +179,13 @@ pub(super) enum Input {
     Recorded(Vec<String>),
     /// A drill's work goes on.
     Drill(drill::DrillInput),
+    /// A message about a project was given up.
+    GivenUp {
+        /// Whose.
+        project: String,
+        /// What, and why.
+        text: String,
+    },
     /// The access log's file was looked after; another one, if there is one.
     AccessLog(Result<Option<std::fs::File>, String>),
     /// The files of places that keep dying, as they are.
@@ -237,6 +249,8 @@ pub(super) struct Driver {
     snapshot: watch::Sender<Arc<Snapshot>>,
     snapshot_number: u64,
     events: broadcast::Sender<Event>,
+    notify: notify::Told,
+    served: served::Served,
     warnings: Vec<String>,
     bad_gateways_of_gone: u64,
     /// Ends of replicas that the keeper may forget.
@@ -272,6 +286,10 @@ pub(super) struct Parts {
     pub(super) state_dir: PathBuf,
     /// The ports for replicas.
     pub(super) ports: PortAllocator,
+    /// How the notifier learns who is told.
+    pub(super) notify: Told,
+    /// How the API tries that.
+    pub(super) tester: Tester,
 }
 
 impl Driver {
@@ -289,6 +307,8 @@ impl Driver {
             snapshot: published,
             events: events.clone(),
             store: parts.store.clone(),
+            tester: parts.tester,
+            clock,
         };
         let per_address = std::thread::available_parallelism().map_or(1, usize::from);
         let driver = Self {
@@ -326,6 +346,8 @@ impl Driver {
             // Higher than any number of an earlier agent, which published at most one in a millisecond.
             snapshot_number: now,
             events,
+            notify: parts.notify,
+            served: served::Served::default(),
             warnings: Vec::new(),
             bad_gateways_of_gone: 0,
             acks: acks::Acks::default(),
@@ -337,6 +359,11 @@ impl Driver {
             handed_over: false,
         };
         (driver, Ears { inbox: inputs, requests, reports }, handle)
+    }
+
+    /// The driver's clock.
+    pub(super) const fn clock(&self) -> Clock {
+        self.clock
     }
 
     /// How the driver is told to stop.
@@ -352,6 +379,7 @@ impl Driver {
         housekeeping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let wake = self.settle().await;
+            self.record_served();
             self.send_acks();
             self.publish_snapshot();
             if self.is_over().await {

@@ -22,6 +22,7 @@
 mod change;
 mod read;
 mod schema;
+mod served;
 mod worker;
 
 use std::{
@@ -43,6 +44,7 @@ use tokio::sync::{mpsc, oneshot};
 pub use self::{
     change::{Change, IncidentRow, LedgerRow, Record, ReleaseRow, SlotRow, WishRow},
     read::{ProjectRow, Stored},
+    served::{ServedRows, ServiceRow, WatchRow},
 };
 
 /// The file's name in the state directory.
@@ -63,6 +65,14 @@ pub const EVENTS_KEPT_MAX: u64 = 10_000;
 pub const LEDGER_KEPT_MAX: u64 = 10_000;
 /// The newest this many incidents are kept.
 pub const INCIDENTS_KEPT_MAX: u64 = 1_000;
+/// Events, lines of the ledger and incidents that are older than this go, how few there may be.
+pub const KEPT_FOR: Duration = Duration::from_secs(90 * 24 * 3600);
+/// The newest this many lives of agents are kept.
+pub const WATCHES_KEPT_MAX: u64 = 10_000;
+/// The newest this many changes of services are kept, and of each service the last one before them.
+pub const SERVICE_CHANGES_KEPT_MAX: u64 = 50_000;
+/// What says when services were served goes when it is older than this: a year can be looked back on.
+pub const SERVED_KEPT_FOR: Duration = Duration::from_secs(400 * 24 * 3600);
 /// The newest this many deployments of a project are kept.
 pub const DEPLOYMENTS_KEPT_MAX: u64 = 100;
 /// The newest this many releases of a project are kept, beside the live one and the last rollback target.
@@ -279,6 +289,30 @@ impl Store {
         limit: u64,
     ) -> Result<Vec<IncidentRow>, StoreError> {
         self.read(move |on| read::incidents(on, &project, service.as_deref(), limit)).await
+    }
+
+    /// These incidents, as far as they are still known.
+    ///
+    /// # Errors
+    /// When the file can't be read.
+    pub async fn incidents_by_id(&self, ids: Vec<u64>) -> Result<Vec<IncidentRow>, StoreError> {
+        self.read(move |on| read::incidents_by_id(on, &ids)).await
+    }
+
+    /// What says when a project's services were served since a time, and what its incidents cost since then.
+    ///
+    /// # Errors
+    /// When the file can't be read.
+    pub async fn served(&self, project: String, from_ms: u64) -> Result<ServedRows, StoreError> {
+        self.read(move |on| served::served(on, &project, from_ms)).await
+    }
+
+    /// Writes the notes that wait, soon, instead of after [`GROUP_WITHIN`].
+    ///
+    /// # Errors
+    /// When the store is closed. Notes that can't be written stay or are counted, as ever.
+    pub async fn flush(&self) -> Result<(), StoreError> {
+        self.read(|_| Ok(())).await
     }
 
     /// Writes what waits and closes the file; every handle then answers [`StoreError::Closed`].

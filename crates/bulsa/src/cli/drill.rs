@@ -233,7 +233,9 @@ async fn drill_one(
     let waiting = async {
         let mut events = client.events(&query).await?;
         while let Some(event) = events.next().await? {
-            if let Some(report) = event.drill.filter(|report| report.id == id) {
+            if let Some(Detail::Drill { report }) = event.detail
+                && report.id == id
+            {
                 return Ok(Some(*report));
             }
         }

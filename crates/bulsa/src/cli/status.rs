@@ -1,8 +1,10 @@
 //! `bulsa status`: how every project is; exit 6 when a service isn't as it should be.
 
-use std::collections::BTreeMap;
+mod since;
 
-use bulsa_core::wire::api::{ProjectView, ServiceState, ServiceView, Snapshot};
+use std::{collections::BTreeMap, time::Duration};
+
+use bulsa_core::wire::api::{NotifyView, ProjectView, ServiceState, ServiceView, SinceView, Snapshot};
 use clap::Args;
 use serde_json::Value;
 
@@ -18,9 +20,13 @@ use crate::{
 
 /// Show how every project is
 #[derive(Debug, Args)]
-pub(super) struct StatusArgs {}
+pub(super) struct StatusArgs {
+    /// Also show how much of the last time each service was served: 1h, 30d, 2w
+    #[arg(long, value_name = "TIME", value_parser = since::window)]
+    since: Option<Duration>,
+}
 
-pub(super) async fn run(_: &StatusArgs, context: &mut Context<'_>) -> Result<ExitCode, CommandError> {
+pub(super) async fn run(args: &StatusArgs, context: &mut Context<'_>) -> Result<ExitCode, CommandError> {
     let client = context.client().await?;
     let mut snapshot = client.snapshot().await?;
     if context.project.is_some() {
@@ -31,10 +37,17 @@ pub(super) async fn run(_: &StatusArgs, context: &mut Context<'_>) -> Result<Exi
     for project in &snapshot.projects {
         drifts.insert(project.name.as_str(), drift_of(&client, project).await);
     }
+    let mut views = BTreeMap::new();
+    if let Some(window) = args.since {
+        for project in &snapshot.projects {
+            views.insert(project.name.as_str(), client.since(&project.name, window).await?);
+        }
+    }
     let here = context.directory.clone();
-    context.printer.data(&with_drift(&snapshot, &drifts)?, |clock| {
+    context.printer.data(&with_more(&snapshot, &drifts, &views)?, |clock| {
         let notes = drifts.iter().map(|(name, drifts)| drift_text(name, drifts, &here));
-        status_text(&snapshot, clock) + &notes.collect::<String>()
+        let since = views.values().map(|view| since::since_text(view, clock));
+        status_text(&snapshot, clock) + &since.collect::<String>() + &notes.collect::<String>()
     })?;
     for warning in &snapshot.agent.warnings {
         context.printer.warning(warning)?;
@@ -44,16 +57,23 @@ pub(super) async fn run(_: &StatusArgs, context: &mut Context<'_>) -> Result<Exi
 }
 
 /// The snapshot as JSON, each project with a list `drift` of the files that its live release was read from and that are
-/// not as they were.
-fn with_drift(snapshot: &Snapshot, drifts: &BTreeMap<&str, Vec<Drift>>) -> Result<Value, CommandError> {
+/// not as they were, and with how much of the time it was served where that was asked for.
+fn with_more(
+    snapshot: &Snapshot,
+    drifts: &BTreeMap<&str, Vec<Drift>>,
+    views: &BTreeMap<&str, SinceView>,
+) -> Result<Value, CommandError> {
     let failed = |error: serde_json::Error| CommandError::bug("can't write JSON").cause(error);
     let mut value = serde_json::to_value(snapshot).map_err(failed)?;
     let projects = value.get_mut("projects").and_then(Value::as_array_mut);
     for project in projects.into_iter().flatten() {
-        let drift = project.get("name").and_then(Value::as_str).and_then(|name| drifts.get(name));
-        let drift = serde_json::to_value(drift.map(Vec::as_slice).unwrap_or_default()).map_err(failed)?;
+        let name = project.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let drift = drifts.get(name.as_str()).map(Vec::as_slice).unwrap_or_default();
+        let drift = serde_json::to_value(drift).map_err(failed)?;
+        let since = views.get(name.as_str()).map(serde_json::to_value).transpose().map_err(failed)?;
         if let Some(fields) = project.as_object_mut() {
             fields.insert("drift".to_owned(), drift);
+            fields.extend(since.map(|since| ("since".to_owned(), since)));
         }
     }
     Ok(value)
@@ -110,6 +130,30 @@ fn project_text(project: &ProjectView, clock: &Clock) -> String {
             text += &format!("{}: {reason}\n", service.name);
         }
         text += &held_text(service, clock);
+    }
+    text + &notify_text(&project.notify, clock)
+}
+
+/// A line for each URL whose messages don't arrive; nothing where all do.
+fn notify_text(all: &[NotifyView], clock: &Clock) -> String {
+    let mut text = String::new();
+    for view in all.iter().filter(|view| view.error.is_some() || view.given_up > 0) {
+        let sent = view.last_sent_at_ms.map_or_else(
+            || "nothing was sent yet".to_owned(),
+            |at| format!("the last was sent at {}", clock.local_time(at)),
+        );
+        text += &format!("{} to {}: {sent}", view.kind, view.target);
+        if view.waiting > 0 {
+            text += &format!(", {} events wait", view.waiting);
+        }
+        if view.given_up > 0 {
+            let what = if view.kind == "heartbeat" { "calls failed" } else { "messages were given up" };
+            text += &format!(", {} {what}", view.given_up);
+        }
+        if let Some(error) = &view.error {
+            text += &format!("; {error}");
+        }
+        text += "; `bulsa notify test` tries it\n";
     }
     text
 }

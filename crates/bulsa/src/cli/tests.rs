@@ -1,6 +1,7 @@
 mod ends;
 mod files;
 mod named;
+mod notify;
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -165,6 +166,7 @@ fn busy_project() -> ProjectView {
         ],
         deployments: vec![deployment(5, Vec::new())],
         services: vec![service("web", ServiceState::Healthy, 2, replicas), worker],
+        notify: Vec::new(),
     }
 }
 

@@ -46,7 +46,10 @@ impl World {
     /// The report of the drill that ends after an event.
     async fn drill_over(&self, after: u64) -> DrillReport {
         let over = self.event(after, "the end of the drill", |event| event.kind == "drill.over").await;
-        *over.drill.expect("it says what came of it")
+        match over.detail {
+            Some(Detail::Drill { report }) => *report,
+            other => panic!("it says what came of it: {other:?}"),
+        }
     }
 }
 

@@ -432,6 +432,27 @@ services: {a: {command: x}}
 }
 
 #[test]
+fn mistakes_about_who_is_told_never_repeat_a_url() {
+    let loaded = Shop::new().env("EMPTY", "").load(
+        "\
+x-bulsa:
+  notify:
+    - url: hooks.example/secret
+      on: [incidents, heal]
+    - {url: $EMPTY, format: teams}
+    - {format: slack}
+    - {url: 'https://a.example/secret', on: []}
+    - {url: 'https://b.example/secret'}
+    - {url: 'https://b.example/secret', on: all, uri: x}
+  heartbeat: {url: ['https://a.example/secret'], interval: 10ms}
+services: {a: {command: x}}
+",
+    );
+    insta::assert_snapshot!(loaded.diagnostics);
+    assert!(!loaded.diagnostics.to_string().contains("secret"));
+}
+
+#[test]
 fn the_json_view_has_places_and_suggestions() {
     let loaded = Shop::new().load(&web_file("enviroment: {}"));
     let view = serde_json::to_value(loaded.diagnostics.view()).unwrap();

@@ -12,7 +12,10 @@ fn a_small_service_gets_every_default() {
 
 #[test]
 fn everything_that_is_written_arrives() {
-    let shop = Shop::new().env("WORKERS", "3").file("/srv/shop/held.html", "<h1>Soon</h1>\n");
+    let shop = Shop::new()
+        .env("WORKERS", "3")
+        .env("SLACK_URL", "https://hooks.slack.com/services/T0/B0/secret")
+        .file("/srv/shop/held.html", "<h1>Soon</h1>\n");
     let spec = shop.spec(
         "\
 x-bulsa:
@@ -20,6 +23,11 @@ x-bulsa:
   trusted_proxies: [loopback, 10.0.0.0/8, '::1']
   keep: {releases: 3, warm: 1h}
   limits: {connections_per_address: 100}
+  notify:
+    - url: $SLACK_URL
+    - {url: 'https://discord.com/api/webhooks/1/x', on: [park, incident]}
+    - {url: 'http://127.0.0.1:9/', format: discord}
+  heartbeat: {url: 'https://hc-ping.com/x', interval: 5m}
 x-limits: &limits {stop_grace_period: 90s}
 services:
   web:

@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::ProgressV1;
+use super::{NotifyView, ProgressV1};
 
 /// Everything there is to see, as of one moment. Immutable and numbered: a later one has a higher number.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -81,6 +81,9 @@ pub struct ProjectView {
     pub deployments: Vec<DeploymentView>,
     /// Its services, by name.
     pub services: Vec<ServiceView>,
+    /// Who is told of it, in the file's order, the heartbeat last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notify: Vec<NotifyView>,
 }
 
 impl ProjectView {

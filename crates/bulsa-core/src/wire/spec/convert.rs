@@ -80,6 +80,7 @@ impl From<&Spec> for SpecV1 {
             keep: KeepV1 { releases: spec.keep.releases, warm_ms: ms(spec.keep.warm) },
             trusted_proxies: spec.trusted_proxies.iter().map(proxy_to_wire).collect(),
             limits: spec.limits.into(),
+            notify: spec.notify.clone(),
             networks: spec.networks.clone(),
             volumes: spec.volumes.clone(),
             sources: spec.sources.clone(),
@@ -209,6 +210,7 @@ impl TryFrom<SpecV1> for Spec {
                 .map(proxy_from_wire)
                 .collect::<Result<_, _>>()?,
             limits: wire.limits.into(),
+            notify: wire.notify,
             networks: wire.networks,
             volumes: wire.volumes,
             sources: wire.sources,

@@ -8,6 +8,7 @@ use std::{
 use proptest::{collection, option, prelude::*};
 
 use super::*;
+use crate::notify::{Format, Heartbeat, SecretUrl, Topic, Webhook};
 use crate::spec::{
     Accept, AppPort, Bake, Balance, Care, Check, Condition, Dependency, Drain, Handover, Hold, Keep, Limits,
     Port, Probe, Protocol, Restart, Role, Rolling, Routing, Service, Times, TrustedProxy,
@@ -39,6 +40,14 @@ fn port() -> impl Strategy<Value = Port> {
         target,
         protocol: Protocol::Detect,
     })
+}
+
+fn notify() -> Notify {
+    let url = |text| SecretUrl::parse(text).unwrap();
+    let on = [Topic::Park, Topic::Deploy].into();
+    let webhook = Webhook { url: url("https://hooks.example/a?b=c"), format: Format::Slack, on };
+    let heartbeat = Heartbeat { url: url("http://beat.example/"), interval_ms: 5_000 };
+    Notify { webhooks: vec![webhook], heartbeat: Some(heartbeat) }
 }
 
 fn probe() -> impl Strategy<Value = Probe> {
@@ -164,6 +173,7 @@ fn spec() -> impl Strategy<Value = Spec> {
                 keep: Keep { releases, warm },
                 trusted_proxies,
                 limits,
+                notify: notify(),
                 ..Spec::default()
             }
         },
@@ -182,6 +192,7 @@ proptest! {
     #[test]
     fn equal_specs_have_equal_hashes_wherever_they_stand(spec in spec()) {
         let mut moved = spec.clone();
+        moved.notify = Notify::default();
         for service in moved.services.values_mut() {
             service.position.push_str(":1:1");
             service.role_reason.push('!');

@@ -12,7 +12,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Asked, DriverHandle, serve};
 use crate::{
-    agent::store::{Record, Store},
+    agent::{
+        driver::{AllSettings, Clock},
+        notify::Tester,
+        store::{Record, Store},
+    },
     client::Client,
 };
 
@@ -24,6 +28,8 @@ pub(crate) struct Daemon {
     pub(crate) snapshot: watch::Sender<Arc<Snapshot>>,
     pub(crate) events: broadcast::Sender<Event>,
     pub(crate) store: Store,
+    #[expect(dead_code, reason = "who is told stays so while it lives")]
+    pub(crate) told: watch::Sender<AllSettings>,
     pub(crate) stop: CancellationToken,
     pub(crate) serving: JoinHandle<std::io::Result<()>>,
 }
@@ -36,17 +42,20 @@ impl Daemon {
         let (requests_tx, requests) = mpsc::channel(4);
         let (snapshot, published) = watch::channel(Arc::new(Snapshot { number: 1, ..Snapshot::default() }));
         let (events, _) = broadcast::channel(4);
+        let (told, settings) = watch::channel(Arc::default());
         let driver = DriverHandle {
             requests: requests_tx,
             snapshot: published,
             events: events.clone(),
             store: store.clone(),
+            clock: Clock::start(),
+            tester: Tester::new(settings, "srv1".to_owned()),
         };
         let stop = CancellationToken::new();
         let listener = UnixListener::bind(&socket).unwrap();
         let serving = tokio::spawn(serve(listener, driver, stop.clone().cancelled_owned()));
         let client = Client::find(&[socket]).await.unwrap();
-        Self { dir, client, requests, snapshot, events, store, stop, serving }
+        Self { dir, client, requests, snapshot, events, store, told, stop, serving }
     }
 
     pub(crate) fn publish(&self, change: impl FnOnce(&mut ProjectView)) {
@@ -69,9 +78,9 @@ impl Daemon {
             service: None,
             replica: None,
             text: text.to_owned(),
-            drill: None,
+            detail: None,
         };
-        self.store.note(Record::Event { event: event.clone(), json: None });
+        self.store.note(Record::Event(event.clone()));
         // Nobody listening is no failure.
         drop(self.events.send(event.clone()));
         event

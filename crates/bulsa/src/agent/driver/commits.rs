@@ -9,7 +9,7 @@ use bulsa_core::{
     decide::{self, Change, Deployment, Desired, Kind, Phase},
     ids::ReleaseId,
     spec::{Handover, Role},
-    wire::api::{Answer, ProgressKind},
+    wire::api::{Answer, DeployKind, Detail, ProgressKind},
 };
 use tokio::sync::oneshot;
 
@@ -42,7 +42,7 @@ impl Driver {
                 project.created.insert(deployment.candidate, about.created_at_ms);
             }
         }
-        project.committing = Some(Committing { changes, answer });
+        project.committing = Some(Committing { changes, notify: about.notify, answer });
         let (store, inbox, project) = (self.store.clone(), self.inbox.clone(), name.to_owned());
         self.tasks.spawn(async move {
             let result = match rows {
@@ -58,7 +58,7 @@ impl Driver {
     pub(super) fn committed(&mut self, name: &str, result: Result<(), String>) {
         let now = self.clock.now();
         let Some(project) = self.projects.get_mut(name) else { return };
-        let Some(Committing { changes, answer }) = project.committing.take() else { return };
+        let Some(Committing { changes, notify, answer }) = project.committing.take() else { return };
         if let Err(error) = result {
             project.commit_again = now + COMMIT_RETRY;
             let text = format!("the store can't be written: {error}; healing goes on, deploys are refused");
@@ -66,6 +66,9 @@ impl Driver {
                 sender.send(Answer::Refused { errors: vec![text.clone()] }).ok();
             }
             return self.warn(name, "store.failed", text);
+        }
+        if let Some(notify) = notify {
+            self.tell_others(name, notify);
         }
         for change in &changes {
             self.apply_committed(name, change);
@@ -312,7 +315,19 @@ impl Driver {
         let serving = self.projects.get(name).is_some_and(super::view::is_back);
         let exit_code = outcome.exit_code(serving);
         let text = if reason.is_empty() { outcome.to_string() } else { format!("{outcome}: {reason}") };
-        self.tell(name, "deploy.finished", None, text.clone());
+        let view = self.projects.get(name).and_then(|project| project.deployments.last());
+        let told = match view {
+            Some(view) => format!("{} {} of r{}: {text}", view.kind, view.id, view.candidate),
+            None => text.clone(),
+        };
+        let detail = Detail::Deployment {
+            kind: view.map_or(DeployKind::Deploy, |view| view.kind),
+            outcome,
+            deployment: view.map(|view| view.id),
+            release: view.map(|view| view.candidate),
+            serving,
+        };
+        self.tell_with(name, "deploy.finished", None, told, Some(detail));
         self.end_deployment(name, outcome, exit_code, reason, text);
     }
 }

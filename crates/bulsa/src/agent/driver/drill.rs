@@ -22,7 +22,7 @@ use bulsa_core::{
     drill::{self, Plan, SESSION_KEPT},
     ids::ReplicaId,
     time::Timestamp,
-    wire::api::{Answer, DrillKind, DrillPlan, Request},
+    wire::api::{Answer, Detail, DrillKind, DrillPlan, Request},
 };
 use tokio::{sync::oneshot, task::AbortHandle};
 
@@ -299,7 +299,7 @@ impl Driver {
         self.forget_note(&drill.project);
         let report = drill.report(self.bad_gateways());
         let text = format!("the drill `{}` of {}: {}", drill.kind, drill.victim.name(), report.text);
-        self.tell_with(&drill.project, "drill.over", Some(&drill.victim), text, Some(Box::new(report)));
+        self.tell_with(&drill.project, "drill.over", Some(&drill.victim), text, Some(Detail::Drill { report: Box::new(report) }));
     }
 }
 

@@ -8,7 +8,7 @@ use bulsa_core::{
     decide::{ExitStatus, ReplicaPhase, wanted_slots},
     ids::{ReplicaId, Slot},
     time::Timestamp,
-    wire::api::{Again, Evidence, Incident},
+    wire::api::{Again, Detail, Evidence, Incident},
 };
 
 use super::{
@@ -85,12 +85,19 @@ impl OpenIncident {
 }
 
 impl Driver {
-    /// A replica died or hung: what is known of it is written down before anything is done about it.
-    pub(super) fn open_incident(&mut self, name: &str, id: &ReplicaId, status: ExitStatus, death: Death<'_>) {
+    /// A replica died or hung: what is known of it is written down before anything is done about it. Returns the incident
+    /// that this opened, if it is none more of one that is open.
+    pub(super) fn open_incident(
+        &mut self,
+        name: &str,
+        id: &ReplicaId,
+        status: ExitStatus,
+        death: Death<'_>,
+    ) -> Option<u64> {
         let (now, answered_502) = (self.clock.now(), self.bad_gateways());
         let asked_by = self.asked_by(name, id);
         let next_id = self.store.next_id();
-        let Some(project) = self.projects.get_mut(name) else { return };
+        let project = self.projects.get_mut(name)?;
         let cause = death.cause;
         let (evidence, log) = evidence(project, id, status, death);
         let evidence = Evidence { asked_by, ..evidence };
@@ -101,10 +108,11 @@ impl Driver {
             let (replica, cause) = (id.to_string(), cause.to_owned());
             open.incident.again = Some(Again { deaths, replica, cause, evidence });
             open.log = log;
-            return self.store.note(open.record(name));
+            self.store.note(open.record(name));
+            return None;
         }
         if project.incidents.0.len() >= OPEN_MAX {
-            return;
+            return None;
         }
         // Since its last pass nobody was answered, whatever each of those runs said.
         let silent = evidence.probes.iter().rev().take_while(|probe| probe.text != PASSING);
@@ -120,6 +128,12 @@ impl Driver {
         let open = OpenIncident { service: id.service.clone(), incident, answered_502, log };
         self.store.note(open.record(name));
         project.incidents.0.insert(id.slot(), open);
+        Some(next_id)
+    }
+
+    /// The incident that is open in a place.
+    pub(super) fn incident_of(&self, name: &str, slot: &Slot) -> Option<u64> {
+        self.projects.get(name)?.incidents.0.get(slot).map(|open| open.incident.id)
     }
 
     /// What says that a replica died for want of memory. The Engine knows of its container; of a process that was killed
@@ -228,19 +242,16 @@ impl Driver {
                 open.incident.recovered_at_ms = Some(now.0);
                 open.incident.requests_lost = answered_502.saturating_sub(open.answered_502);
                 self.store.note(open.record(name));
-                over.push((
-                    name.clone(),
-                    id,
-                    open.incident.lasted_ms().unwrap_or(0),
-                    open.incident.requests_lost,
-                ));
+                over.push((name.clone(), id, open.incident.clone()));
                 false
             });
         }
-        for (name, id, took_ms, lost) in over {
-            let took = human(Duration::from_millis(took_ms));
-            let text = format!("{} serves again after {took}; {lost} requests lost", id.name());
-            self.tell(&name, "incident.over", Some(&id), text);
+        for (name, id, Incident { id: incident, cause, requests_lost, detected_at_ms, .. }) in over {
+            let lasted_ms = now.0.saturating_sub(detected_at_ms);
+            let took = human(Duration::from_millis(lasted_ms));
+            let text = format!("{} serves again after {took}; {requests_lost} requests lost", id.name());
+            let detail = Detail::Heal { incident, cause, lasted_ms, requests_lost };
+            self.tell_with(&name, "incident.over", Some(&id), text, Some(detail));
         }
     }
 

@@ -9,11 +9,12 @@ use std::{
 };
 
 use bulsa_core::{
+    backoff,
     decide::{Event, ExitStatus, Load, ReplicaPhase},
     ids::{Generation, ReplicaId},
     spec::Role,
     time::Timestamp,
-    wire::api::ProgressKind,
+    wire::api::{Detail, ProgressKind},
 };
 use bulsa_proxy::Report as ProxyReport;
 use tokio::{sync::watch, task::JoinSet};
@@ -76,6 +77,7 @@ impl Driver {
             Input::Memory { project, found } => self.memory_seen(&project, found),
             Input::Recorded(tasks) => self.recorded(tasks).await,
             Input::Drill(input) => self.drill_says(input).await,
+            Input::GivenUp { project, text } => self.tell(&project, "notify.given_up", None, text),
             Input::AccessLog(tended) => self.access_log_tended(tended),
             Input::ProxySilent(generation) => self.kill_silent_proxy("", generation).await,
             Input::Stop if self.is_orphaned() => self.handed_over = true,
@@ -175,7 +177,8 @@ impl Driver {
             if before < deaths(project) {
                 *project.restarts.entry(id.service.clone()).or_default() += 1;
                 let text = format!("{} died while no agent watched: {}", id.name(), exit_text(status));
-                self.tell(name, "replica.died", Some(id), text);
+                let detail = Detail::Incident { incident: None, cause: "unwatched".to_owned() };
+                self.tell_with(name, "replica.died", Some(id), text, Some(detail));
                 self.record_death(name, id, status, None, "unwatched");
             }
             return;
@@ -185,6 +188,7 @@ impl Driver {
         let was_killed = matches!(replica.phase, ReplicaPhase::Stopping { killed: true, .. });
         let is_job =
             project.desired.service(id.release, &id.service).is_some_and(|service| service.role == Role::Job);
+        let was_parked = is_parked(project, id);
         project.apply(Event::Exited { id: id.clone(), status }, now);
         let is_excused = project.observed.slot(&id.slot()).is_some_and(|history| history.excused);
         if was_asked || was_killed && is_excused {
@@ -202,8 +206,7 @@ impl Driver {
                 .map(|wait| format!("; it is crash-looping, the next start is in {}", human(wait)))
                 .unwrap_or_default();
             let text = format!("{} died {served}: {}{wait}", id.name(), exit_text(status));
-            self.tell(name, "replica.died", Some(id), text.clone());
-            self.progress(name, ProgressKind::Line, text);
+            let is_parked = !was_parked && is_parked(project, id);
             let out_of_memory = self.out_of_memory(name, id, status).filter(|_| !was_killed);
             let cause = match status {
                 _ if was_killed => "hung",
@@ -213,9 +216,31 @@ impl Driver {
                 _ => "exited",
             };
             self.record_death(name, id, status, ready_for, cause);
-            self.open_incident(name, id, status, Death { cause, ready_for, out_of_memory });
+            let incident = self.open_incident(name, id, status, Death { cause, ready_for, out_of_memory });
+            let detail = incident.map(|id| Detail::Incident { incident: Some(id), cause: cause.to_owned() });
+            self.tell_with(name, "replica.died", Some(id), text.clone(), detail);
+            self.progress(name, ProgressKind::Line, text);
+            if is_parked {
+                self.tell_parked(name, id, status);
+            }
         }
         self.forget(name, id);
+    }
+
+    /// A place is retried slowly from now on.
+    fn tell_parked(&self, name: &str, id: &ReplicaId, status: ExitStatus) {
+        let history = self.projects.get(name).and_then(|project| project.observed.slot(&id.slot()));
+        let deaths = history.map_or(0, |history| history.early_deaths);
+        let slowly = human(backoff::CAP);
+        let text = format!(
+            "{} is parked: it died {deaths} times in a row before it was ready, the last time: {}; it is tried again \
+             about every {slowly}, and `bulsa why {}` says more",
+            id.name(),
+            exit_text(status),
+            id.service
+        );
+        let detail = Detail::Park { incident: self.incident_of(name, &id.slot()), deaths };
+        self.tell_with(name, "replica.parked", Some(id), text, Some(detail));
     }
 
     fn record_death(
@@ -351,6 +376,11 @@ fn next_start(project: &Project, id: &ReplicaId, now: Timestamp) -> Option<Durat
     let (slot, history) = (id.slot(), project.observed.slot(&id.slot())?);
     let at = history.score.next_start(&slot, history.attempt);
     (now < at).then(|| at.since(now))
+}
+
+/// Whether a replica's place is retried slowly.
+fn is_parked(project: &Project, id: &ReplicaId) -> bool {
+    project.observed.slot(&id.slot()).is_some_and(|history| history.score.ceiling() >= backoff::PARKED)
 }
 
 /// Passes on what a proxy says.

@@ -9,7 +9,7 @@ use bulsa_core::{
     ids::{ReleaseId, ReplicaId},
     spec::Service,
     wire::api::{
-        DEPLOYMENTS_SHOWN_MAX, DeployKind, DeploymentView, DrillReport, Event, Finished, Outcome,
+        DEPLOYMENTS_SHOWN_MAX, DeployKind, DeploymentView, Detail, Event, Finished, Outcome,
         PROGRESS_LINES_MAX, ProgressKind, ProgressV1,
     },
 };
@@ -28,14 +28,14 @@ impl Driver {
         self.tell_with(project, kind, replica, text, None);
     }
 
-    /// The same, with what came of a drill.
+    /// The same, with what programs need to know of it.
     pub(super) fn tell_with(
         &self,
         project: &str,
         kind: &str,
         replica: Option<&ReplicaId>,
         text: String,
-        drill: Option<Box<DrillReport>>,
+        detail: Option<Detail>,
     ) {
         let event = Event {
             id: self.store.next_id(),
@@ -45,12 +45,10 @@ impl Driver {
             service: replica.map(|id| id.service.clone()),
             replica: replica.map(ToString::to_string),
             text,
-            drill,
+            detail,
         };
         tracing::info!(project = event.project, kind = event.kind, "{}", event.text);
-        // A report of numbers and texts always has a form in JSON.
-        let json = event.drill.as_ref().and_then(|report| serde_json::to_string(report).ok());
-        self.store.note(Record::Event { event: event.clone(), json });
+        self.store.note(Record::Event(event.clone()));
         // Nobody need follow.
         self.events.send(event).ok();
     }
@@ -188,4 +186,9 @@ impl Driver {
         let paths = files.into_iter().rev().filter_map(|(_, id)| Some((self.logs.path(name, &id).ok()?, id)));
         paths.map(|(path, id)| (id, path)).collect()
     }
+}
+
+/// What is told of a deploy or a rollback that failed before it was begun.
+pub(super) const fn not_begun(kind: DeployKind, outcome: Outcome, serving: bool) -> Detail {
+    Detail::Deployment { kind, outcome, deployment: None, release: None, serving }
 }

@@ -8,6 +8,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use bulsa_core::{
     decide::{Deployment, Desired, ExitStatus, Kind, Outcome, Phase, Release, ReleaseState, Wish},
     ids::{ReleaseId, Slot},
+    notify::memory::Settings,
     spec::Spec,
     time::Timestamp,
     wire::{api::DeploymentRow, spec::SpecV1},
@@ -22,6 +23,8 @@ pub(super) struct About {
     pub(super) sources: String,
     /// When it was made.
     pub(super) created_at_ms: u64,
+    /// Who is told from here on, where the file says it anew.
+    pub(super) notify: Option<Settings>,
 }
 
 /// The rows that turn `before` into `after`.
@@ -95,6 +98,9 @@ pub(super) fn difference(
     if before.down != after.down {
         changes.push(value(project, DOWN, after.down.then(|| "true".to_owned())));
     }
+    if let Some(settings) = &about.notify {
+        changes.push(notify_change(project, settings)?);
+    }
     Ok(changes)
 }
 
@@ -108,6 +114,20 @@ const MADE_FOR: &str = "made_for:";
 fn recreates_text(deployment: &Deployment) -> Option<String> {
     let names: Vec<&str> = deployment.recreates.iter().map(String::as_str).collect();
     (!names.is_empty()).then(|| format!("{} {}", deployment.id, names.join(" ")))
+}
+
+/// The key under which it is kept who is told of a project.
+const NOTIFY: &str = "notify";
+
+/// Who is told of a project, to be kept.
+pub(super) fn notify_change(project: &str, settings: &Settings) -> Result<Change, serde_json::Error> {
+    Ok(value(project, NOTIFY, Some(serde_json::to_string(settings)?)))
+}
+
+/// Who is told of a project, as it was kept.
+pub(super) fn notify_from(values: &[(String, String)]) -> Option<Result<Settings, serde_json::Error>> {
+    let (_, text) = values.iter().find(|(key, _)| key == NOTIFY)?;
+    Some(serde_json::from_str(text))
 }
 
 /// The key under which it is kept that a project goes down.

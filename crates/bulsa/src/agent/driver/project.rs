@@ -13,6 +13,7 @@ use std::{
 use bulsa_core::{
     decide::{self, Decision, Desired, Event, Observed, Table},
     ids::{ReleaseId, ReplicaId, Slot},
+    notify::memory::Settings,
     spec::Protocol,
     time::Timestamp,
     wire::api::{Answer, DeploymentView, ProbeSeen},
@@ -72,6 +73,8 @@ pub(super) struct Project {
     pub(super) restarts: BTreeMap<String, u64>,
     /// A deployment that was undone: how it ended is told once the release before it serves again, or doesn't in time.
     pub(super) ending: Option<Ending>,
+    /// Who is told of it.
+    pub(super) notify: Settings,
     /// How far the output of its jobs was told, by service.
     pub(super) told: BTreeMap<String, super::jobs::Told>,
 }
@@ -93,6 +96,8 @@ pub(super) struct Ending {
 pub(super) struct Committing {
     /// The changes.
     pub(super) changes: Vec<decide::Change>,
+    /// Who is told of the project from then on, where that changes.
+    pub(super) notify: Option<Settings>,
     /// Who waits for it, and what they are told once it is done.
     pub(super) answer: Option<(oneshot::Sender<Answer>, Answer)>,
 }
@@ -180,6 +185,7 @@ impl Project {
             files: BTreeMap::new(),
             restarts: BTreeMap::new(),
             ending: None,
+            notify: Settings::default(),
             told: BTreeMap::new(),
         }
     }

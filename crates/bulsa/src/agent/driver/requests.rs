@@ -12,6 +12,7 @@ use std::{
 use bulsa_core::{
     decide::{Admission, Change, Denied, Request as CoreRequest, Wish, admit::admit},
     ids::{ReleaseId, ReplicaId},
+    notify::memory::Settings,
     plan::{self, Drift, Plan},
     spec::Spec,
     wire::{
@@ -156,6 +157,7 @@ impl Driver {
             answer.send(Answer::Denied { reason, who: None, since_ms: None }).ok();
             return;
         }
+        let notify = self.told_anew(&spec, &request);
         let observed = self.new_observed();
         let project =
             self.projects.entry(name.clone()).or_insert_with(|| Project::new(name.clone(), observed));
@@ -175,7 +177,7 @@ impl Driver {
                 changes.extend(restart);
                 let release = deploy_release(&changes).unwrap_or_default();
                 let sources = serde_json::to_string(&request.sources).unwrap_or_default();
-                let about = About { sources, created_at_ms: self.clock.now().0 };
+                let about = About { sources, created_at_ms: self.clock.now().0, notify };
                 let text = with_drift(format!("release {release} is on its way"), &drift);
                 let accepted = Answer::Accepted { deploy: deployment, text, notes: Vec::new() };
                 self.commit(&name, changes, about, Some((answer, accepted)));
@@ -184,11 +186,12 @@ impl Driver {
                 let text = "nothing has changed; the stopped services start again".to_owned();
                 let text = with_drift(text, &drift);
                 let accepted = Answer::Accepted { deploy: None, text, notes: Vec::new() };
-                self.commit(&name, restart, About::default(), Some((answer, accepted)));
+                let about = About { notify, ..About::default() };
+                self.commit(&name, restart, about, Some((answer, accepted)));
             }
             Ok(Admission::AlreadySo(text)) => {
                 self.forgive_sick(&name);
-                self.already_so(&request, with_drift(text, &drift), &drift, answer);
+                self.already_so(&request, with_drift(text, &drift), (&drift, notify), answer);
             }
             Err(denied) => {
                 answer.send(denial(&denied)).ok();
@@ -215,25 +218,38 @@ impl Driver {
         &mut self,
         request: &DeployRequest,
         text: String,
-        drift: &Drift,
+        (drift, notify): (&Drift, Option<Settings>),
         answer: oneshot::Sender<Answer>,
     ) {
         let desired = self.projects.get(&request.project).map(|project| &project.desired);
         let live = desired.and_then(|desired| desired.live);
-        let notes: Vec<String> =
+        let mut notes: Vec<String> =
             desired.zip(live).and_then(|(desired, live)| held::still(desired, live)).into_iter().collect();
+        let name = &request.project;
+        let kept = notify.as_ref().and_then(|settings| super::persist::notify_change(name, settings).ok());
+        if let Some(notify) = notify {
+            notes.push("who is told of incidents and deploys is as the file says now".to_owned());
+            self.tell_others(name, notify);
+        }
         let sources = serde_json::to_string(&request.sources);
         // With names, the rest of the files may well mean something else; and what differs goes on to do so.
         let is_all = request.services.is_empty() && drift.differs.is_empty();
-        let (Some(live), Ok(sources), true) = (live, sources, is_all) else {
+        let project = request.project.clone();
+        let sources = match (live, sources, is_all) {
+            (Some(live), Ok(sources), true) => {
+                Some(StoreChange::SetSources { project, release: live.0, sources })
+            }
+            _ => None,
+        };
+        let changes: Vec<StoreChange> = sources.into_iter().chain(kept).collect();
+        if changes.is_empty() {
             answer.send(Answer::AlreadySo { text, notes }).ok();
             return;
-        };
-        let (store, project) = (self.store.clone(), request.project.clone());
+        }
+        let store = self.store.clone();
         self.tasks.spawn(async move {
-            let change = StoreChange::SetSources { project, release: live.0, sources };
-            if let Err(error) = store.commit(change).await {
-                tracing::warn!(%error, "the files of a release can't be stored anew: they will show as changed");
+            if let Err(error) = store.commit_all(changes).await {
+                tracing::warn!(%error, "what the files of a release say now can't be stored: they will show as changed");
             }
             answer.send(Answer::AlreadySo { text, notes }).ok();
         });

@@ -79,6 +79,13 @@ impl Driver {
             project.desired = persist::restore(row, &mut problems);
             project.dealt_with = super::docker::dealt_with(&row.values);
             self.recall_drill(row);
+            match persist::notify_from(&row.values) {
+                Some(Ok(settings)) => project.notify = settings,
+                Some(Err(error)) => {
+                    problems.push(format!("who is told of `{}` can't be read: {error}", row.name));
+                }
+                None => {}
+            }
             project.created = row
                 .releases
                 .iter()
@@ -88,6 +95,8 @@ impl Driver {
             project.deployments = rows.filter_map(deployment_view).collect();
             self.projects.insert(row.name.clone(), project);
         }
+        self.publish_settings();
+        self.begin_telling();
         self.recall(stored);
         self.recall_incidents(&stored.open_incidents);
         let routed = routed.unwrap_or_default();

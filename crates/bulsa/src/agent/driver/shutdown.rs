@@ -26,6 +26,7 @@ impl Driver {
     /// From now on nothing is wanted.
     pub(super) fn begin_shutdown(&mut self) {
         if self.shutdown.is_none() {
+            self.watch_ends();
             self.shutdown = Some(Shutdown { deadline: self.clock.now() + SHUTDOWN_MAX });
             self.tell(
                 "",
@@ -43,6 +44,7 @@ impl Driver {
     /// Whether the daemon is to end now; if so, the keeper has been told.
     pub(super) async fn is_over(&mut self) -> bool {
         if self.handed_over {
+            self.watch_ends();
             if let Err(error) = self.store.close().await {
                 tracing::error!(%error, "the store could not be closed cleanly");
             }
@@ -86,6 +88,7 @@ impl Driver {
             }
             self.give_up_incidents(&name);
             self.projects.remove(&name);
+            self.publish_settings();
             self.republish = true;
             let (store, inbox, project) = (self.store.clone(), self.inbox.clone(), name.clone());
             self.tasks.spawn(async move {

@@ -78,6 +78,7 @@ impl Driver {
             releases: releases.collect(),
             deployments,
             services,
+            notify: self.notify.views(&project.name),
         }
     }
 
@@ -132,6 +133,13 @@ fn ready(project: &Project, release: ReleaseId, service: &Service) -> u32 {
         })
     });
     u32::try_from(ready.count()).unwrap_or(u32::MAX).min(project.desired.replicas(service))
+}
+
+/// How many replicas of a service are wanted, but for those that a person took away, and how many are ready.
+pub(super) fn wanted_and_ready(project: &Project, service: &Service) -> (u32, u32) {
+    let release = release_of(&project.desired, service);
+    let wanted = if project.desired.down { 0 } else { project.desired.replicas(service) };
+    (wanted.saturating_sub(withheld(project, release, service)), ready(project, release, service))
 }
 
 /// How many of its replicas a person took away through the Engine.

@@ -7,7 +7,7 @@ use bulsa_core::wire::api::{Again, DeploymentRow, Event, Evidence, Incident};
 use rusqlite::{Connection, params};
 use serde::{Deserialize, Serialize};
 
-use super::{DEPLOYMENTS_KEPT_MAX, RELEASES_KEPT_MAX};
+use super::{DEPLOYMENTS_KEPT_MAX, RELEASES_KEPT_MAX, ServiceRow, WatchRow};
 
 /// Something that can't be observed again after a crash: synced to the disk before it is acted on.
 #[derive(Clone, Debug, PartialEq)]
@@ -143,16 +143,15 @@ pub struct SlotRow {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
     /// Something happened. Its id comes from [`super::Store::next_id`].
-    Event {
-        /// The event.
-        event: Event,
-        /// Its details as JSON.
-        json: Option<String>,
-    },
+    Event(Event),
     /// A death and its reason.
     Death(LedgerRow),
     /// An incident, whole: inserted when it is detected, replaced when it is over.
     Incident(IncidentRow),
+    /// An agent lives: inserted when it begins, replaced with each sign of life.
+    Watch(WatchRow),
+    /// A service is served from now on, or isn't.
+    Service(ServiceRow),
 }
 
 /// One line of the restart ledger.
@@ -385,7 +384,7 @@ impl Record {
     /// Runs it inside the caller's transaction.
     pub(super) fn apply(&self, on: &Connection) -> rusqlite::Result<()> {
         match self {
-            Self::Event { event, json } => on
+            Self::Event(event) => on
                 .prepare_cached(
                     "REPLACE INTO events (id, at_ms, project, kind, service, replica, text, json)
                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
@@ -398,11 +397,14 @@ impl Record {
                     event.service,
                     event.replica,
                     event.text,
-                    json
+                    // Numbers and texts always have a form in JSON.
+                    event.detail.as_ref().and_then(|detail| serde_json::to_string(detail).ok())
                 ])
                 .map(drop),
             Self::Death(row) => save_death(on, row),
             Self::Incident(row) => save_incident(on, row),
+            Self::Watch(row) => row.save(on),
+            Self::Service(row) => row.save(on),
         }
     }
 }

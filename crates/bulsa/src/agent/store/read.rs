@@ -180,8 +180,8 @@ fn event_row(row: &Row<'_>) -> rusqlite::Result<Event> {
         service: row.get(4)?,
         replica: row.get(5)?,
         text: row.get(6)?,
-        // The details of other kinds of events are nobody's yet; what can't be read was written by a later version.
-        drill: row.get::<_, Option<String>>(7)?.and_then(|json| serde_json::from_str(&json).ok()),
+        // What a later version wrote in another form is known by its sentence only.
+        detail: row.get::<_, Option<String>>(7)?.and_then(|text| serde_json::from_str(&text).ok()),
     })
 }
 
@@ -256,6 +256,16 @@ pub(super) fn incidents(
     oldest_first(rows(on, &sql, params![project, service, bounded(limit)], incident_row))
 }
 
+/// These incidents, of those that are still known, in the order of their ids.
+pub(super) fn incidents_by_id(on: &Connection, ids: &[u64]) -> rusqlite::Result<Vec<IncidentRow>> {
+    let sql = format!("SELECT {INCIDENT_COLUMNS} FROM incidents WHERE id = ?1");
+    let mut found = Vec::new();
+    for id in ids {
+        found.extend(on.query_row(&sql, [ms(*id)], incident_row).optional()?);
+    }
+    Ok(found)
+}
+
 /// The newest incidents of all projects that aren't over, oldest first.
 fn open_incidents(on: &Connection) -> rusqlite::Result<Vec<IncidentRow>> {
     let sql = format!(
@@ -264,7 +274,7 @@ fn open_incidents(on: &Connection) -> rusqlite::Result<Vec<IncidentRow>> {
     oldest_first(rows(on, &sql, [bounded(ROWS_READ_MAX)], incident_row))
 }
 
-fn rows<T>(
+pub(super) fn rows<T>(
     on: &Connection,
     sql: &str,
     with: impl rusqlite::Params,
@@ -285,6 +295,6 @@ fn bounded(limit: u64) -> i64 {
 }
 
 /// What was written as a `u64` comes back as one; nothing negative was ever written.
-fn count(value: i64) -> u64 {
+pub(super) fn count(value: i64) -> u64 {
     u64::try_from(value).unwrap_or(0)
 }

@@ -111,6 +111,25 @@ pub(super) const MIGRATIONS: &[&str] = &[
 
     ALTER TABLE ledger ADD COLUMN status TEXT;
     ",
+    // 3: when agents lived, and when services were served.
+    "
+    CREATE TABLE watches (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        from_ms INTEGER NOT NULL,
+        until_ms INTEGER NOT NULL
+    ) STRICT;
+
+    CREATE TABLE service_changes (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        watch INTEGER NOT NULL,
+        at_ms INTEGER NOT NULL,
+        project TEXT NOT NULL,
+        service TEXT NOT NULL,
+        state TEXT NOT NULL
+    ) STRICT;
+
+    CREATE INDEX service_changes_by_service ON service_changes (project, service, id);
+    ",
 ];
 
 /// Brings the database to the newest of `migrations`.

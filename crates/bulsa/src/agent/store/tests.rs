@@ -40,9 +40,9 @@ fn event(id: u64) -> Record {
         service: Some("web".to_owned()),
         replica: None,
         text: format!("event {id}"),
-        drill: None,
+        detail: None,
     };
-    Record::Event { event, json: None }
+    Record::Event(event)
 }
 
 fn wish(kind: &str, value: &str) -> Change {
@@ -355,4 +355,72 @@ fn what_cannot_be_opened_says_which_file() {
     let error = Store::open(&state).unwrap_err();
     assert!(matches!(error, StoreError::Unusable { .. }), "{error}");
     assert!(error.to_string().contains(FILE_NAME), "{error}");
+}
+
+#[tokio::test]
+async fn what_is_too_old_goes_however_little_there_is() {
+    let dir = TempDir::new().unwrap();
+    let (store, _) = Store::open(dir.path()).unwrap();
+    let now = u64::try_from(std::time::UNIX_EPOCH.elapsed().unwrap().as_millis()).unwrap();
+    let age = u64::try_from(KEPT_FOR.as_millis()).unwrap();
+    let incident = |id: u64, detected_at_ms: u64| {
+        let incident = Incident { id, detected_at_ms, ..Incident::default() };
+        Record::Incident(IncidentRow::of("shop", "web", &incident))
+    };
+    // A clock that ran ahead for a while makes nothing older than the right one says.
+    let times = [now - age - 60_000, now - age + 60_000, now, now + 2 * age];
+    for at in times {
+        store.note(incident(store.next_id(), at));
+    }
+    let kept = store.incidents("shop".to_owned(), None, 9).await.unwrap();
+    assert_eq!(kept.iter().map(|row| row.detected_at_ms).collect::<Vec<_>>(), times[1..]);
+}
+
+#[tokio::test]
+async fn the_record_of_service_is_kept_within_bounds_and_never_loses_what_a_service_was() {
+    let dir = TempDir::new().unwrap();
+    let (store, _) = Store::open(dir.path()).unwrap();
+    let watch = WatchRow { id: store.next_id(), from_ms: 1_000, until_ms: 2_000 };
+    store.note(Record::Watch(watch));
+    let row = |id: u64, service: &str, state: &str| {
+        let (project, service, state) = ("shop".to_owned(), service.to_owned(), state.to_owned());
+        ServiceRow { id, watch: watch.id, at_ms: 1_000 + id, project, service, state }
+    };
+    let calm = row(store.next_id(), "calm", "served");
+    store.note(Record::Service(calm.clone()));
+    for n in 0..(SERVICE_CHANGES_KEPT_MAX + 3_000) {
+        let state = if n.is_multiple_of(2) { "served" } else { "unserved" };
+        store.note(Record::Service(row(store.next_id(), "busy", state)));
+        if store.notes.capacity() == 0 {
+            store.flush().await.unwrap();
+        }
+    }
+    let found = store.served("shop".to_owned(), 0).await.unwrap();
+    assert_eq!((store.dropped(), &found.watches[..]), (0, &[watch][..]));
+    assert_eq!(found.changes[0], calm, "its last change is older than all that is kept");
+    let most = SERVICE_CHANGES_KEPT_MAX as usize + 2 + 1024 + 256;
+    assert!(found.changes.len() <= most, "{}", found.changes.len());
+    assert_eq!(
+        found.recorded_since_ms.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
+        ["busy", "calm"]
+    );
+    assert_eq!(store.served("other".to_owned(), 0).await.unwrap().changes, []);
+    // The living agent's row counts though its last sign of life is long ago.
+    assert_eq!(store.served("shop".to_owned(), 5_000_000).await.unwrap().watches, [watch]);
+}
+
+#[tokio::test]
+async fn what_programs_need_of_an_event_and_an_incidents_evidence_are_found_again() {
+    let dir = TempDir::new().unwrap();
+    let (store, _) = Store::open(dir.path()).unwrap();
+    let detail = bulsa_core::wire::api::Detail::Park { incident: Some(7), deaths: 4 };
+    let Record::Event(plain) = event(1) else { panic!("an event") };
+    let parked = Event { id: 2, detail: Some(detail), ..plain.clone() };
+    store.note(Record::Event(plain.clone()));
+    store.note(Record::Event(parked.clone()));
+    assert_eq!(store.events(None, 0, 9).await.unwrap(), [plain, parked]);
+    let incident = Incident { id: 7, cause: "hung".to_owned(), ..Incident::default() };
+    store.note(Record::Incident(IncidentRow::of("shop", "web", &incident)));
+    let found = store.incidents_by_id(vec![9, 7]).await.unwrap();
+    assert_eq!(found.iter().map(Incident::from).collect::<Vec<_>>(), [incident]);
 }

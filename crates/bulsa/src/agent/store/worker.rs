@@ -10,6 +10,7 @@ use std::{
     io,
     sync::{Arc, PoisonError, atomic::Ordering},
     thread,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use rusqlite::{Connection, ErrorCode};
@@ -19,8 +20,8 @@ use tokio::{
 };
 
 use super::{
-    Change, Command, EVENTS_KEPT_MAX, GROUP_WITHIN, INCIDENTS_KEPT_MAX, LEDGER_KEPT_MAX, Record, Shared,
-    StoreError, change::ms,
+    Change, Command, EVENTS_KEPT_MAX, GROUP_WITHIN, INCIDENTS_KEPT_MAX, KEPT_FOR, LEDGER_KEPT_MAX, Record,
+    SERVED_KEPT_FOR, SERVICE_CHANGES_KEPT_MAX, Shared, StoreError, WATCHES_KEPT_MAX, change::ms,
 };
 
 /// At most this many notes are written in one transaction.
@@ -159,23 +160,44 @@ impl Worker {
             record.apply(&transaction)?;
         }
         if self.since_prune >= PRUNE_EVERY {
-            prune(&transaction)?;
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            prune(&transaction, now)?;
             self.since_prune = 0;
         }
         transaction.commit()
     }
 }
 
-/// Removes rows beyond what is kept.
-fn prune(on: &Connection) -> rusqlite::Result<()> {
-    let kept = [("events", EVENTS_KEPT_MAX), ("ledger", LEDGER_KEPT_MAX), ("incidents", INCIDENTS_KEPT_MAX)];
-    for (table, max) in kept {
+/// Removes rows beyond what is kept, and those that are too old. A clock that is wrong takes nothing away that was
+/// written under a right one: a row is as old as the newest in its table says, or as the clock says, whichever is less.
+pub(super) fn prune(on: &Connection, now: Duration) -> rusqlite::Result<()> {
+    let kept = [
+        ("events", "at_ms", EVENTS_KEPT_MAX, KEPT_FOR),
+        ("ledger", "at_ms", LEDGER_KEPT_MAX, KEPT_FOR),
+        ("incidents", "detected_at_ms", INCIDENTS_KEPT_MAX, KEPT_FOR),
+        ("watches", "until_ms", WATCHES_KEPT_MAX, SERVED_KEPT_FOR),
+    ];
+    for (table, time, max, age) in kept {
         let sql = format!(
-            "DELETE FROM {table} WHERE id <= (SELECT id FROM {table} ORDER BY id DESC LIMIT 1 OFFSET ?1)"
+            "DELETE FROM {table} WHERE id <= (SELECT id FROM {table} ORDER BY id DESC LIMIT 1 OFFSET ?1)
+               OR {time} < min(?2, (SELECT max({time}) FROM {table})) - ?3"
         );
-        on.execute(&sql, [ms(max)])?;
+        on.execute(&sql, [ms(max), whole_ms(now), whole_ms(age)])?;
     }
+    // What a service was at the oldest time that is kept is what its last change before that says.
+    on.execute(
+        "DELETE FROM service_changes WHERE watch NOT IN (SELECT id FROM watches)
+           OR id <= (SELECT id FROM service_changes ORDER BY id DESC LIMIT 1 OFFSET ?1)
+           AND id NOT IN (SELECT max(id) FROM service_changes
+                          WHERE id <= (SELECT id FROM service_changes ORDER BY id DESC LIMIT 1 OFFSET ?1)
+                          GROUP BY project, service)",
+        [ms(SERVICE_CHANGES_KEPT_MAX)],
+    )?;
     Ok(())
+}
+
+fn whole_ms(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Whether the fault lies with the disk or a lock, and not with what was to be written.

@@ -18,7 +18,7 @@ use bulsa_core::{
         pin::pin,
     },
     wire::{
-        api::{Answer, DeployRequest, Event as WireEvent, Request},
+        api::{Answer, DeployKind, DeployRequest, Event as WireEvent, Outcome, Request},
         spec::SpecV1,
     },
 };
@@ -30,7 +30,7 @@ use super::{
     room::measure,
     upkeep::ImagesStay,
 };
-use crate::agent::driver::{requests::WAITING_MAX, view::is_serving};
+use crate::agent::driver::{narrate::not_begun, requests::WAITING_MAX, view::is_serving};
 use crate::agent::{
     anchor::netns,
     docker::{Docker, Found},
@@ -116,7 +116,7 @@ impl Driver {
                     service: Some(step.service.clone()),
                     replica: None,
                     text: format!("{}: {}", step.service, step.text),
-                    drill: None,
+                    detail: None,
                 };
                 // Nobody need follow.
                 events.send(event).ok();
@@ -203,7 +203,10 @@ impl Driver {
                 let is_live = project.is_some_and(|project| project.desired.live.is_some());
                 let serving = project.is_some_and(is_serving);
                 let text = format!("the deploy could not begin: {}", errors.join("; "));
-                self.tell(&request.project.clone(), "deploy.failed", None, text);
+                let outcome = if is_live { Outcome::Failed } else { Outcome::Refused };
+                // A plan that can't be made is only its reader's affair.
+                let detail = (!request.plan).then(|| not_begun(DeployKind::Deploy, outcome, serving));
+                self.tell_with(&request.project.clone(), "deploy.failed", None, text, detail);
                 let failed = if is_live && !request.plan {
                     Answer::Failed { errors, serving }
                 } else {

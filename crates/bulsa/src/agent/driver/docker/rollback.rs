@@ -8,12 +8,15 @@ use std::sync::Arc;
 use bulsa_core::{
     ids::ReleaseId,
     spec::{Spec, container::Container},
-    wire::api::Answer,
+    wire::api::{Answer, DeployKind, Outcome},
 };
 use tokio::sync::oneshot;
 
 use super::{DockerInput, Driver, upkeep::ImagesStay};
-use crate::agent::{docker::Docker, driver::view::is_serving};
+use crate::agent::{
+    docker::Docker,
+    driver::{narrate::not_begun, view::is_serving},
+};
 
 /// A rollback whose release was looked at.
 pub(in crate::agent) struct Checked {
@@ -77,7 +80,8 @@ impl Driver {
         }
         let serving = self.projects.get(&project).is_some_and(is_serving);
         let text = format!("the rollback to {release} could not begin: {}", errors.join("; "));
-        self.tell(&project, "deploy.failed", None, text);
+        let detail = not_begun(DeployKind::Rollback, Outcome::Failed, serving);
+        self.tell_with(&project, "deploy.failed", None, text, Some(detail));
         answer.send(Answer::Failed { errors, serving }).ok();
     }
 }

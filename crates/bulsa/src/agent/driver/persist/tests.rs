@@ -113,7 +113,7 @@ proptest! {
                 for change in changes(&desired, op, now) {
                     after.apply(&change);
                 }
-                let about = About { sources: "[]".to_owned(), created_at_ms: now.0 };
+                let about = About { sources: "[]".to_owned(), created_at_ms: now.0, notify: None };
                 store.commit_all(difference("shop", &desired, &after, &about).unwrap()).await.unwrap();
                 desired = after;
             }
