@@ -24,6 +24,7 @@
 pub mod admit;
 pub mod desired;
 mod humans;
+mod last_call;
 mod names;
 pub mod observed;
 mod progress;
@@ -39,6 +40,7 @@ use std::{
 pub use self::{
     admit::{Admission, Denied, Request},
     desired::{Change, Deployment, Desired, Kind, Outcome, Phase, Release, ReleaseState, Wish},
+    last_call::LastCall,
     observed::{Event, ExitStatus, Load, Observed, Origin, Replica, ReplicaPhase, StartError},
     table::{CloseTunnels, Route, Table},
 };

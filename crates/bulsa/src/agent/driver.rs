@@ -360,7 +360,7 @@ impl Driver {
             look = self.look_for_listeners();
             self.judge_listeners().await;
             self.keep_anchors().await;
-            let leaving = self.shutdown.is_some();
+            let leaving = self.last_call();
             for project in self.projects.values_mut() {
                 project.consider(now, leaving);
             }

@@ -3,10 +3,10 @@
 //! The flags become a compose file of one service, which takes the same way as every other: one set of defaults and
 //! one deploy pipeline.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use bulsa_core::{
-    compose::{self, LoadInput, ReadError},
+    compose::{self, LoadInput, ReadError, duration},
     spec::Sources,
     wire::api::SourceFile,
 };
@@ -14,7 +14,10 @@ use clap::Args;
 use serde_json::{Map, Value, json};
 
 use super::{context::Context, deploy::Wanted, later, up, workers::Workers};
-use crate::report::{CommandError, ExitCode};
+use crate::{
+    keeper::{KEEPER_ENV, ROLE_ENV},
+    report::{CommandError, ExitCode},
+};
 
 /// What messages call the file that the flags become.
 const SOURCE_NAME: &str = "bulsa run";
@@ -23,7 +26,8 @@ const SOURCE_NAME: &str = "bulsa run";
 const USUAL_PORT: u16 = 3000;
 
 /// Variables of the shell that started us, which say nothing to a program and differ from run to run.
-const NOT_PASSED_ON: &[&str] = &["_", "SHLVL", "OLDPWD", "PWD", "PORT", "COLUMNS", "LINES", "BULSA_SOCKET"];
+const NOT_PASSED_ON: &[&str] =
+    &["_", "SHLVL", "OLDPWD", "PWD", "PORT", "COLUMNS", "LINES", "BULSA_SOCKET", KEEPER_ENV, ROLE_ENV];
 
 /// Keep a program alive as several workers behind one port
 #[derive(Debug, Args)]
@@ -49,7 +53,10 @@ pub(super) struct RunArgs {
     watch: Option<String>,
     /// Return once the workers run
     #[arg(short, long)]
-    detach: bool,
+    pub(super) detach: bool,
+    /// As a container's first process: how long all workers may take to end, before `docker stop` kills [default: 9s]
+    #[arg(long, value_name = "TIME", value_parser = stop_within)]
+    pub(super) stop_within: Option<Duration>,
     /// The program and its arguments
     #[arg(last = true, required = true, value_name = "CMD")]
     command: Vec<String>,
@@ -75,6 +82,11 @@ pub(super) async fn run(args: RunArgs, context: &mut Context<'_>) -> Result<Exit
     };
     let stay = up::Stay { detached: args.detach, patient: true };
     up::bring_up(wanted, stay, context).await
+}
+
+/// `--stop-within`, as the compose file writes times.
+fn stop_within(text: &str) -> Result<Duration, String> {
+    duration::parse(text).map_err(|error| error.to_string())
 }
 
 /// `--name`, `-p`, or the program's name as far as it can be one.

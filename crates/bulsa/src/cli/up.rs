@@ -9,6 +9,9 @@ use rustix::{
     process::{Pid, PidfdFlags, pidfd_open},
 };
 
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
 use super::{
     args::FileArgs,
     attend::attend,
@@ -43,7 +46,7 @@ pub(super) struct UpArgs {
     services: Vec<String>,
     /// Return once the project runs
     #[arg(short, long)]
-    detach: bool,
+    pub(super) detach: bool,
     /// Use the images that are here
     #[arg(long)]
     no_pull: bool,
@@ -100,9 +103,40 @@ pub(super) async fn bring_up(
     let reached = daemon::reach_or_start(context).await?;
     let name = wanted.spec.project.clone();
     let has_begun = Cell::new(false);
+    if reached.init {
+        return bring_up_in_container(wanted, stay, &reached, context).await;
+    }
     match follow::unless_interrupted(deploy_and_stay(wanted, stay, &reached, &has_begun, context)).await {
         Some(result) => result,
         None => interrupted(&reached, &name, has_begun.get(), context).await,
+    }
+}
+
+/// The same as the child of the daemon that is a container's first process. It ends everything itself, and tells us when
+/// it has, so that what was written last is shown.
+async fn bring_up_in_container(
+    wanted: Wanted,
+    stay: Stay,
+    reached: &Reached,
+    context: &mut Context<'_>,
+) -> Result<ExitCode, CommandError> {
+    let ending = follow::told_to_end();
+    // Heard from the beginning: by default it would end us.
+    let hangups = signal(SignalKind::hangup())
+        .map_err(|error| CommandError::user("SIGHUP can't be caught").cause(error))?;
+    let name = wanted.spec.project.clone();
+    let has_begun = Cell::new(false);
+    let deployed = tokio::select! {
+        biased;
+        () = ending.cancelled() => return Ok(ExitCode::Done),
+        deployed = deploy(wanted, stay, reached, &has_begun, context) => deployed?,
+    };
+    match deployed {
+        Some(code) => Ok(code),
+        None => {
+            let what = "the end of this container stops everything";
+            show(name, what, reached, (&ending, Some(hangups)), context).await
+        }
     }
 }
 
@@ -113,6 +147,22 @@ async fn deploy_and_stay(
     has_begun: &Cell<bool>,
     context: &mut Context<'_>,
 ) -> Result<ExitCode, CommandError> {
+    let name = wanted.spec.project.clone();
+    if let Some(code) = deploy(wanted, stay, reached, has_begun, context).await? {
+        return Ok(code);
+    }
+    let what = if reached.started { "Ctrl-C stops everything" } else { "Ctrl-C leaves it running" };
+    show(name, what, reached, (&CancellationToken::new(), None), context).await
+}
+
+/// Deploys; the exit code, unless there is something to stay with.
+async fn deploy(
+    wanted: Wanted,
+    stay: Stay,
+    reached: &Reached,
+    has_begun: &Cell<bool>,
+    context: &mut Context<'_>,
+) -> Result<Option<ExitCode>, CommandError> {
     let client = &reached.client;
     let name = wanted.spec.project.clone();
     let sent = match deploy::send(client, wanted, context.printer).await {
@@ -130,19 +180,26 @@ async fn deploy_and_stay(
                 if !stay.detached && reached.started {
                     end_unless_serving(reached, &name, context).await?;
                 }
-                return Ok(code);
+                return Ok(Some(code));
             }
         }
         other => deploy::said(context, &other)?,
     }
-    if stay.detached {
-        return Ok(ExitCode::Done);
-    }
-    let what = if reached.started { "stops everything" } else { "leaves it running" };
-    context.printer.remark(&format!("showing logs; Ctrl-C {what}"))?;
-    // From here on it only shows: a reader that goes away has seen enough.
-    context.printer.persevere(false);
-    attend(client, context.printer, name).await
+    Ok(stay.detached.then_some(ExitCode::Done))
+}
+
+async fn show(
+    name: String,
+    what: &str,
+    reached: &Reached,
+    (ending, hangups): (&CancellationToken, Option<Signal>),
+    context: &mut Context<'_>,
+) -> Result<ExitCode, CommandError> {
+    context.printer.remark(&format!("showing logs; {what}"))?;
+    // From here on it only shows: a reader that goes away has seen enough. Of a container it is the daemon's child, and
+    // without a reader it would be started again and again.
+    context.printer.persevere(reached.init);
+    attend(&reached.client, context.printer, name, ending, hangups).await
 }
 
 /// Whether to stay with a project whose deploy failed: its programs die, and are tried again.

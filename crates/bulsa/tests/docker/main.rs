@@ -19,6 +19,7 @@ mod deploys;
 mod examples;
 mod exchanges;
 mod humans;
+mod init;
 mod inside;
 mod parts_run;
 mod preflight;

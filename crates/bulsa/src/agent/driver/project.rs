@@ -11,7 +11,7 @@ use std::{
 };
 
 use bulsa_core::{
-    decide::{self, Decision, Desired, Event, Observed, Table},
+    decide::{self, Decision, Desired, Event, LastCall, Observed, Table},
     ids::{ReleaseId, ReplicaId},
     spec::Protocol,
     time::Timestamp,
@@ -181,14 +181,14 @@ impl Project {
     }
 
     /// Looks again at what should happen. `leaving`: the daemon shuts down, so nothing should run.
-    pub(super) fn consider(&mut self, now: Timestamp, leaving: bool) {
+    pub(super) fn consider(&mut self, now: Timestamp, leaving: Option<LastCall>) {
         if self.dormant {
             self.decision = Decision::default();
             return;
         }
         self.observed.settle(&self.desired, now);
-        self.decision = if leaving {
-            let down = Desired { down: true, ..self.desired.clone() };
+        self.decision = if leaving.is_some() {
+            let down = Desired { down: true, last_call: leaving, ..self.desired.clone() };
             decide::decide(&down, &self.observed, now)
         } else {
             decide::decide(&self.desired, &self.observed, now)
