@@ -13,6 +13,7 @@ pub mod backoff;
 pub mod compose;
 pub mod decide;
 pub mod health;
+pub mod heartbeat;
 pub mod host;
 pub mod ids;
 pub mod image;

@@ -121,6 +121,8 @@ pub struct Service {
     pub hold: Hold,
     /// Whether each of its requests gets a line in the access log.
     pub access_log: bool,
+    /// How often a replica must say that its own loop goes round, once it has said so.
+    pub heartbeat: Option<Duration>,
     /// How a release is watched after its switch.
     pub bake: Bake,
     /// How the old and the new replicas of a deploy relate in time.

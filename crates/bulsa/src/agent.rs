@@ -32,7 +32,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use self::{
     driver::{Driver, Identity, Input, Parts},
     keeper_client::KeeperClient,
-    process::ports::PortAllocator,
+    process::{heartbeat::Heartbeats, ports::PortAllocator},
     store::{Change, Store},
 };
 
@@ -104,6 +104,9 @@ async fn start(config: &Config) -> Result<(), AgentError> {
         identity,
         state_dir: config.state_dir.clone(),
         ports: PortAllocator::from_host()?,
+        heartbeats: Heartbeats::beside(&config.socket)
+            .inspect_err(|error| tracing::warn!(%error, "no heartbeats can be received"))
+            .ok(),
     };
     let (driver, ears, handle) = Driver::new(parts);
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();

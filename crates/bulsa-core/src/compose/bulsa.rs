@@ -106,6 +106,10 @@ pub(super) fn service(node: &Node, path: &str, diags: &mut Diagnostics) -> Bulsa
                 bulsa.at.insert(entry.key.clone(), entry.key_pos.clone());
                 set(&mut bulsa.access_log, read::boolean(node, path, diags));
             }
+            "heartbeat" => {
+                bulsa.at.insert(entry.key.clone(), entry.key_pos.clone());
+                bulsa.heartbeat = read::duration(node, path, duration::BEAT, diags);
+            }
             "bake" => bulsa.bake = bake(node, path, diags),
             "handover" => {
                 let later = ["drain_then_start", "singleton"];

@@ -137,6 +137,7 @@ pub const BULSA: Keys = Keys {
         "drain",
         "gate",
         "handover",
+        "heartbeat",
         "hold",
         "probe",
         "role",

@@ -215,10 +215,11 @@ pub(super) struct Bulsa {
     /// `hold.page`: the file, until it is read.
     pub(super) page: Option<(String, Pos)>,
     pub(super) access_log: bool,
+    pub(super) heartbeat: Option<Duration>,
     pub(super) bake: spec::Bake,
     pub(super) handover: Option<spec::Handover>,
     pub(super) app_port: Option<(spec::AppPort, Pos)>,
-    /// Where `access_log` stands, and the keys of `balance`, `timeouts` and `hold`, each as `balance.policy`.
+    /// Where `access_log` and `heartbeat` stand, and the keys of `balance`, `timeouts` and `hold`, each as `balance.policy`.
     pub(super) at: BTreeMap<String, Pos>,
 }
 

@@ -85,6 +85,7 @@ fn service(service: &Service, project: &Project, project_dir: &str) -> spec::Ser
         times: service.bulsa.times,
         hold: service.bulsa.hold.clone(),
         access_log: service.bulsa.access_log,
+        heartbeat: service.bulsa.heartbeat,
         bake: service.bulsa.bake,
         handover: service.bulsa.handover.unwrap_or(spec::Handover::Overlap),
         restart: match &service.restart {

@@ -10,6 +10,7 @@ use std::{
 };
 
 mod event;
+mod health;
 mod history;
 mod human;
 mod memory;
@@ -275,17 +276,8 @@ impl Observed {
                 }
             }
             Event::Names { unserved } => self.unserved = unserved,
-            Event::Probed { id, result, probe } => {
-                // A probe that was under way says how it was.
-                if let Some(replica) = self.replicas.get_mut(&id).filter(|replica| !replica.ended) {
-                    replica.health.on_probe(result, &probe, replica.started, now);
-                    if replica.health.is_ready()
-                        && let Some(history) = self.slots.get_mut(&id.slot())
-                    {
-                        (history.early_deaths, history.start_error) = (0, None);
-                    }
-                }
-            }
+            Event::Probed { id, result, probe } => self.probed(&id, result, &probe, now),
+            Event::HeartbeatMissed { id } => self.heartbeat_missed(&id),
             Event::Listed { replicas, creating, as_of } => self.listed(&replicas, &creating, as_of, now),
             Event::Published { number, routed, closing } => self.publish(number, routed, &closing, now),
             Event::Kept { number } => self.kept = self.kept.max(number),

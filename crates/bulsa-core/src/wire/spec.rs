@@ -160,6 +160,9 @@ pub struct ServiceV1 {
     /// Whether its requests are logged.
     #[serde(default, skip_serializing_if = "is_default")]
     pub access_log: bool,
+    /// How often a replica must say that it lives; 0: never.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub heartbeat_ms: u64,
     /// The watch after a switch.
     pub bake: BakeV1,
     /// How old and new replicas relate in time.

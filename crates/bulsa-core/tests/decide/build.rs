@@ -126,6 +126,7 @@ fn service(name: &str, role: Role) -> Svc {
         times: Times::default(),
         hold: Hold::default(),
         access_log: false,
+        heartbeat: None,
         bake: Bake { time: BAKE, errors: 0.05 },
         handover: Handover::Overlap,
         restart: Restart::Always,

@@ -738,6 +738,7 @@ fn service(name: &str, role: Role, flavour: Flavour, replicas: u32) -> Service {
         times: Times::default(),
         hold: Hold::default(),
         access_log: false,
+        heartbeat: None,
         bake: Bake { time: Duration::from_secs(6), errors: 0.05 },
         handover: Handover::Overlap,
         restart: Restart::Always,

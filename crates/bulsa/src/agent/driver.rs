@@ -19,6 +19,7 @@ mod access_log;
 mod commits;
 mod docker;
 mod engine;
+mod heartbeats;
 mod held;
 mod incidents;
 mod inputs;
@@ -65,7 +66,7 @@ use super::{
     api::{Asked, DriverHandle},
     keeper_client::{KeeperClient, KeeperEvent, Welcome},
     probe::{self, Prober, RealRunner},
-    process::{logs::Logs, netns::Namespace, ports::PortAllocator},
+    process::{heartbeat::Heartbeats, logs::Logs, netns::Namespace, ports::PortAllocator},
     proxy_link::ProxyEvent,
     store::{Store, Stored},
 };
@@ -204,6 +205,8 @@ pub(super) struct Driver {
     proxies: BTreeMap<u64, ProxyHandle>,
     prober: Prober<RealRunner>,
     ports: PortAllocator,
+    /// Where replicas send their heartbeats; `None` where that can't be had, which was told.
+    heartbeats: Option<Arc<Heartbeats>>,
     docker: DockerSide,
     logs: Logs,
     access_log: access_log::AccessLog,
@@ -245,6 +248,8 @@ pub(super) struct Parts {
     pub(super) state_dir: PathBuf,
     /// The ports for replicas.
     pub(super) ports: PortAllocator,
+    /// Where replicas send their heartbeats.
+    pub(super) heartbeats: Option<Heartbeats>,
 }
 
 impl Driver {
@@ -289,6 +294,7 @@ impl Driver {
             proxies: BTreeMap::new(),
             prober,
             ports: parts.ports,
+            heartbeats: parts.heartbeats.map(Arc::new),
             docker: DockerSide::default(),
             access_log: access_log::AccessLog::new(&parts.state_dir.join("logs")),
             logs: Logs::new(parts.state_dir.join("logs")),
@@ -318,6 +324,7 @@ impl Driver {
     pub(super) async fn run(mut self, mut ears: Ears, stored: &Stored, welcome: Welcome) {
         self.listen_to_keeper();
         self.restore(stored, welcome).await;
+        let heartbeats = self.heartbeats.clone();
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
         housekeeping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -332,6 +339,8 @@ impl Driver {
                 Some(report) = ears.reports.recv() => self.probed(report),
                 Some((request, answer)) = ears.requests.recv() => self.asked(request, answer).await,
                 () = sleep_until(wake.map(|at| self.clock.instant(at))) => {}
+                // They are taken in where they are judged.
+                () = heard(heartbeats.as_deref()) => {}
                 _ = housekeeping.tick() => self.keep_house().await,
             }
             for _ in 0..INPUTS_AT_ONCE {
@@ -359,6 +368,7 @@ impl Driver {
             let now = self.clock.now();
             look = self.look_for_listeners();
             self.judge_listeners().await;
+            look = [look, self.judge_heartbeats()].into_iter().flatten().min();
             self.keep_anchors().await;
             let leaving = self.last_call();
             for project in self.projects.values_mut() {
@@ -413,6 +423,14 @@ impl Driver {
             self.act(&name, action).await;
         }
         any
+    }
+}
+
+/// Waits for a heartbeat.
+async fn heard(heartbeats: Option<&Heartbeats>) {
+    match heartbeats {
+        Some(heartbeats) => heartbeats.readable().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Owns: `up` and `run` once everything runs. Never: changes anything; a reader that goes away is missed by nobody.
 
+use std::convert::Infallible;
+
 use bulsa_core::wire::api::{Event, LogLine, Request};
 use tokio::{signal::unix::Signal, sync::mpsc};
 use tokio_util::sync::CancellationToken;
@@ -9,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     context::{Accepted, accepted},
     follow, logs,
+    reload::Reload,
 };
 use crate::{
     client::{Client, EventsQuery, LogsQuery},
@@ -22,21 +25,42 @@ const WAITING_MAX: usize = 256;
 const SHOWN: &[&str] =
     &["replica.died", "replica.killed", "replica.start_failed", "replica.suspect", "replica.ready"];
 
-enum Said {
+/// What is shown.
+pub(super) enum Said {
     Line(LogLine),
     Event(Event),
     Remark(String),
 }
 
 /// Shows what comes, across the agent's deaths, until the project is gone. When `ending` is cancelled, the daemon has
-/// ended or does: what it still says is shown, and then there is nothing to wait for. Each of `hangups` replaces the
-/// workers.
+/// ended or does: what it still says is shown, and then there is nothing to wait for. `changes` replace the
+/// workers meanwhile.
 pub(super) async fn attend(
     client: &Client,
     printer: &mut Printer,
     project: String,
     ending: &CancellationToken,
-    hangups: Option<Signal>,
+    changes: Changes,
+) -> Result<ExitCode, CommandError> {
+    follow_all(client, printer, project, (ending, None), changes).await
+}
+
+/// Shows what is still said from now on, while the daemon ends.
+pub(super) async fn last_words(client: &Client, printer: &mut Printer, project: String) {
+    let ending = CancellationToken::new();
+    ending.cancel();
+    let changes = Changes { hangups: None, reload: None };
+    // Whoever reads it may be gone, and the daemon ends all the same.
+    follow_all(client, printer, project, (&ending, Some(0)), changes).await.ok();
+}
+
+/// `tail`: so many lines that were written before are shown.
+async fn follow_all(
+    client: &Client,
+    printer: &mut Printer,
+    project: String,
+    (ending, tail): (&CancellationToken, Option<u32>),
+    changes: Changes,
 ) -> Result<ExitCode, CommandError> {
     let (say, mut said) = mpsc::channel(WAITING_MAX);
     let mut heard = std::pin::pin!(async {
@@ -48,11 +72,12 @@ pub(super) async fn attend(
             }
         };
         let told = say.clone();
-        let both = (lines(client, &project, say.clone(), &back), happenings(client, &project, say, &back));
+        let both =
+            (lines(client, (&project, tail), say.clone(), &back), happenings(client, &project, say, &back));
         let both = async { tokio::try_join!(both.0, both.1).map(drop) };
         tokio::select! {
             ended = both => ended,
-            () = reload(client, &project, hangups, told) => Ok(()),
+            failed = changes.follow(client, &project, &told) => failed.map(drop),
         }
     });
     let ended = loop {
@@ -68,14 +93,48 @@ pub(super) async fn attend(
     if ending.is_cancelled() { Ok(ExitCode::Done) } else { ended.map(|()| ExitCode::Done) }
 }
 
-/// At each SIGHUP replaces the workers, one after another: what the signal means to those who fork workers. Never ends.
-async fn reload(client: &Client, project: &str, hangups: Option<Signal>, say: mpsc::Sender<Said>) {
+/// What replaces workers while one attends.
+pub(super) struct Changes {
+    /// Each SIGHUP does.
+    pub(super) hangups: Option<Signal>,
+    /// Changed files do.
+    pub(super) reload: Option<Reload>,
+}
+
+impl Changes {
+    /// Never ends, but when the files can't be looked at any more.
+    async fn follow(
+        self,
+        client: &Client,
+        project: &str,
+        say: &mpsc::Sender<Said>,
+    ) -> Result<Infallible, CommandError> {
+        let reload = async {
+            match self.reload {
+                Some(reload) => reload.run(client, project, say).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            failed = reload => failed,
+            never = hang_up(client, project, self.hangups, say) => match never {},
+        }
+    }
+}
+
+/// At each SIGHUP replaces the workers, one after another: what the signal means to those who fork workers.
+async fn hang_up(
+    client: &Client,
+    project: &str,
+    hangups: Option<Signal>,
+    say: &mpsc::Sender<Said>,
+) -> Infallible {
     let Some(mut hangups) = hangups else { return std::future::pending().await };
     while hangups.recv().await.is_some() {
         let text = restart_all(client, project).await.unwrap_or_else(|error| error.message);
         drop(say.send(Said::Remark(format!("SIGHUP: {text}"))).await);
     }
-    std::future::pending().await;
+    std::future::pending().await
 }
 
 async fn restart_all(client: &Client, project: &str) -> Result<String, CommandError> {
@@ -105,11 +164,11 @@ fn show(said: &Said, printer: &mut Printer) -> Result<(), CommandError> {
 /// `back` waits for the daemon that was lost; `None` when there is nothing to come back to.
 async fn lines(
     client: &Client,
-    project: &str,
+    (project, tail): (&str, Option<u32>),
     say: mpsc::Sender<Said>,
     back: &impl AsyncFn() -> Result<Option<()>, CommandError>,
 ) -> Result<(), CommandError> {
-    let mut query = LogsQuery { project: project.to_owned(), follow: true, ..LogsQuery::default() };
+    let mut query = LogsQuery { project: project.to_owned(), follow: true, tail, ..LogsQuery::default() };
     loop {
         let mut stream = client.logs(&query).await?;
         let ended = loop {

@@ -14,7 +14,8 @@ use std::{
 
 use super::{args::Global, serve::ServeOptions};
 use crate::{
-    keeper::Init,
+    keeper::{Init, KEEPER_LOCK},
+    link::lock::FileLock,
     paths::{First, Given, Paths, Surroundings},
     report::CommandError,
 };
@@ -48,6 +49,7 @@ pub(super) fn options(
     let given = Given { state_dir: global.state_dir.clone(), socket: global.socket.clone() };
     let state_dir = place(&given, around)?;
     let paths = Paths::resolve(&Given { state_dir: Some(state_dir), ..given }, around)?;
+    forget_output(&paths.state_dir);
     let command = args.into_iter().skip(1).collect();
     Ok(ServeOptions {
         state_dir: paths.state_dir.clone(),
@@ -55,6 +57,17 @@ pub(super) fn options(
         background: false,
         init: Some(Init { command, stop_limit: stop_limit.unwrap_or(STOP_LIMIT) }),
     })
+}
+
+/// Forgets what workers wrote in an earlier life of this container: its log has shown it. Nobody of that life is left;
+/// whoever else has the directory holds its lock.
+fn forget_output(state_dir: &Path) {
+    let Ok(_lock) = FileLock::acquire(&state_dir.join(KEEPER_LOCK)) else { return };
+    let Ok(entries) = fs::read_dir(state_dir.join("logs")) else { return };
+    // A directory for each project. What can't be removed is shown once more.
+    for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+        fs::remove_dir_all(entry.path()).ok();
+    }
 }
 
 /// The first place that can be written.
@@ -145,6 +158,23 @@ mod tests {
         // Without HOME there is no usual place, and one of the further ones is taken.
         let place = place(&Given::default(), &around).unwrap();
         assert!(FURTHER_PLACES.iter().any(|further| place.starts_with(further)), "{}", place.display());
+    }
+
+    #[test]
+    fn output_of_an_earlier_life_is_forgotten_unless_somebody_lives_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let (old, kept) =
+            (dir.path().join("logs/shop/web/web-r1-1.1.log"), dir.path().join("logs/access.log"));
+        fs::create_dir_all(old.parent().unwrap()).unwrap();
+        for file in [&old, &kept] {
+            fs::write(file, "x").unwrap();
+        }
+        let lock = FileLock::acquire(&dir.path().join(KEEPER_LOCK)).unwrap();
+        forget_output(dir.path());
+        assert!(old.exists());
+        drop(lock);
+        forget_output(dir.path());
+        assert!(!old.exists() && kept.exists());
     }
 
     #[test]

@@ -286,7 +286,6 @@ async fn what_comes_later_says_so_and_exits_1() {
         vec!["top"],
         vec!["exec", "web.1", "--", "sh", "-c", "x"],
         vec!["deploy", "--preview"],
-        vec!["run", "--watch", "src", "--", "x"],
     ] {
         let ran = bulsa(&line, dir.path(), Path::new("/no.sock")).await;
         assert_eq!(ran.code(), 1, "{line:?}");

@@ -1,6 +1,6 @@
 //! `bulsa up`: a deploy that starts the daemon where none runs, and stays to watch.
 
-use std::{cell::Cell, collections::BTreeMap, os::fd::OwnedFd, time::Duration};
+use std::{cell::Cell, collections::BTreeMap, convert::Infallible, os::fd::OwnedFd, time::Duration};
 
 use bulsa_core::wire::api::{ProjectView, Request, ServiceState, Snapshot};
 use clap::Args;
@@ -9,16 +9,17 @@ use rustix::{
     process::{Pid, PidfdFlags, pidfd_open},
 };
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     args::FileArgs,
-    attend::attend,
+    attend::{Changes, attend, last_words},
     context::{Accepted, Context, accepted},
     daemon::{self, Reached},
     deploy::{self, Wanted},
     follow, project,
+    reload::Reload,
     supply::{self, Building},
 };
 use crate::{
@@ -82,7 +83,7 @@ pub(super) async fn run(args: UpArgs, context: &mut Context<'_>) -> Result<ExitC
     };
     let project = snapshot.project(&wanted.spec.project).cloned();
     supply::supply(&mut wanted, building, project.as_ref(), context).await?;
-    bring_up(wanted, Stay { detached: args.detach, patient: false }, context).await
+    bring_up(wanted, Stay { detached: args.detach, patient: false }, None, context).await
 }
 
 /// What a command does once what it brought up runs.
@@ -98,15 +99,18 @@ pub(super) struct Stay {
 pub(super) async fn bring_up(
     wanted: Wanted,
     stay: Stay,
+    reload: Option<Reload>,
     context: &mut Context<'_>,
 ) -> Result<ExitCode, CommandError> {
     let reached = daemon::reach_or_start(context).await?;
     let name = wanted.spec.project.clone();
     let has_begun = Cell::new(false);
     if reached.init {
-        return bring_up_in_container(wanted, stay, &reached, context).await;
+        return bring_up_in_container(wanted, stay, reload, &reached, context).await;
     }
-    match follow::unless_interrupted(deploy_and_stay(wanted, stay, &reached, &has_begun, context)).await {
+    match follow::unless_interrupted(deploy_and_stay(wanted, (stay, reload), &reached, &has_begun, context))
+        .await
+    {
         Some(result) => result,
         None => interrupted(&reached, &name, has_begun.get(), context).await,
     }
@@ -117,6 +121,7 @@ pub(super) async fn bring_up(
 async fn bring_up_in_container(
     wanted: Wanted,
     stay: Stay,
+    reload: Option<Reload>,
     reached: &Reached,
     context: &mut Context<'_>,
 ) -> Result<ExitCode, CommandError> {
@@ -135,14 +140,14 @@ async fn bring_up_in_container(
         Some(code) => Ok(code),
         None => {
             let what = "the end of this container stops everything";
-            show(name, what, reached, (&ending, Some(hangups)), context).await
+            show(name, what, reached, &ending, Changes { hangups: Some(hangups), reload }, context).await
         }
     }
 }
 
 async fn deploy_and_stay(
     wanted: Wanted,
-    stay: Stay,
+    (stay, reload): (Stay, Option<Reload>),
     reached: &Reached,
     has_begun: &Cell<bool>,
     context: &mut Context<'_>,
@@ -152,7 +157,7 @@ async fn deploy_and_stay(
         return Ok(code);
     }
     let what = if reached.started { "Ctrl-C stops everything" } else { "Ctrl-C leaves it running" };
-    show(name, what, reached, (&CancellationToken::new(), None), context).await
+    show(name, what, reached, &CancellationToken::new(), Changes { hangups: None, reload }, context).await
 }
 
 /// Deploys; the exit code, unless there is something to stay with.
@@ -192,14 +197,15 @@ async fn show(
     name: String,
     what: &str,
     reached: &Reached,
-    (ending, hangups): (&CancellationToken, Option<Signal>),
+    ending: &CancellationToken,
+    changes: Changes,
     context: &mut Context<'_>,
 ) -> Result<ExitCode, CommandError> {
     context.printer.remark(&format!("showing logs; {what}"))?;
     // From here on it only shows: a reader that goes away has seen enough. Of a container it is the daemon's child, and
     // without a reader it would be started again and again.
     context.printer.persevere(reached.init);
-    attend(&reached.client, context.printer, name, ending, hangups).await
+    attend(&reached.client, context.printer, name, ending, changes).await
 }
 
 /// Whether to stay with a project whose deploy failed: its programs die, and are tried again.
@@ -304,7 +310,19 @@ async fn interrupted(
         return ending;
     }
     context.printer.remark("stopping everything; Ctrl-C again leaves that to the daemon")?;
-    match follow::unless_interrupted(stop_all(reached)).await {
+    // What workers say at their end is shown, too.
+    let stopping = async {
+        let shown = async {
+            last_words(&reached.client, context.printer, name.to_owned()).await;
+            std::future::pending::<Infallible>().await
+        };
+        tokio::select! {
+            biased;
+            never = shown => match never {},
+            stopped = stop_all(reached) => stopped,
+        }
+    };
+    match follow::unless_interrupted(stopping).await {
         Some(Err(error)) => Err(error),
         Some(Ok(())) | None => ending,
     }

@@ -174,10 +174,17 @@ async fn docker_stop_is_a_sigterm_for_workers_whose_last_words_are_shown(engine:
         echo begun; while :; do sleep 0.1; done";
     let container = Container::shell(engine, &[], &["--workers", "2"], script);
     container.says("showing logs");
-    assert_eq!(container.stop(), "0", "{}", container.logs());
-    let logs = container.logs();
-    for text in ["| word 3", "| last"] {
-        assert_eq!(logs.matches(text).count(), 2, "`{text}` of each worker:\n{logs}");
+    // A further life of the container goes on with its own words.
+    for lives in 1..3 {
+        assert_eq!(container.stop(), "0", "{}", container.logs());
+        let logs = container.logs();
+        for text in ["| begun", "| word 3", "| last"] {
+            assert_eq!(logs.matches(text).count(), 2 * lives, "`{text}` of each worker and life:\n{logs}");
+        }
+        if lives == 1 {
+            engine.docker(&["start", &container.name]);
+            until("both begin again", || (container.logs().matches("| begun").count() == 4).then_some(()));
+        }
     }
 }
 on_both_engines!(docker_stop_is_a_sigterm_for_workers_whose_last_words_are_shown);

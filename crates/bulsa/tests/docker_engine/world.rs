@@ -180,6 +180,7 @@ pub(crate) fn service(name: &str, role: Role, container: Container) -> Service {
         times: Times::default(),
         hold: Hold::default(),
         access_log: false,
+        heartbeat: None,
         bake: Bake::default(),
         handover: Handover::Overlap,
         restart: Restart::Always,

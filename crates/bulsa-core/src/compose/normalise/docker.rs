@@ -59,6 +59,7 @@ pub(super) fn service(
         times: service.bulsa.times,
         hold: service.bulsa.hold.clone(),
         access_log: service.bulsa.access_log,
+        heartbeat: None,
         bake: service.bulsa.bake,
         handover: Handover::Overlap,
         restart: match restart {

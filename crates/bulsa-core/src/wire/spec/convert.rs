@@ -120,6 +120,7 @@ impl From<&Service> for ServiceV1 {
                 page: service.hold.page.clone(),
             },
             access_log: service.access_log,
+            heartbeat_ms: service.heartbeat.map_or(0, ms),
             bake: BakeV1 { time_ms: ms(service.bake.time), errors_ppm: ppm(service.bake.errors) },
             handover: service.handover.into(),
             restart: match service.restart {
@@ -274,6 +275,7 @@ impl TryFrom<ServiceV1> for Service {
             times: wire.times.into(),
             hold: hold_from_wire(wire.hold, name)?,
             access_log: wire.access_log,
+            heartbeat: (wire.heartbeat_ms > 0).then_some(Duration::from_millis(wire.heartbeat_ms)),
             bake: Bake {
                 time: Duration::from_millis(wire.bake.time_ms),
                 errors: f64::from(wire.bake.errors_ppm) / f64::from(MILLION),

@@ -104,6 +104,8 @@ pub(super) struct Meta {
     pub(super) note: Note,
     /// How a check by exec is run for it.
     pub(super) exec: Option<Arc<ExecContext>>,
+    /// When its last heartbeat came.
+    pub(super) heartbeat: Option<Timestamp>,
     /// The last probe in words.
     pub(super) last_probe: String,
     /// The last probes, oldest first; those in a row that said the same are one.

@@ -47,6 +47,7 @@ fn service(role: Role, container: Container) -> Service {
         times: Times::default(),
         hold: Hold::default(),
         access_log: false,
+        heartbeat: None,
         bake: Bake::default(),
         handover: Handover::Overlap,
         restart: Restart::Always,
