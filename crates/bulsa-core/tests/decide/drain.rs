@@ -153,7 +153,8 @@ fn last_call(limit: Duration, load: Load) -> World {
     w.desired.down = true;
     w.desired.last_call = Some(LastCall::new(w.now, limit));
     w.pass(Duration::ZERO);
-    assert_eq!(w.log(), ["table:"], "it is un-routed first, however short the time is");
+    let log = w.log();
+    assert!(matches!(log.as_slice(), [one] if one.starts_with("table:")), "it is un-routed first: {log:?}");
     w
 }
 
