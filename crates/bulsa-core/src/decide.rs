@@ -26,6 +26,7 @@ pub mod admit;
 pub mod desired;
 mod excuse;
 mod humans;
+mod last_call;
 mod names;
 pub mod observed;
 mod progress;
@@ -44,6 +45,7 @@ pub use self::{
     admit::{Admission, Denied, Request},
     desired::{Change, Deployment, Desired, Kind, Outcome, Phase, Release, ReleaseState, Wish},
     excuse::{EXCUSE_MAX, Excuse},
+    last_call::LastCall,
     observed::{Event, ExitStatus, Load, Observed, Origin, Replica, ReplicaPhase, StartError},
     progress::{FALL_BACK_DEATHS, FALL_BACK_WITHIN, FallBack},
     renew::RECYCLE_AFTER,

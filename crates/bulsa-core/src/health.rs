@@ -152,6 +152,15 @@ impl Health {
         self.ready_since.get_or_insert(now);
     }
 
+    /// It has missed its heartbeat: its own loop stands still, whatever its probes say. One that isn't proven yet has its
+    /// gate's deadline instead.
+    pub fn on_missed_heartbeat(&mut self, now: Timestamp) {
+        if matches!(self.verdict, Verdict::Assumed | Verdict::Ready | Verdict::Suspect) {
+            self.passes = 0;
+            (self.verdict, self.failed_at) = (Verdict::Failed { hung: true }, Some(now));
+        }
+    }
+
     /// Takes in one run. `started` is when the replica's process started: within `start_period` of it, and before
     /// the first success, failures don't count.
     pub fn on_probe(&mut self, result: ProbeResult, probe: &Probe, started: Timestamp, now: Timestamp) {

@@ -16,6 +16,7 @@ pub mod compose;
 pub mod decide;
 pub mod drill;
 pub mod health;
+pub mod heartbeat;
 pub mod host;
 pub mod ids;
 pub mod image;

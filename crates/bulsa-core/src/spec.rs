@@ -129,6 +129,8 @@ pub struct Service {
     pub care: Care,
     /// A path of the app's own that blocks it, for drills: `/drill/block`.
     pub drill_block: Option<String>,
+    /// How often a replica must say that its own loop goes round, once it has said so.
+    pub heartbeat: Option<Duration>,
     /// How a release is watched after its switch.
     pub bake: Bake,
     /// How the old and the new replicas of a deploy relate in time.

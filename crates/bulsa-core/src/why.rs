@@ -8,6 +8,8 @@ use crate::wire::api::{Evidence, Incident, ServiceState, ServiceView, Why};
 
 /// The longest line of output that a sentence quotes, in characters.
 const QUOTE_CHARS_MAX: usize = 200;
+/// How the evidence of a replica begins whose heartbeat was missed.
+pub const HEARTBEAT_MISSED: &str = "no heartbeat for";
 /// Incidents that are looked at for a pattern.
 const PATTERN_MIN: usize = 3;
 const MINUTE_MS: u64 = 60_000;
@@ -114,7 +116,8 @@ fn what_happened(cause: &str, evidence: &Evidence) -> String {
 /// What it said last: the last line of its output, else its probe. Of one that hung the probe says more.
 fn last_words(cause: &str, evidence: &Evidence) -> String {
     if let Some(probe) = evidence.probes.last().filter(|_| cause == "hung") {
-        return format!("its last probe: {}", quoted(&probe.text));
+        let is_beat = probe.text.starts_with(HEARTBEAT_MISSED);
+        return if is_beat { probe.text.clone() } else { format!("its last probe: {}", quoted(&probe.text)) };
     }
     if let Some(text) = evidence.out_of_memory.as_ref().filter(|_| cause == "out of memory") {
         return text.clone();

@@ -35,7 +35,7 @@ use self::{
     driver::{Driver, Identity, Input, Parts, Told},
     keeper_client::KeeperClient,
     notify::{Notifier, Tester},
-    process::ports::PortAllocator,
+    process::{heartbeat::Heartbeats, ports::PortAllocator},
     store::{Change, Store},
 };
 
@@ -116,6 +116,9 @@ async fn start(config: &Config) -> Result<(), AgentError> {
         ports: PortAllocator::from_host()?,
         notify: Told { settings, views: seen },
         tester: Tester::new(wanted, host.clone()),
+        heartbeats: Heartbeats::beside(&config.socket)
+            .inspect_err(|error| tracing::warn!(%error, "no heartbeats can be received"))
+            .ok(),
     };
     let (driver, ears, handle) = Driver::new(parts);
     let notifier = notify::Parts {

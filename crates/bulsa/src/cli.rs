@@ -25,6 +25,7 @@ mod events;
 mod follow;
 mod hold;
 pub mod images;
+mod init;
 mod later;
 mod logs;
 mod man;
@@ -32,6 +33,7 @@ mod notify;
 mod project;
 mod ps;
 mod releases;
+mod reload;
 mod rollback;
 mod run;
 mod serve;
@@ -40,6 +42,7 @@ mod status;
 mod supply;
 mod up;
 mod wait;
+mod watch;
 mod which;
 mod why;
 mod workers;
@@ -47,6 +50,7 @@ mod workers;
 use std::{
     ffi::OsString,
     panic::{AssertUnwindSafe, catch_unwind},
+    time::Duration,
 };
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -94,7 +98,7 @@ struct Cli {
 const AFTER_HELP: &str = "\
 Exit codes: 0 done, 1 user or project error (or not done in time), 2 usage, 3 deploy failed and
 the old release serves, 4 denied, 5 daemon unreachable, 6 degraded (status), 7 deploy failed and
-the service is down, 70 bug.
+the service is down, 70 bug, 137 a worker had to be killed (as a container's first process).
 
 Try `bulsa demo` first; it needs nothing but this program.";
 
@@ -185,7 +189,24 @@ enum Command {
     Token(LaterArgs),
 }
 
+/// How a command stays with what it brought up.
+#[derive(Clone, Copy, Debug)]
+struct Stay {
+    detached: bool,
+    /// As a container's first process: how long everything may take to end.
+    stop_within: Option<Duration>,
+}
+
 impl Command {
+    /// Of the commands that stay with what they bring up.
+    fn stay(&self) -> Option<Stay> {
+        match self {
+            Self::Run(args) => Some(Stay { detached: args.detach, stop_within: args.stop_within }),
+            Self::Up(args) => Some(Stay { detached: args.detach, stop_within: None }),
+            _ => None,
+        }
+    }
+
     /// Whether it changes something, or waits for what does: it goes on then though nobody reads what it says.
     fn changes(&self) -> bool {
         match self {
@@ -213,7 +234,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>, entries: Entries) -> ExitC
     if let Some(part) = part(&args, entries) {
         return guarded(&mut Printer::stdio(Manner::default()), |_| part());
     }
-    let cli = match Cli::try_parse_from(args) {
+    let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
         Err(error) => {
             let code = if error.use_stderr() { ExitCode::Usage } else { ExitCode::Done };
@@ -224,7 +245,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>, entries: Entries) -> ExitC
     };
     let manner = Manner { json: cli.global.json, quiet: cli.global.quiet, no_color: cli.global.no_color };
     let mut printer = Printer::stdio(manner);
-    guarded(&mut printer, |printer| dispatch(cli, entries, printer))
+    guarded(&mut printer, |printer| dispatch(cli, args, entries, printer))
 }
 
 /// Runs `work`; says what went wrong.
@@ -265,7 +286,15 @@ fn part(args: &[OsString], entries: Entries) -> Option<Box<dyn FnOnce() -> Resul
     })
 }
 
-fn dispatch(cli: Cli, entries: Entries, printer: &mut Printer) -> Result<ExitCode, CommandError> {
+fn dispatch(
+    cli: Cli,
+    args: Vec<OsString>,
+    entries: Entries,
+    printer: &mut Printer,
+) -> Result<ExitCode, CommandError> {
+    if let Some(stay) = cli.command.stay().filter(|_| init::is_first_process()) {
+        return first_process(&cli.global, args, stay, entries);
+    }
     match cli.command {
         Command::Demo(args) => (entries.demo)(&args, printer),
         Command::Serve(args) => {
@@ -279,6 +308,20 @@ fn dispatch(cli: Cli, entries: Entries, printer: &mut Printer) -> Result<ExitCod
             runtime()?.block_on(client_command(command, &mut context))
         }
     }
+}
+
+/// What ends when its command does must not return before.
+fn first_process(
+    global: &Global,
+    args: Vec<OsString>,
+    stay: Stay,
+    entries: Entries,
+) -> Result<ExitCode, CommandError> {
+    if stay.detached {
+        let text = "as a container's first process it can't be detached: the container would end with it";
+        return Err(CommandError::user(text).hint("leave `--detach` away"));
+    }
+    (entries.serve)(&init::options(global, args, stay.stop_within)?)
 }
 
 async fn client_command(command: Command, context: &mut Context<'_>) -> Result<ExitCode, CommandError> {

@@ -29,9 +29,9 @@ fn serve(options: &ServeOptions) -> Result<ExitCode, CommandError> {
 fn run_keeper(options: &ServeOptions) -> Result<ExitCode, CommandError> {
     let mut config = keeper::Config::new(options.state_dir.clone());
     config.agent = [OsString::from("/proc/self/exe")].into_iter().chain(options.agent_args()).collect();
+    config.init.clone_from(&options.init);
     match keeper::run(config) {
-        Ok(code) if code == std::process::ExitCode::SUCCESS => Ok(ExitCode::Done),
-        Ok(_) => Err(CommandError::user("the daemon ended badly")),
+        Ok(code) => Ok(ExitCode::of_deploy(code)),
         Err(error @ KeeperError::AlreadyRunning { .. }) => Err(CommandError::user(error.to_string())
             .hint("`bulsa status` shows what it runs; `bulsa serve --state-dir DIR` starts one of its own")),
         Err(error @ KeeperError::StateDir { .. }) => {

@@ -32,7 +32,6 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -40,8 +39,12 @@ use rustix::process::Rlimit;
 
 use crate::link::lock::{FileLock, LockError};
 
+pub use self::attendant::{ATTENDANT_ROLE, Init, KILLED_CODE};
+pub use self::marker::{KEEPER_ENV, ROLE_ENV};
+
 mod adopt;
 mod agents;
+mod attendant;
 mod backoff;
 mod events;
 mod journal;
@@ -74,6 +77,8 @@ pub struct Config {
     pub agent: Vec<OsString>,
     /// Program and arguments of the proxy. It gets its link as standard input.
     pub proxy: Vec<OsString>,
+    /// Of a container's first process: what it was started for.
+    pub init: Option<Init>,
 }
 
 impl Config {
@@ -81,7 +86,7 @@ impl Config {
     #[must_use]
     pub fn new(state_dir: PathBuf) -> Self {
         let this = |command: &str| vec![OsString::from("/proc/self/exe"), OsString::from(command)];
-        Self { state_dir, agent: this("__agent"), proxy: this("__proxy") }
+        Self { state_dir, agent: this("__agent"), proxy: this("__proxy"), init: None }
     }
 }
 
@@ -126,13 +131,13 @@ impl From<(LockError, PathBuf)> for KeeperError {
     }
 }
 
-/// Runs a keeper until it is told to end, by a signal or by its agent.
+/// Runs a keeper until it is told to end, by a signal or by its agent; then what the process ends with.
 ///
 /// Call it from a process with one thread and no async runtime.
 ///
 /// # Errors
 /// When it cannot start; nothing was started or taken over then.
-pub fn run(config: Config) -> Result<ExitCode, KeeperError> {
+pub fn run(config: Config) -> Result<u8, KeeperError> {
     let named = rustix::thread::set_name(c"bulsa-keeper").map_err(io::Error::from);
     named.map_err(|error| KeeperError::System { doing: "name itself", error })?;
     let mut keeper = startup::start(config)?;
@@ -140,7 +145,7 @@ pub fn run(config: Config) -> Result<ExitCode, KeeperError> {
         keeper.turn(None);
     }
     keeper.finish();
-    Ok(ExitCode::SUCCESS)
+    Ok(keeper.attendant.map_or(0, |attendant| attendant.code()))
 }
 
 /// How the keeper ends.
@@ -164,6 +169,7 @@ struct Keeper {
     replicas: replicas::Replicas,
     agents: agents::Agents,
     proxies: proxies::Proxies,
+    attendant: Option<attendant::Attendant>,
     /// The agent was asked to stop everything; after this the keeper does it.
     stop_by: Option<Instant>,
     ending: Option<Ending>,

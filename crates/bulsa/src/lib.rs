@@ -8,6 +8,7 @@
 pub mod agent;
 pub mod cli;
 pub mod client;
+mod daemon_log;
 pub mod demo;
 pub mod entries;
 pub mod keeper;

@@ -3,7 +3,8 @@
 //! Owns: the defaults of `--state-dir` and `--socket`. Never: makes a directory or looks whether one is there.
 //!
 //! Root's daemon keeps its state in `/var/lib/bulsa` and listens on `/run/bulsa/api.sock`. A user's keeps both under
-//! the XDG state directory; a user's client asks root's daemon first, so that no second one is started beside it.
+//! the XDG state directory; a user's client asks root's daemon first, so that no second one is started beside it. In a
+//! container whose first process is a daemon it is that one which is meant.
 
 use std::path::{Path, PathBuf};
 
@@ -35,6 +36,17 @@ pub struct Surroundings<'a> {
     pub directory: &'a Path,
     /// Looks up an environment variable; an empty one counts as absent.
     pub variable: &'a dyn Fn(&str) -> Option<String>,
+    /// The daemon that is process 1.
+    pub first: Option<&'a First>,
+}
+
+/// A daemon that is the first process of the container that we are in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct First {
+    /// Its state directory.
+    pub state_dir: PathBuf,
+    /// Its API's socket.
+    pub socket: PathBuf,
 }
 
 /// Where things are.
@@ -52,6 +64,9 @@ impl Paths {
     /// # Errors
     /// When there is no home to put a user's state in, or a socket's path is longer than the kernel takes.
     pub fn resolve(given: &Given, around: &Surroundings<'_>) -> Result<Self, CommandError> {
+        if let Some(first) = around.first.filter(|_| given.state_dir.is_none() && given.socket.is_none()) {
+            return Ok(Self { state_dir: first.state_dir.clone(), sockets: vec![first.socket.clone()] });
+        }
         let variable =
             |name: &str| (around.variable)(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let state_dir = match (&given.state_dir, around.root) {
@@ -112,7 +127,10 @@ mod tests {
     fn resolve(root: bool, given: Given, variables: &[(&str, &str)]) -> Result<Paths, CommandError> {
         let variable =
             |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
-        Paths::resolve(&given, &Surroundings { root, directory: Path::new("/here"), variable: &variable })
+        Paths::resolve(
+            &given,
+            &Surroundings { root, directory: Path::new("/here"), variable: &variable, first: None },
+        )
     }
 
     fn sockets(paths: &Paths) -> Vec<&str> {
@@ -143,6 +161,27 @@ mod tests {
         let both = Given { state_dir: Some("s".into()), socket: Some("/a.sock".into()) };
         let both = resolve(true, both, &env).unwrap();
         assert_eq!((both.state_dir.to_str().unwrap(), sockets(&both)), ("/here/s", vec!["/a.sock"]));
+    }
+
+    #[test]
+    fn in_a_container_its_first_process_is_meant_unless_another_is_named() {
+        let first = First { state_dir: "/dev/shm/b".into(), socket: "/dev/shm/b/api.sock".into() };
+        let resolve = |given: Given| {
+            let variable = |name: &str| (name == "BULSA_SOCKET").then(|| "/env.sock".to_owned());
+            let around = Surroundings {
+                root: true,
+                directory: Path::new("/"),
+                variable: &variable,
+                first: Some(&first),
+            };
+            Paths::resolve(&given, &around).unwrap()
+        };
+        let found = resolve(Given::default());
+        assert_eq!(
+            (found.state_dir.as_path(), sockets(&found)),
+            (first.state_dir.as_path(), vec!["/dev/shm/b/api.sock"])
+        );
+        assert_eq!(sockets(&resolve(Given { socket: Some("/x.sock".into()), state_dir: None })), ["/x.sock"]);
     }
 
     #[test]

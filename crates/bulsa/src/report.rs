@@ -32,6 +32,8 @@ pub enum ExitCode {
     ServiceDown = 7,
     /// A bug in Bulsa.
     Bug = 70,
+    /// As a container's first process: told to end, and a worker that didn't was killed.
+    Killed = 137,
 }
 
 impl ExitCode {
@@ -46,6 +48,7 @@ impl ExitCode {
         (Self::Degraded, "degraded (`status`)"),
         (Self::ServiceDown, "deploy failed and the service is down"),
         (Self::Bug, "a bug in bulsa"),
+        (Self::Killed, "as a container's first process: a worker outlived its time, and was killed"),
     ];
 
     /// The number.
@@ -220,7 +223,7 @@ mod tests {
     #[test]
     fn exit_codes_are_the_documented_numbers() {
         let numbers: Vec<u8> = ExitCode::ALL.iter().map(|(code, _)| code.code()).collect();
-        assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6, 7, 70]);
+        assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6, 7, 70, 137]);
         for (code, _) in ExitCode::ALL {
             assert_eq!(ExitCode::of_deploy(code.code()), *code);
         }

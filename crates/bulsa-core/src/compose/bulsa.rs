@@ -122,6 +122,10 @@ pub(super) fn service(node: &Node, path: &str, diags: &mut Diagnostics) -> Bulsa
                 bulsa.at.insert(entry.key.clone(), entry.key_pos.clone());
                 recycle::read(&mut bulsa, node, path, diags);
             }
+            "heartbeat" => {
+                bulsa.at.insert(entry.key.clone(), entry.key_pos.clone());
+                bulsa.heartbeat = read::duration(node, path, duration::BEAT, diags);
+            }
             "bake" => bulsa.bake = bake(node, path, diags),
             "drill" => drill(node, path, &mut bulsa.drill_block, diags),
             "handover" => {

@@ -19,6 +19,8 @@ const HOUR: u64 = 3600;
 pub const PROBE: Bounds = Bounds { min: Duration::from_millis(1), max: Duration::from_secs(24 * HOUR) };
 /// Anything that somebody waits for: up to a day.
 pub const WAIT: Bounds = Bounds { min: Duration::ZERO, max: Duration::from_secs(24 * HOUR) };
+/// How often something says that it lives: at most once a second, at least once a day.
+pub const BEAT: Bounds = Bounds { min: Duration::from_secs(1), max: Duration::from_secs(24 * HOUR) };
 /// How long a request is held: up to an hour, the most that the proxy takes.
 pub const HOLD: Bounds = Bounds { min: Duration::ZERO, max: Duration::from_secs(HOUR) };
 /// How long a fresh replica's share of requests grows: up to an hour, the most that the proxy takes.

@@ -140,6 +140,7 @@ pub const BULSA: Keys = Keys {
         "drill",
         "gate",
         "handover",
+        "heartbeat",
         "hold",
         "probe",
         "recycle",

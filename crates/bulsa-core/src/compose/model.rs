@@ -230,6 +230,11 @@ pub(super) struct Bulsa {
     pub(super) handover: Option<spec::Handover>,
     pub(super) app_port: Option<(spec::AppPort, Pos)>,
     /// Where `access_log`, `spare` and `recycle` stand, and the keys of `balance`, `timeouts` and `hold`, each as `balance.policy`.
+    pub(super) heartbeat: Option<Duration>,
+    pub(super) bake: spec::Bake,
+    pub(super) handover: Option<spec::Handover>,
+    pub(super) app_port: Option<(spec::AppPort, Pos)>,
+    /// Where `access_log` and `heartbeat` stand, and the keys of `balance`, `timeouts` and `hold`, each as `balance.policy`.
     pub(super) at: BTreeMap<String, Pos>,
 }
 

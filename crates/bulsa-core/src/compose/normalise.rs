@@ -88,6 +88,7 @@ fn service(service: &Service, project: &Project, project_dir: &str) -> spec::Ser
         access_log: service.bulsa.access_log,
         care: service.bulsa.care,
         drill_block: service.bulsa.drill_block.clone(),
+        heartbeat: service.bulsa.heartbeat,
         bake: service.bulsa.bake,
         handover: service.bulsa.handover.unwrap_or(spec::Handover::Overlap),
         restart: match &service.restart {

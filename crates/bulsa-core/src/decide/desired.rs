@@ -14,6 +14,7 @@ use std::{
 
 pub(super) use self::deployment::RollStep;
 pub use self::deployment::{Deployment, Kind, Outcome, Phase};
+use super::last_call::LastCall;
 use crate::{
     ids::{ReleaseId, Slot},
     spec::{Handover, Role, Service, Spec},
@@ -40,6 +41,8 @@ pub struct Desired {
     pub jobs: BTreeMap<(ReleaseId, String), bool>,
     /// Whether a human took the project down.
     pub down: bool,
+    /// By when all of it must be gone. It is the daemon's own end that is near, so no disk knows of it.
+    pub last_call: Option<LastCall>,
 }
 
 /// One release.

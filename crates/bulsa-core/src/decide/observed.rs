@@ -10,6 +10,7 @@ use std::{
 };
 
 mod event;
+mod health;
 mod history;
 mod human;
 mod memory;
@@ -263,11 +264,7 @@ impl Observed {
             Event::StopSent { id, kill } => self.stop_sent(&id, kill, now),
             Event::Started { id, at, origin } => self.started(id, at, origin, now),
             Event::StartFailed { id, error } => self.start_failed(&id, error, now),
-            Event::Changed(slot) => {
-                if let Some(history) = self.slots.get_mut(&slot) {
-                    history.changed = true;
-                }
-            }
+            Event::Changed(slot) => self.changed(&slot),
             Event::Exited { id, status } => self.exited(&id, status, now),
             Event::TakenAway { id, status } => self.taken_away(&id, status, now),
             Event::EndSeen(id) => {
@@ -282,28 +279,15 @@ impl Observed {
                 }
             }
             Event::Paused { id, paused } => self.set_paused(&id, paused, now),
-            Event::Measured { id, memory } => {
-                if let Some(replica) = self.replicas.get_mut(&id) {
-                    replica.memory = Some(memory);
-                }
-            }
+            Event::Measured { id, memory } => self.measured(&id, memory),
             Event::Listening { id, addr } => {
                 if let Some(replica) = self.replicas.get_mut(&id) {
                     replica.addr = addr;
                 }
             }
             Event::Names { unserved } => self.unserved = unserved,
-            Event::Probed { id, result, probe } => {
-                // A probe that was under way says how it was.
-                if let Some(replica) = self.replicas.get_mut(&id).filter(|replica| !replica.ended) {
-                    replica.health.on_probe(result, &probe, replica.started, now);
-                    if replica.health.is_ready()
-                        && let Some(history) = self.slots.get_mut(&id.slot())
-                    {
-                        (history.early_deaths, history.start_error) = (0, None);
-                    }
-                }
-            }
+            Event::Probed { id, result, probe } => self.probed(&id, result, &probe, now),
+            Event::HeartbeatMissed { id } => self.heartbeat_missed(&id, now),
             Event::Listed { replicas, creating, as_of } => self.listed(&replicas, &creating, as_of, now),
             Event::Published { number, routed, closing } => self.publish(number, routed, &closing, now),
             Event::Kept { number } => self.kept = self.kept.max(number),

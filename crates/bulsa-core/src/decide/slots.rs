@@ -256,8 +256,9 @@ pub(super) fn stop(
 ) {
     for (id, replica) in observed.replicas() {
         if let ReplicaPhase::Stopping { since, sent, killed } = replica.phase {
-            let grace = grace(desired, id);
-            stop_further(id, (since, sent, killed), grace, now, decision);
+            let end = since + grace(desired, id);
+            let end = desired.last_call.map_or(end, |last| end.min(last.kill_at()));
+            stop_further(id, (end, sent, killed), now, decision);
             continue;
         }
         match verdicts.leaving.get(id) {
@@ -279,12 +280,11 @@ fn grace(desired: &Desired, id: &ReplicaId) -> Duration {
 
 fn stop_further(
     id: &ReplicaId,
-    (since, sent, killed): (Timestamp, Timestamp, bool),
-    grace: Duration,
+    (end, sent, killed): (Timestamp, Timestamp, bool),
     now: Timestamp,
     decision: &mut Decision,
 ) {
-    let due = if killed { sent + RESEND } else { since + grace };
+    let due = if killed { sent + RESEND } else { end };
     if now < due {
         decision.wake(due);
     } else {
@@ -310,7 +310,9 @@ fn is_drained(
     let requests_end = unrouted + drain.requests;
     // Counted from when they were asked to close, which may be long after it was un-routed: a warm release.
     let tunnels_end = replica.closing_since.map(|since| since + drain.stagger + TUNNEL_CLOSE_MARGIN);
+    let last_call = desired.last_call.map(|last| last.stop_at(grace(desired, id)));
     let is_waiting = |count: u64, end: Option<Timestamp>, decision: &mut Decision| {
+        let end = [end, last_call].into_iter().flatten().min();
         let waits = count > 0 && end.is_none_or(|end| now < end);
         if let Some(end) = end.filter(|_| waits) {
             decision.wake(end);

@@ -172,6 +172,9 @@ pub struct ServiceV1 {
     /// A path of the app's own that blocks it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drill_block: Option<String>,
+    /// How often a replica must say that it lives; 0: never.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub heartbeat_ms: u64,
     /// The watch after a switch.
     pub bake: BakeV1,
     /// How old and new replicas relate in time.

@@ -44,6 +44,7 @@ enum Kind {
     Listening,
     Ready,
     Probed,
+    HeartbeatMissed,
     Listed,
     TakenAway,
     Paused,
@@ -55,7 +56,7 @@ enum Kind {
     Report,
 }
 
-const KINDS: [Kind; 16] = [
+const KINDS: [Kind; 17] = [
     Kind::TakenAway,
     Kind::Paused,
     Kind::EndSeen,
@@ -67,6 +68,7 @@ const KINDS: [Kind; 16] = [
     Kind::Listening,
     Kind::Ready,
     Kind::Probed,
+    Kind::HeartbeatMissed,
     Kind::Listed,
     Kind::Kept,
     Kind::ProxyUp,
@@ -153,6 +155,7 @@ impl Run {
                 let probed = Event::Probed { id, result, probe };
                 std::iter::once(listening).chain(std::iter::repeat_n(probed, times as usize)).collect()
             }
+            Kind::HeartbeatMissed => vec![Event::HeartbeatMissed { id }],
             Kind::Listed => {
                 let with = |i: usize| !(n >> (i % 16)).is_multiple_of(4);
                 let all = self.observed.replicas().enumerate();

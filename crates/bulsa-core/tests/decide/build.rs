@@ -159,6 +159,7 @@ fn service(name: &str, role: Role) -> Svc {
         access_log: false,
         care: bulsa_core::spec::Care::default(),
         drill_block: None,
+        heartbeat: None,
         bake: Bake { time: BAKE, errors: 0.05 },
         handover: Handover::Overlap,
         restart: Restart::Always,

@@ -1,7 +1,9 @@
 //! Un-route, drain, stop: in this order, and each with its limit.
 
+use std::time::Duration;
+
 use bulsa_core::{
-    decide::{CloseTunnels, Load},
+    decide::{CloseTunnels, LastCall, Load},
     ids::Generation,
 };
 
@@ -12,6 +14,7 @@ use crate::{
 
 const REQUEST: Load = Load { in_flight: 1, tunnels: 0, requests: 1, errors: 0, refused: 0 };
 const TUNNEL: Load = Load { in_flight: 0, tunnels: 1, requests: 1, errors: 0, refused: 0 };
+const MS: Duration = Duration::from_millis(1);
 const NOTHING: Load = Load { in_flight: 0, tunnels: 0, requests: 1, errors: 0, refused: 0 };
 
 /// `web` twice, of which the second is to go.
@@ -140,6 +143,45 @@ fn one_that_outlives_its_grace_is_killed() {
     assert_eq!(w.log(), ["kill web-r1-2.1 (Grace)"]);
     w.pass(AGES);
     assert_eq!(w.log().len(), 0);
+}
+
+/// The daemon is told to end within a time, with this under way.
+fn last_call(limit: Duration, load: Load) -> World {
+    let mut w = World::up(&v(1, [app("web")]));
+    w.stubborn = vec!["web"];
+    w.load("web-r1-1.1", load);
+    w.desired.down = true;
+    w.desired.last_call = Some(LastCall::new(w.now, limit));
+    w.pass(Duration::ZERO);
+    let log = w.log();
+    assert!(matches!(log.as_slice(), [one] if one.starts_with("table:")), "it is un-routed first: {log:?}");
+    w
+}
+
+#[test]
+fn a_daemon_that_must_end_soon_waits_less_for_requests_and_for_replicas() {
+    for load in [REQUEST, TUNNEL] {
+        let mut w = last_call(secs(8), load);
+        w.pass(secs(2) - MS);
+        assert_eq!(w.log().len(), 0, "{load:?}");
+        w.pass(MS);
+        assert_eq!(w.log_of(&["stop", "kill"]), ["stop web-r1-1.1"]);
+        w.pass(secs(5) - MS);
+        assert_eq!(w.log_of(&["stop", "kill"]).len(), 0);
+        w.pass(MS);
+        assert_eq!(w.log_of(&["stop", "kill"]), ["kill web-r1-1.1 (Grace)"], "a second before the end");
+    }
+}
+
+#[test]
+fn a_daemon_that_has_the_time_waits_as_always() {
+    let mut w = last_call(secs(75), REQUEST);
+    w.pass(DRAIN.requests - MS);
+    assert_eq!(w.log_of(&["stop", "kill"]).len(), 0);
+    w.pass(MS);
+    assert_eq!(w.log_of(&["stop", "kill"]), ["stop web-r1-1.1"]);
+    w.pass(GRACE);
+    assert_eq!(w.log_of(&["stop", "kill"]), ["kill web-r1-1.1 (Grace)"]);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use bulsa_core::{
 
 use crate::{
     build::{AGES, GATE, app, secs, shared, v, worker},
-    world::{EXIT_0, EXIT_1, KILLED, World},
+    world::{EXIT_0, EXIT_1, KILLED, World, id},
 };
 
 #[test]
@@ -27,6 +27,29 @@ fn a_hung_replica_is_killed_and_replaced_at_once() {
     w.hangs("web-r1-1.1");
     let expected = ["table: web-r1-2.1", "start web-r1-1.2 (Died)", "kill web-r1-1.1 (Hung)"];
     assert_eq!(w.log(), expected, "the replacement waits for no kill, the kill for no grace");
+}
+
+#[test]
+fn one_that_misses_its_heartbeat_hangs_whatever_its_probes_say() {
+    let mut w = World::up(&v(1, [app("web").replicas(2)]));
+    w.slow = vec!["web"];
+    w.stubborn = vec!["web"];
+    w.event(Event::HeartbeatMissed { id: id("web-r1-1.1") });
+    let expected = ["table: web-r1-2.1", "start web-r1-1.2 (Died)", "kill web-r1-1.1 (Hung)"];
+    assert_eq!(w.log(), expected);
+    w.probed("web-r1-1.1", ProbeResult::Pass, 9);
+    assert_eq!(w.routed(), "web-r1-2.1", "an answer from another thread doesn't bring it back");
+}
+
+#[test]
+fn one_that_is_not_proven_yet_has_its_gate_and_no_heartbeat() {
+    let mut w = World::up(&v(1, [app("web").replicas(2)]));
+    w.slow = vec!["web-r1-1.2"];
+    w.dies("web-r1-1.1", KILLED);
+    w.starts("web-r1-1.2");
+    w.log();
+    w.event(Event::HeartbeatMissed { id: id("web-r1-1.2") });
+    assert_eq!(w.log_of(&["start", "stop", "kill"]), Vec::<String>::new());
 }
 
 #[test]

@@ -741,6 +741,7 @@ fn service(name: &str, role: Role, flavour: Flavour, replicas: u32) -> Service {
         access_log: false,
         care: bulsa_core::spec::Care::default(),
         drill_block: None,
+        heartbeat: None,
         bake: Bake { time: Duration::from_secs(6), errors: 0.05 },
         handover: Handover::Overlap,
         restart: Restart::Always,

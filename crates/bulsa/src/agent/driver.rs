@@ -22,6 +22,7 @@ mod docker;
 mod drill;
 mod engine;
 mod healing;
+mod heartbeats;
 mod held;
 mod incidents;
 mod inputs;
@@ -73,7 +74,7 @@ use super::{
     keeper_client::{KeeperClient, KeeperEvent, Welcome},
     notify::Tester,
     probe::{self, Prober, RealRunner},
-    process::{logs::Logs, netns::Namespace, ports::PortAllocator},
+    process::{heartbeat::Heartbeats, logs::Logs, netns::Namespace, ports::PortAllocator},
     proxy_link::ProxyEvent,
     store::{Store, Stored},
 };
@@ -242,6 +243,8 @@ pub(super) struct Driver {
     proxies: BTreeMap<u64, ProxyHandle>,
     prober: Prober<RealRunner>,
     ports: PortAllocator,
+    /// Where replicas send their heartbeats; `None` where that can't be had, which was told.
+    heartbeats: Option<Arc<Heartbeats>>,
     docker: DockerSide,
     drills: drill::Drills,
     logs: Logs,
@@ -290,6 +293,8 @@ pub(super) struct Parts {
     pub(super) notify: Told,
     /// How the API tries that.
     pub(super) tester: Tester,
+    /// Where replicas send their heartbeats.
+    pub(super) heartbeats: Option<Heartbeats>,
 }
 
 impl Driver {
@@ -338,6 +343,7 @@ impl Driver {
             proxies: BTreeMap::new(),
             prober,
             ports: parts.ports,
+            heartbeats: parts.heartbeats.map(Arc::new),
             docker: DockerSide::default(),
             drills: drill::Drills::default(),
             access_log: access_log::AccessLog::new(&parts.state_dir.join("logs")),
@@ -375,6 +381,7 @@ impl Driver {
     pub(super) async fn run(mut self, mut ears: Ears, stored: &Stored, welcome: Welcome) {
         self.listen_to_keeper();
         self.restore(stored, welcome).await;
+        let heartbeats = self.heartbeats.clone();
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
         housekeeping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -390,6 +397,8 @@ impl Driver {
                 Some(report) = ears.reports.recv() => self.probed(report),
                 Some((request, answer)) = ears.requests.recv() => self.asked(request, answer).await,
                 () = sleep_until(wake.map(|at| self.clock.instant(at))) => {}
+                // They are taken in where they are judged.
+                () = heard(heartbeats.as_deref()) => {}
                 _ = housekeeping.tick() => self.keep_house().await,
             }
             for _ in 0..INPUTS_AT_ONCE {
@@ -417,8 +426,9 @@ impl Driver {
             let now = self.clock.now();
             look = self.look_for_listeners();
             self.judge_listeners().await;
+            look = [look, self.judge_heartbeats()].into_iter().flatten().min();
             self.keep_anchors().await;
-            let leaving = self.shutdown.is_some();
+            let leaving = self.last_call();
             for project in self.projects.values_mut() {
                 project.consider(now, leaving);
             }
@@ -477,6 +487,14 @@ impl Driver {
             self.act(&name, action).await;
         }
         any
+    }
+}
+
+/// Waits for a heartbeat.
+async fn heard(heartbeats: Option<&Heartbeats>) {
+    match heartbeats {
+        Some(heartbeats) => heartbeats.readable().await,
+        None => std::future::pending().await,
     }
 }
 

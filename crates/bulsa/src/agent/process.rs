@@ -13,6 +13,7 @@
 use std::fmt;
 
 pub mod environment;
+pub(crate) mod heartbeat;
 pub mod listener;
 pub mod logs;
 pub mod memory;

@@ -2,10 +2,17 @@
 //!
 //! Owns: `up` and `run` once everything runs. Never: changes anything; a reader that goes away is missed by nobody.
 
-use bulsa_core::wire::api::{Event, LogLine};
-use tokio::sync::mpsc;
+use std::convert::Infallible;
 
-use super::{follow, logs};
+use bulsa_core::wire::api::{Event, LogLine, Request};
+use tokio::{signal::unix::Signal, sync::mpsc};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    context::{Accepted, accepted},
+    follow, logs,
+    reload::Reload,
+};
 use crate::{
     client::{Client, EventsQuery, LogsQuery},
     output::{Printer, Tone},
@@ -18,21 +25,60 @@ const WAITING_MAX: usize = 256;
 const SHOWN: &[&str] =
     &["replica.died", "replica.killed", "replica.start_failed", "replica.suspect", "replica.ready"];
 
-enum Said {
+/// What is shown.
+pub(super) enum Said {
     Line(LogLine),
     Event(Event),
+    Remark(String),
 }
 
-/// Shows what comes, across the agent's deaths, until the project is gone.
+/// Shows what comes, across the agent's deaths, until the project is gone. When `ending` is cancelled, the daemon has
+/// ended or does: what it still says is shown, and then there is nothing to wait for. `changes` replace the
+/// workers meanwhile.
 pub(super) async fn attend(
     client: &Client,
     printer: &mut Printer,
     project: String,
+    ending: &CancellationToken,
+    changes: Changes,
+) -> Result<ExitCode, CommandError> {
+    follow_all(client, printer, project, (ending, None), changes).await
+}
+
+/// Shows what is still said from now on, while the daemon ends.
+pub(super) async fn last_words(client: &Client, printer: &mut Printer, project: String) {
+    let ending = CancellationToken::new();
+    ending.cancel();
+    let changes = Changes { hangups: None, reload: None };
+    // Whoever reads it may be gone, and the daemon ends all the same.
+    follow_all(client, printer, project, (&ending, Some(0)), changes).await.ok();
+}
+
+/// `tail`: so many lines that were written before are shown.
+async fn follow_all(
+    client: &Client,
+    printer: &mut Printer,
+    project: String,
+    (ending, tail): (&CancellationToken, Option<u32>),
+    changes: Changes,
 ) -> Result<ExitCode, CommandError> {
     let (say, mut said) = mpsc::channel(WAITING_MAX);
     let mut heard = std::pin::pin!(async {
-        let both = (lines(client, &project, say.clone()), happenings(client, &project, say));
-        tokio::try_join!(both.0, both.1).map(drop)
+        let back = async || {
+            tokio::select! {
+                biased;
+                () = ending.cancelled() => Ok(None),
+                back = follow::back(client) => back.map(|snapshot| snapshot.project(&project).map(drop)),
+            }
+        };
+        let told = say.clone();
+        let both =
+            (lines(client, (&project, tail), say.clone(), &back), happenings(client, &project, say, &back));
+        let both = async { tokio::try_join!(both.0, both.1).map(drop) };
+        tokio::select! {
+            ended = both => ended,
+            failed = changes.follow(client, &project, &told) => failed.map(drop),
+        }
     });
     let ended = loop {
         tokio::select! {
@@ -44,12 +90,70 @@ pub(super) async fn attend(
     while let Ok(said) = said.try_recv() {
         show(&said, printer)?;
     }
-    ended.map(|()| ExitCode::Done)
+    if ending.is_cancelled() { Ok(ExitCode::Done) } else { ended.map(|()| ExitCode::Done) }
+}
+
+/// What replaces workers while one attends.
+pub(super) struct Changes {
+    /// Each SIGHUP does.
+    pub(super) hangups: Option<Signal>,
+    /// Changed files do.
+    pub(super) reload: Option<Reload>,
+}
+
+impl Changes {
+    /// Never ends, but when the files can't be looked at any more.
+    async fn follow(
+        self,
+        client: &Client,
+        project: &str,
+        say: &mpsc::Sender<Said>,
+    ) -> Result<Infallible, CommandError> {
+        let reload = async {
+            match self.reload {
+                Some(reload) => reload.run(client, project, say).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            failed = reload => failed,
+            never = hang_up(client, project, self.hangups, say) => match never {},
+        }
+    }
+}
+
+/// At each SIGHUP replaces the workers, one after another: what the signal means to those who fork workers.
+async fn hang_up(
+    client: &Client,
+    project: &str,
+    hangups: Option<Signal>,
+    say: &mpsc::Sender<Said>,
+) -> Infallible {
+    let Some(mut hangups) = hangups else { return std::future::pending().await };
+    while hangups.recv().await.is_some() {
+        let text = restart_all(client, project).await.unwrap_or_else(|error| error.message);
+        drop(say.send(Said::Remark(format!("SIGHUP: {text}"))).await);
+    }
+    std::future::pending().await
+}
+
+async fn restart_all(client: &Client, project: &str) -> Result<String, CommandError> {
+    let snapshot = client.snapshot().await?;
+    let services = snapshot.project(project).into_iter().flat_map(|project| &project.services);
+    let mut texts = Vec::new();
+    for service in services {
+        let request = Request::Restart { project: project.to_owned(), service: service.name.clone() };
+        let (Accepted::Begun { text, .. } | Accepted::Already { text, .. }) =
+            accepted(client.request(&request).await?)?;
+        texts.push(text);
+    }
+    Ok(texts.join("; "))
 }
 
 fn show(said: &Said, printer: &mut Printer) -> Result<(), CommandError> {
     match said {
         Said::Line(line) => logs::show(line, printer),
+        Said::Remark(text) => printer.remark(text),
         Said::Event(event) => {
             let tone = if event.kind == "replica.ready" { Tone::Good } else { Tone::Bad };
             printer.remark(&tone.paint(&event.text))
@@ -57,8 +161,14 @@ fn show(said: &Said, printer: &mut Printer) -> Result<(), CommandError> {
     }
 }
 
-async fn lines(client: &Client, project: &str, say: mpsc::Sender<Said>) -> Result<(), CommandError> {
-    let mut query = LogsQuery { project: project.to_owned(), follow: true, ..LogsQuery::default() };
+/// `back` waits for the daemon that was lost; `None` when there is nothing to come back to.
+async fn lines(
+    client: &Client,
+    (project, tail): (&str, Option<u32>),
+    say: mpsc::Sender<Said>,
+    back: &impl AsyncFn() -> Result<Option<()>, CommandError>,
+) -> Result<(), CommandError> {
+    let mut query = LogsQuery { project: project.to_owned(), follow: true, tail, ..LogsQuery::default() };
     loop {
         let mut stream = client.logs(&query).await?;
         let ended = loop {
@@ -72,7 +182,7 @@ async fn lines(client: &Client, project: &str, say: mpsc::Sender<Said>) -> Resul
         if let Some(error) = ended.filter(|error| !error.may_pass()) {
             return Err(error.into());
         }
-        if follow::back(client).await?.project(project).is_none() {
+        if back().await?.is_none() {
             return Ok(());
         }
         // What was written while nobody looked is not told apart from what was shown: a few lines are better missing.
@@ -80,7 +190,12 @@ async fn lines(client: &Client, project: &str, say: mpsc::Sender<Said>) -> Resul
     }
 }
 
-async fn happenings(client: &Client, project: &str, say: mpsc::Sender<Said>) -> Result<(), CommandError> {
+async fn happenings(
+    client: &Client,
+    project: &str,
+    say: mpsc::Sender<Said>,
+    back: &impl AsyncFn() -> Result<Option<()>, CommandError>,
+) -> Result<(), CommandError> {
     // What happened up to now was told with the deploy.
     let newest = EventsQuery { last: Some(1), ..EventsQuery::default() };
     let mut newest = client.events(&newest).await?;
@@ -107,7 +222,7 @@ async fn happenings(client: &Client, project: &str, say: mpsc::Sender<Said>) -> 
         if let Some(error) = ended.filter(|error| !error.may_pass()) {
             return Err(error.into());
         }
-        if follow::back(client).await?.project(project).is_none() {
+        if back().await?.is_none() {
             return Ok(());
         }
     }

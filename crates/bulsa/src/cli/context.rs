@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::{
     args::{FileArgs, Global},
+    init,
     which::{self, Purpose},
 };
 use crate::{
@@ -18,7 +19,7 @@ use crate::{
     keeper::KEEPER_LOCK,
     link::lock::living_holder,
     output::Printer,
-    paths::{Given, Paths, Surroundings},
+    paths::{First, Given, Paths, Surroundings},
     report::{CommandError, ErrorKind, ExitCode},
 };
 
@@ -55,7 +56,7 @@ impl<'a> Context<'a> {
         let directory = std::env::current_dir().map_err(|error| {
             CommandError::user("can't find the working directory").cause(error).hint("go to one that exists")
         })?;
-        Self::from_parts(global, files, printer, env.collect(), directory)
+        Self::from_parts(global, files, printer, (env.collect(), directory), init::first().as_ref())
     }
 
     /// From an environment and directory that are given.
@@ -63,10 +64,11 @@ impl<'a> Context<'a> {
         global: Global,
         files: FileArgs,
         printer: &'a mut Printer,
-        env: BTreeMap<String, String>,
-        directory: PathBuf,
+        (env, directory): (BTreeMap<String, String>, PathBuf),
+        first: Option<&First>,
     ) -> Result<Self, CommandError> {
         let around = Surroundings {
+            first,
             root: rustix::process::geteuid().is_root(),
             directory: &directory,
             variable: &|name| env.get(name).cloned(),

@@ -4,29 +4,26 @@
 //! beside one that answers, or beside root's that doesn't let us in.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::File,
     io::{self, Read, Seek, SeekFrom},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::Path,
-    process::Stdio,
+    process::{ExitStatus, Stdio},
     time::Duration,
 };
 
 use tokio::{
-    process::{Child, Command},
+    process::Command,
     time::{Instant, sleep},
 };
 
 use super::context::Context;
 use crate::{
     client::{Client, ClientError},
+    daemon_log,
+    keeper::{ATTENDANT_ROLE, ROLE_ENV},
     report::{CommandError, ErrorKind},
 };
 
-/// The daemon's log in its state directory, when it wasn't started in the foreground.
-const LOG_NAME: &str = "daemon.log";
-/// A longer log is moved aside before a new daemon writes to it, in bytes.
-const LOG_MAX_BYTES: u64 = 4 << 20;
 /// How long a new daemon may take to answer.
 const START_MAX: Duration = Duration::from_secs(15);
 /// How often a new daemon is asked whether it answers: its socket has no better signal than letting us in.
@@ -39,18 +36,34 @@ pub(super) struct Reached {
     pub(super) client: Client,
     /// Whether we started it.
     pub(super) started: bool,
+    /// Whether it is a container's first process, started for this command: it ends when the command does, and says
+    /// when.
+    pub(super) init: bool,
 }
 
 /// The daemon that runs, or else one that we start.
 pub(super) async fn reach_or_start(context: &mut Context<'_>) -> Result<Reached, CommandError> {
+    if context.env.get(ROLE_ENV).is_some_and(|role| role == ATTENDANT_ROLE) {
+        return attended(context).await;
+    }
     match Client::find(&context.paths.sockets).await {
-        Ok(client) => return Ok(Reached { client, started: false }),
+        Ok(client) => return Ok(Reached { client, started: false, init: false }),
         Err(ClientError::NoDaemon { .. }) => {}
         Err(error) => return Err(error.into()),
     }
     let client = start(&context.paths.state_dir, context.paths.own_socket()).await?;
     context.printer.remark("started the daemon")?;
-    Ok(Reached { client, started: true })
+    Ok(Reached { client, started: true, init: false })
+}
+
+/// The daemon that is our parent, a container's first process. It started its agent when it started us.
+async fn attended(context: &Context<'_>) -> Result<Reached, CommandError> {
+    let log = context.paths.state_dir.join(daemon_log::NAME);
+    // An earlier life of the container may have left one.
+    let written_before = log.metadata().map_or(0, |metadata| metadata.len());
+    let client = answers(std::future::pending(), context.paths.own_socket()).await;
+    let client = client.map_err(|error| with_log(error, &context.paths.state_dir, written_before))?;
+    Ok(Reached { client, started: false, init: true })
 }
 
 async fn start(state_dir: &Path, socket: &Path) -> Result<Client, CommandError> {
@@ -70,12 +83,16 @@ async fn start(state_dir: &Path, socket: &Path) -> Result<Client, CommandError> 
         .kill_on_drop(false)
         .spawn()
         .map_err(|error| CommandError::user("can't start the daemon").cause(error))?;
-    let client = answers(&mut child, socket).await;
+    let client = answers(child.wait(), socket).await;
     client.map_err(|error| with_log(error, state_dir, written_before))
 }
 
 /// Waits until it answers a real question, or dies, or takes too long.
-async fn answers(child: &mut Child, socket: &Path) -> Result<Client, CommandError> {
+async fn answers(
+    end: impl Future<Output = io::Result<ExitStatus>>,
+    socket: &Path,
+) -> Result<Client, CommandError> {
+    let mut end = std::pin::pin!(end);
     let deadline = Instant::now() + START_MAX;
     let sockets = [socket.to_path_buf()];
     loop {
@@ -85,7 +102,7 @@ async fn answers(child: &mut Child, socket: &Path) -> Result<Client, CommandErro
             return Ok(client);
         }
         tokio::select! {
-            status = child.wait() => {
+            status = &mut end => {
                 let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
                 let text = format!("the daemon ended before it answered ({status})");
                 return Err(CommandError::new(ErrorKind::Unreachable, text));
@@ -102,15 +119,7 @@ async fn answers(child: &mut Child, socket: &Path) -> Result<Client, CommandErro
 
 /// Opens the log for appending; its length is where this daemon's words begin.
 fn open_log(state_dir: &Path) -> Result<(File, u64), CommandError> {
-    let trouble = |error| log_trouble(state_dir, error);
-    DirBuilder::new().recursive(true).mode(0o700).create(state_dir).map_err(trouble)?;
-    let path = state_dir.join(LOG_NAME);
-    if fs::metadata(&path).is_ok_and(|metadata| metadata.len() > LOG_MAX_BYTES) {
-        fs::rename(&path, state_dir.join(format!("{LOG_NAME}.1"))).map_err(trouble)?;
-    }
-    let log = OpenOptions::new().create(true).append(true).mode(0o600).open(&path).map_err(trouble)?;
-    let length = log.metadata().map_err(trouble)?.len();
-    Ok((log, length))
+    daemon_log::open(state_dir).map_err(|error| log_trouble(state_dir, error))
 }
 
 fn log_trouble(state_dir: &Path, error: io::Error) -> CommandError {
@@ -121,7 +130,7 @@ fn log_trouble(state_dir: &Path, error: io::Error) -> CommandError {
 
 /// Adds what the daemon said itself.
 fn with_log(error: CommandError, state_dir: &Path, from: u64) -> CommandError {
-    let path = state_dir.join(LOG_NAME);
+    let path = state_dir.join(daemon_log::NAME);
     let error = match said(&path, from) {
         Ok(text) => text.lines().filter(|line| !line.trim().is_empty()).fold(error, own_words),
         Err(trouble) => error.cause(format!("its log can't be read: {trouble}")),
@@ -150,12 +159,14 @@ fn said(path: &Path, from: u64) -> io::Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
     fn a_daemon_that_died_speaks_for_itself_and_only_for_this_time() {
         let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join(LOG_NAME), "error: long ago\n").unwrap();
+        fs::write(dir.path().join(daemon_log::NAME), "error: long ago\n").unwrap();
         let (mut log, before) = open_log(dir.path()).unwrap();
         io::Write::write_all(&mut log, b"error: port 8080 is taken\nhint: stop it\n").unwrap();
         let error = with_log(CommandError::new(ErrorKind::Unreachable, "died"), dir.path(), before);
@@ -167,18 +178,9 @@ mod tests {
     async fn a_daemon_that_ends_before_it_answers_is_noticed_at_once() {
         let dir = tempfile::tempdir().unwrap();
         let mut child = Command::new("/bin/sh").args(["-c", "exit 3"]).spawn().unwrap();
-        let error = answers(&mut child, &dir.path().join("api.sock")).await.unwrap_err();
+        let error = answers(child.wait(), &dir.path().join("api.sock")).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::Unreachable);
         assert!(error.message.contains("exit status: 3"), "{error:?}");
-    }
-
-    #[test]
-    fn a_long_log_is_moved_aside() {
-        let dir = tempfile::tempdir().unwrap();
-        File::create(dir.path().join(LOG_NAME)).unwrap().set_len(LOG_MAX_BYTES + 1).unwrap();
-        let (_, length) = open_log(dir.path()).unwrap();
-        assert_eq!(length, 0);
-        assert!(dir.path().join("daemon.log.1").exists());
     }
 
     #[test]

@@ -146,6 +146,11 @@ pub(super) async fn send(
     }
 }
 
+/// Sends a spec that has no images.
+pub(super) async fn ask(client: &Client, wanted: Wanted) -> Result<Accepted, CommandError> {
+    accepted(client.request(&request(wanted, false)).await?)
+}
+
 fn request(wanted: Wanted, plan: bool) -> Request {
     Request::Deploy(Box::new(DeployRequest {
         project: wanted.spec.project.clone(),

@@ -6,7 +6,11 @@
 use std::{future::Future, time::Duration};
 
 use bulsa_core::wire::api::{ProgressKind, Snapshot};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::{Instant, sleep, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     client::{Client, ClientError},
@@ -127,14 +131,31 @@ pub(super) async fn until<T>(
     }
 }
 
-/// Runs `work` until it ends or the user presses Ctrl-C; `None` then.
+/// Runs `work` until it ends or the user presses Ctrl-C, or whoever runs us tells us to end; `None` then.
 pub(super) async fn unless_interrupted<T>(work: impl Future<Output = T>) -> Option<T> {
     tokio::select! {
         result = work => Some(result),
-        pressed = tokio::signal::ctrl_c() => {
-            // A handler that can't be set up leaves the default: the process ends at once, which also detaches.
-            drop(pressed);
-            None
-        }
+        () = interrupted() => None,
     }
+}
+
+/// Ends at SIGINT or SIGTERM. A handler that can't be set up leaves the default: the process ends at once, which also
+/// detaches.
+async fn interrupted() {
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return std::future::pending().await };
+    tokio::select! {
+        pressed = tokio::signal::ctrl_c() => drop(pressed),
+        _ = terminate.recv() => {}
+    }
+}
+
+/// Cancelled once we are told to end. Whoever holds it ends well.
+pub(super) fn told_to_end() -> CancellationToken {
+    let token = CancellationToken::new();
+    let told = token.clone();
+    tokio::spawn(async move {
+        interrupted().await;
+        told.cancel();
+    });
+    token
 }

@@ -3,27 +3,38 @@
 //! The flags become a compose file of one service, which takes the same way as every other: one set of defaults and
 //! one deploy pipeline.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use bulsa_core::{
-    compose::{self, LoadInput, ReadError},
+    compose::{self, LoadInput, ReadError, duration},
     spec::Sources,
     wire::api::SourceFile,
 };
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use super::{context::Context, deploy::Wanted, later, up, workers::Workers};
-use crate::report::{CommandError, ExitCode};
+use super::{context::Context, deploy::Wanted, reload::Reload, up, watch::Watch, workers::Workers};
+use crate::{
+    keeper::{KEEPER_ENV, ROLE_ENV},
+    report::{CommandError, ExitCode},
+};
 
 /// What messages call the file that the flags become.
 const SOURCE_NAME: &str = "bulsa run";
+
+/// With `--watch`: when the worker's release was made, in milliseconds since the Unix epoch.
+const RELOAD_VARIABLE: &str = "BULSA_RELOAD";
 
 /// Where a lone program that ignores PORT is looked for when no `--app-port` says where it listens.
 const USUAL_PORT: u16 = 3000;
 
 /// Variables of the shell that started us, which say nothing to a program and differ from run to run.
-const NOT_PASSED_ON: &[&str] = &["_", "SHLVL", "OLDPWD", "PWD", "PORT", "COLUMNS", "LINES", "BULSA_SOCKET"];
+const NOT_PASSED_ON: &[&str] =
+    &["_", "SHLVL", "OLDPWD", "PWD", "PORT", "COLUMNS", "LINES", "BULSA_SOCKET", KEEPER_ENV, ROLE_ENV];
 
 /// Keep a program alive as several workers behind one port
 #[derive(Debug, Args)]
@@ -41,40 +52,75 @@ pub(super) struct RunArgs {
     /// The program serves nothing: keep it alive, and open no port
     #[arg(long, conflicts_with_all = ["port", "app_port"])]
     no_port: bool,
+    /// A worker that sends WATCHDOG=1 to $NOTIFY_SOCKET (as systemd's do) and then misses it for so long hangs
+    #[arg(long, value_name = "TIME")]
+    heartbeat: Option<String>,
     /// The project's and the service's name [default: the program's name]
     #[arg(long)]
     name: Option<String>,
-    /// Restart when a file changes
-    #[arg(long, value_name = "PATH", hide = true)]
-    watch: Option<String>,
+    /// Replace the workers one after another when files change, but for those that git ignores (can be repeated)
+    #[arg(long, value_name = "PATH", conflicts_with = "detach")]
+    watch: Vec<PathBuf>,
     /// Return once the workers run
     #[arg(short, long)]
-    detach: bool,
+    pub(super) detach: bool,
+    /// As a container's first process: how long all workers may take to end, before `docker stop` kills [default: 9s]
+    #[arg(long, value_name = "TIME", value_parser = stop_within)]
+    pub(super) stop_within: Option<Duration>,
     /// The program and its arguments
     #[arg(last = true, required = true, value_name = "CMD")]
     command: Vec<String>,
 }
 
 pub(super) async fn run(args: RunArgs, context: &mut Context<'_>) -> Result<ExitCode, CommandError> {
-    if args.watch.is_some() {
-        return Err(later::later("`--watch`"));
-    }
     let root = rustix::process::geteuid().is_root();
     let name = project_name(&args, context.project.as_deref());
-    let text = compose_text(&args, &name, root, &context.env)?;
+    let stay = up::Stay { detached: args.detach, patient: true };
+    // Before the workers are started, so that no change is missed.
+    let watch = if args.watch.is_empty() {
+        None
+    } else {
+        let (watch, note) = Watch::new(&args.watch, &context.directory, &context.paths.state_dir)?;
+        note.map(|note| context.printer.warning(&note)).transpose()?;
+        Some(watch)
+    };
+    let (env, directory) = (context.env.clone(), context.directory.clone());
+    let again = move || wanted(&args, &name, root, &env, &directory);
+    let first = again()?;
+    let reload =
+        watch.map(|watch| Reload { watch, directory: context.directory.clone(), again: Box::new(again) });
+    up::bring_up(first, stay, reload, context).await
+}
+
+/// What the flags stand for. With `--watch` it is another one each time, since the program is.
+fn wanted(
+    args: &RunArgs,
+    name: &str,
+    root: bool,
+    env: &BTreeMap<String, String>,
+    directory: &Path,
+) -> Result<Wanted, CommandError> {
+    let mut env = env.clone();
+    if !args.watch.is_empty() {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        env.insert(RELOAD_VARIABLE.to_owned(), now.as_millis().to_string());
+    }
+    let text = compose_text(args, name, root, &env)?;
     let source = compose::SourceFile { path: SOURCE_NAME.to_owned(), text };
-    let spec = load(&source, &context.directory)?;
-    let wanted = Wanted {
-        spec,
+    Ok(Wanted {
+        spec: load(&source, directory)?,
         // It is nowhere to be read again, so nothing is said of its changes.
         sources: vec![SourceFile { path: source.path, text: source.text, sha256: None }],
         services: Vec::new(),
         up: true,
         no_pull: false,
         credentials: BTreeMap::new(),
-    };
-    let stay = up::Stay { detached: args.detach, patient: true };
-    up::bring_up(wanted, stay, context).await
+    })
+}
+
+/// `--stop-within`, as the compose file writes times.
+fn stop_within(text: &str) -> Result<Duration, String> {
+    duration::parse(text).map_err(|error| error.to_string())
 }
 
 /// `--name`, `-p`, or the program's name as far as it can be one.
@@ -98,7 +144,7 @@ fn compose_text(
     env: &BTreeMap<String, String>,
 ) -> Result<String, CommandError> {
     let workers = args.workers.here();
-    let mut service = Map::new();
+    let (mut service, mut bulsa) = (Map::new(), Map::new());
     service.insert("command".to_owned(), args.command.iter().map(|word| Value::from(plain(word))).collect());
     service.insert("environment".to_owned(), Value::Object(environment(env)));
     service.insert("deploy".to_owned(), json!({ "replicas": workers }));
@@ -116,9 +162,23 @@ fn compose_text(
                 .hint("or let the program listen on the port in $PORT and leave `--app-port` away"));
         }
         let isolate = root && workers > 1;
-        service.insert("x-bulsa".to_owned(), json!({ "app_port": { "port": port, "isolate": isolate } }));
+        bulsa.insert("app_port".to_owned(), json!({ "port": port, "isolate": isolate }));
     }
-    Ok(json!({ "name": name, "services": { name: service } }).to_string())
+    if let Some(period) = &args.heartbeat {
+        bulsa.insert("heartbeat".to_owned(), plain(period).into());
+    }
+    let mut top = Map::new();
+    if !args.watch.is_empty() {
+        // Whoever writes a program waits for it: nothing is watched for a minute, kept warm, or left for an hour.
+        bulsa.insert("bake".to_owned(), json!({ "time": "0s" }));
+        bulsa.insert("drain".to_owned(), json!({ "requests": "5s", "websockets": "0s", "stagger": "0s" }));
+        if !args.no_port {
+            bulsa.insert("handover".to_owned(), "rolling".into());
+        }
+        top.insert("keep".to_owned(), json!({ "warm": "0s" }));
+    }
+    service.insert("x-bulsa".to_owned(), bulsa.into());
+    Ok(json!({ "name": name, "x-bulsa": top, "services": { name: service } }).to_string())
 }
 
 fn environment(env: &BTreeMap<String, String>) -> Map<String, Value> {
@@ -149,7 +209,7 @@ fn load(source: &compose::SourceFile, directory: &Path) -> Result<bulsa_core::sp
 
 #[cfg(test)]
 mod tests {
-    use bulsa_core::spec::{AppPort, Check, Restart, Role, Service};
+    use bulsa_core::spec::{AppPort, Check, Handover, Restart, Role, Service};
     use clap::Parser;
 
     use super::*;
@@ -218,6 +278,20 @@ mod tests {
         let worker = service(&["--no-port", "--", "x"], false).unwrap();
         assert!(worker.ports.is_empty());
         assert_eq!((worker.role, worker.probe.check), (Role::Worker, Check::Up));
+    }
+
+    #[test]
+    fn a_heartbeat_and_watched_files_become_keys() {
+        let line = ["--heartbeat", "30s", "--watch", "src", "--watch", "lib", "--", "x"];
+        let watched = service(&line, false).unwrap();
+        assert_eq!(watched.heartbeat, Some(Duration::from_secs(30)));
+        assert_eq!(watched.bake.time, Duration::ZERO, "whoever writes a program waits for it");
+        assert!(matches!(watched.handover, Handover::Rolling(_)), "{:?}", watched.handover);
+        let plain = service(&["--", "x"], false).unwrap();
+        assert_eq!((plain.heartbeat, plain.handover), (None, Handover::Overlap));
+        let error = service(&["--heartbeat", "1ms", "--", "x"], false).unwrap_err();
+        assert!(format!("{error:?}").contains("heartbeat"), "{error:?}");
+        assert!(Line::try_parse_from(["bulsa", "--watch", "src", "-d", "--", "x"]).is_err());
     }
 
     #[test]

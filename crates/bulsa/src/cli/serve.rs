@@ -1,10 +1,11 @@
 //! `bulsa serve`: the daemon itself, in the foreground.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::Args;
 
 use super::context::Context;
+use crate::keeper::Init;
 
 /// Run the daemon in the foreground
 #[derive(Debug, Args)]
@@ -23,6 +24,8 @@ pub struct ServeOptions {
     pub socket: PathBuf,
     /// Whether it was started in the background, by `up` or `run`.
     pub background: bool,
+    /// Of a container's first process: what it was started for.
+    pub init: Option<Init>,
 }
 
 impl ServeOptions {
@@ -35,7 +38,12 @@ impl ServeOptions {
     /// The arguments of the keeper's process, behind the program: `bulsa serve` becomes it.
     #[must_use]
     pub fn keeper_args(&self) -> Vec<OsString> {
-        self.args("__keeper")
+        let mut args = self.args("__keeper");
+        if let Some(Init { command, stop_limit }) = &self.init {
+            args.push(stop_limit.as_millis().to_string().into());
+            args.extend(command.iter().cloned());
+        }
+        args
     }
 
     fn args(&self, part: &str) -> Vec<OsString> {
@@ -45,8 +53,15 @@ impl ServeOptions {
 
     /// Reads back what stands behind the part's name.
     pub(super) fn from_args(args: &[OsString]) -> Option<Self> {
-        let [state_dir, socket] = args else { return None };
-        Some(Self { state_dir: state_dir.into(), socket: socket.into(), background: false })
+        let [state_dir, socket, rest @ ..] = args else { return None };
+        let init = match rest {
+            [] => None,
+            [limit, command @ ..] => Some(Init {
+                command: command.to_vec(),
+                stop_limit: Duration::from_millis(limit.to_str()?.parse().ok()?),
+            }),
+        };
+        Some(Self { state_dir: state_dir.into(), socket: socket.into(), background: false, init })
     }
 }
 
@@ -62,5 +77,6 @@ pub(super) fn options(args: &ServeArgs, context: &Context<'_>) -> ServeOptions {
         state_dir: context.paths.state_dir.clone(),
         socket: context.paths.own_socket().to_path_buf(),
         background: args.background,
+        init: None,
     }
 }

@@ -60,7 +60,7 @@ async fn run_on(
         Global { socket: Some(socket.to_path_buf()), state_dir: Some(directory.join("state")), ..cli.global };
     let env = BTreeMap::from([("PATH".to_owned(), "/usr/bin".to_owned())]);
     let mut context =
-        Context::from_parts(global, cli.files, &mut printer, env, directory.to_path_buf()).unwrap();
+        Context::from_parts(global, cli.files, &mut printer, (env, directory.to_path_buf()), None).unwrap();
     client_command(cli.command, &mut context).await
 }
 
@@ -289,7 +289,6 @@ async fn what_comes_later_says_so_and_exits_1() {
         vec!["top"],
         vec!["exec", "web.1", "--", "sh", "-c", "x"],
         vec!["deploy", "--preview"],
-        vec!["run", "--watch", "src", "--", "x"],
     ] {
         let ran = bulsa(&line, dir.path(), Path::new("/no.sock")).await;
         assert_eq!(ran.code(), 1, "{line:?}");
@@ -462,7 +461,12 @@ fn a_wrong_command_line_exits_2_help_0_and_a_panic_70() {
         keeper: |options| {
             assert_eq!(
                 options,
-                &ServeOptions { state_dir: "/y".into(), socket: "/y/s".into(), background: false }
+                &ServeOptions {
+                    state_dir: "/y".into(),
+                    socket: "/y/s".into(),
+                    background: false,
+                    init: None
+                }
             );
             Ok(ExitCode::Denied)
         },

@@ -1,6 +1,6 @@
 //! `bulsa up`: a deploy that starts the daemon where none runs, and stays to watch.
 
-use std::{cell::Cell, collections::BTreeMap, os::fd::OwnedFd, time::Duration};
+use std::{cell::Cell, collections::BTreeMap, convert::Infallible, os::fd::OwnedFd, time::Duration};
 
 use bulsa_core::wire::api::{ProjectView, Request, ServiceState, Snapshot};
 use clap::Args;
@@ -9,13 +9,17 @@ use rustix::{
     process::{Pid, PidfdFlags, pidfd_open},
 };
 
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
 use super::{
     args::FileArgs,
-    attend::attend,
+    attend::{Changes, attend, last_words},
     context::{Accepted, Context, accepted},
     daemon::{self, Reached},
     deploy::{self, Wanted},
     follow, project,
+    reload::Reload,
     supply::{self, Building},
 };
 use crate::{
@@ -43,7 +47,7 @@ pub(super) struct UpArgs {
     services: Vec<String>,
     /// Return once the project runs
     #[arg(short, long)]
-    detach: bool,
+    pub(super) detach: bool,
     /// Use the images that are here
     #[arg(long)]
     no_pull: bool,
@@ -79,7 +83,7 @@ pub(super) async fn run(args: UpArgs, context: &mut Context<'_>) -> Result<ExitC
     };
     let project = snapshot.project(&wanted.spec.project).cloned();
     supply::supply(&mut wanted, building, project.as_ref(), context).await?;
-    bring_up(wanted, Stay { detached: args.detach, patient: false }, context).await
+    bring_up(wanted, Stay { detached: args.detach, patient: false }, None, context).await
 }
 
 /// What a command does once what it brought up runs.
@@ -95,24 +99,75 @@ pub(super) struct Stay {
 pub(super) async fn bring_up(
     wanted: Wanted,
     stay: Stay,
+    reload: Option<Reload>,
     context: &mut Context<'_>,
 ) -> Result<ExitCode, CommandError> {
     let reached = daemon::reach_or_start(context).await?;
     let name = wanted.spec.project.clone();
     let has_begun = Cell::new(false);
-    match follow::unless_interrupted(deploy_and_stay(wanted, stay, &reached, &has_begun, context)).await {
+    if reached.init {
+        return bring_up_in_container(wanted, stay, reload, &reached, context).await;
+    }
+    match follow::unless_interrupted(deploy_and_stay(wanted, (stay, reload), &reached, &has_begun, context))
+        .await
+    {
         Some(result) => result,
         None => interrupted(&reached, &name, has_begun.get(), context).await,
     }
 }
 
+/// The same as the child of the daemon that is a container's first process. It ends everything itself, and tells us when
+/// it has, so that what was written last is shown.
+async fn bring_up_in_container(
+    wanted: Wanted,
+    stay: Stay,
+    reload: Option<Reload>,
+    reached: &Reached,
+    context: &mut Context<'_>,
+) -> Result<ExitCode, CommandError> {
+    let ending = follow::told_to_end();
+    // Heard from the beginning: by default it would end us.
+    let hangups = signal(SignalKind::hangup())
+        .map_err(|error| CommandError::user("SIGHUP can't be caught").cause(error))?;
+    let name = wanted.spec.project.clone();
+    let has_begun = Cell::new(false);
+    let deployed = tokio::select! {
+        biased;
+        () = ending.cancelled() => return Ok(ExitCode::Done),
+        deployed = deploy(wanted, stay, reached, &has_begun, context) => deployed?,
+    };
+    match deployed {
+        Some(code) => Ok(code),
+        None => {
+            let what = "the end of this container stops everything";
+            show(name, what, reached, &ending, Changes { hangups: Some(hangups), reload }, context).await
+        }
+    }
+}
+
 async fn deploy_and_stay(
+    wanted: Wanted,
+    (stay, reload): (Stay, Option<Reload>),
+    reached: &Reached,
+    has_begun: &Cell<bool>,
+    context: &mut Context<'_>,
+) -> Result<ExitCode, CommandError> {
+    let name = wanted.spec.project.clone();
+    if let Some(code) = deploy(wanted, stay, reached, has_begun, context).await? {
+        return Ok(code);
+    }
+    let what = if reached.started { "Ctrl-C stops everything" } else { "Ctrl-C leaves it running" };
+    show(name, what, reached, &CancellationToken::new(), Changes { hangups: None, reload }, context).await
+}
+
+/// Deploys; the exit code, unless there is something to stay with.
+async fn deploy(
     wanted: Wanted,
     stay: Stay,
     reached: &Reached,
     has_begun: &Cell<bool>,
     context: &mut Context<'_>,
-) -> Result<ExitCode, CommandError> {
+) -> Result<Option<ExitCode>, CommandError> {
     let client = &reached.client;
     let name = wanted.spec.project.clone();
     let sent = match deploy::send(client, wanted, context.printer).await {
@@ -130,19 +185,27 @@ async fn deploy_and_stay(
                 if !stay.detached && reached.started {
                     end_unless_serving(reached, &name, context).await?;
                 }
-                return Ok(code);
+                return Ok(Some(code));
             }
         }
         other => deploy::said(context, &other)?,
     }
-    if stay.detached {
-        return Ok(ExitCode::Done);
-    }
-    let what = if reached.started { "stops everything" } else { "leaves it running" };
-    context.printer.remark(&format!("showing logs; Ctrl-C {what}"))?;
-    // From here on it only shows: a reader that goes away has seen enough.
-    context.printer.persevere(false);
-    attend(client, context.printer, name).await
+    Ok(stay.detached.then_some(ExitCode::Done))
+}
+
+async fn show(
+    name: String,
+    what: &str,
+    reached: &Reached,
+    ending: &CancellationToken,
+    changes: Changes,
+    context: &mut Context<'_>,
+) -> Result<ExitCode, CommandError> {
+    context.printer.remark(&format!("showing logs; {what}"))?;
+    // From here on it only shows: a reader that goes away has seen enough. Of a container it is the daemon's child, and
+    // without a reader it would be started again and again.
+    context.printer.persevere(reached.init);
+    attend(&reached.client, context.printer, name, ending, changes).await
 }
 
 /// Whether to stay with a project whose deploy failed: its programs die, and are tried again.
@@ -247,7 +310,19 @@ async fn interrupted(
         return ending;
     }
     context.printer.remark("stopping everything; Ctrl-C again leaves that to the daemon")?;
-    match follow::unless_interrupted(stop_all(reached)).await {
+    // What workers say at their end is shown, too.
+    let stopping = async {
+        let shown = async {
+            last_words(&reached.client, context.printer, name.to_owned()).await;
+            std::future::pending::<Infallible>().await
+        };
+        tokio::select! {
+            biased;
+            never = shown => match never {},
+            stopped = stop_all(reached) => stopped,
+        }
+    };
+    match follow::unless_interrupted(stopping).await {
         Some(Err(error)) => Err(error),
         Some(Ok(())) | None => ending,
     }

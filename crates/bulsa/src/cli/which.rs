@@ -209,7 +209,8 @@ mod tests {
             env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let (mut printer, ..) = captured::printer(Manner::default());
         let global = Global { state_dir: Some(here.join("state")), ..Global::default() };
-        let context = Context::from_parts(global, args, &mut printer, env, here.to_path_buf()).unwrap();
+        let context =
+            Context::from_parts(global, args, &mut printer, (env, here.to_path_buf()), None).unwrap();
         named_here(&context)
     }
 

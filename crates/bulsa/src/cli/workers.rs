@@ -1,6 +1,8 @@
 //! How many workers: `4`, `cpus`, `cpus-1`, `cpus/2`, `(cpus-1)/2`.
 
-use std::{fmt, str::FromStr, thread};
+mod cpus;
+
+use std::{fmt, str::FromStr};
 
 /// At most this many workers of one program; the compose loader's own limit is not below it.
 const WORKERS_MAX: u32 = 500;
@@ -23,9 +25,7 @@ impl Workers {
 
     /// The number here. Affinity and the cgroup's quota count: what isn't ours to use is no processor.
     pub(super) fn here(self) -> u32 {
-        let cpus =
-            thread::available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(u32::MAX));
-        self.on(cpus)
+        self.on(cpus::here())
     }
 }
 

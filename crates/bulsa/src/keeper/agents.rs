@@ -105,6 +105,9 @@ impl Keeper {
         command.env(KEEPER_ENV, self.marker.value()).env(ROLE_ENV, "agent").env(LINK_FD_ENV, "0");
         command.env(GENERATION_ENV, number.to_string()).env(STATE_DIR_ENV, &self.config.state_dir);
         command.stdin(Stdio::from(theirs)).process_group(0);
+        if let Some((out, err)) = self.part_log() {
+            command.stdout(out).stderr(err);
+        }
         prepare(&mut command, ChildSetup::default());
         let pid = i32::try_from(command.spawn()?.id()).map_err(io::Error::other)?;
         Ok(Agent {

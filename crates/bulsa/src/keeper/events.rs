@@ -4,7 +4,9 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::Signal;
 
+use super::attendant::Attendant;
 use super::log::log;
 use super::signals;
 use super::{Ending, Keeper};
@@ -21,6 +23,7 @@ enum Source {
     Stop,
     Child,
     Hangup,
+    PassOn(Signal),
     Agent(PollFlags),
     Proxy(u64, PollFlags),
     ProxyEnd(u64),
@@ -55,13 +58,19 @@ impl Keeper {
             }
             Source::Hangup => {
                 signals::take(&self.signals.hangup);
-                log!("SIGHUP is ignored: the daemon outlives its terminal");
+                self.hung_up();
+            }
+            Source::PassOn(signal) => {
+                let sent = self.signals.passed_on.iter().find(|(known, _)| *known == signal);
+                if sent.is_some_and(|(_, stream)| signals::take(stream) > 0) {
+                    self.pass_on(signal);
+                }
             }
         }
     }
 
     /// The first time the agent may do it; the second time, or without an agent, we do.
-    fn asked_to_stop(&mut self) {
+    pub(crate) fn asked_to_stop(&mut self) {
         let ending = Ending { stop_replicas: true, agent_did: false };
         if self.stop_by.is_some() || self.agents.greeted().is_none() {
             log!("ending");
@@ -70,9 +79,10 @@ impl Keeper {
                 Some(if self.ending.is_some() { Ending { agent_did: true, ..ending } } else { ending });
             return;
         }
-        log!("ending when the agent has stopped the replicas, at the latest in {AGENT_STOP_LIMIT:?}");
-        self.stop_by = Some(Instant::now() + AGENT_STOP_LIMIT);
-        let limit_ms = u64::try_from(AGENT_STOP_LIMIT.as_millis()).unwrap_or(u64::MAX);
+        let limit = self.attendant.as_ref().map_or(AGENT_STOP_LIMIT, Attendant::stop_limit);
+        log!("ending when the agent has stopped the replicas, at the latest in {limit:?}");
+        self.stop_by = Some(Instant::now() + limit);
+        let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
         self.tell_agent(&FromKeeper::ShuttingDown { limit_ms });
     }
 
@@ -88,6 +98,9 @@ impl Keeper {
         if due(self.agents.start_at) {
             self.start_agent();
         }
+        if due(self.attendant.as_ref().and_then(Attendant::deadline)) {
+            self.start_attendant();
+        }
         if due(self.stop_by) {
             self.ending = Some(Ending { stop_replicas: true, agent_did: false });
         }
@@ -95,7 +108,9 @@ impl Keeper {
 
     fn timeout(&self, limit: Option<Instant>) -> Option<Timespec> {
         let stop_by = self.stop_by.filter(|_| self.ending.is_none());
-        let due = [self.proxies.deadline(), self.agents.deadline(), stop_by];
+        let attendant =
+            self.attendant.as_ref().and_then(Attendant::deadline).filter(|_| self.ending.is_none());
+        let due = [self.proxies.deadline(), self.agents.deadline(), attendant, stop_by];
         let next = due.into_iter().flatten().chain(limit).min()?;
         let left = next.saturating_duration_since(Instant::now());
         // A due date too far away for the kernel's type is none.
@@ -108,6 +123,9 @@ impl Keeper {
         watched.add(&self.signals.child, PollFlags::IN, Source::Child);
         watched.add(&self.signals.stop, PollFlags::IN, Source::Stop);
         watched.add(&self.signals.hangup, PollFlags::IN, Source::Hangup);
+        for (signal, stream) in &self.signals.passed_on {
+            watched.add(stream, PollFlags::IN, Source::PassOn(*signal));
+        }
         for proxy in self.proxies.iter() {
             if let Some(pidfd) = &proxy.pidfd {
                 watched.add(pidfd, PollFlags::IN, Source::ProxyEnd(proxy.generation));

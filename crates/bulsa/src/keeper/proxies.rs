@@ -155,6 +155,9 @@ impl Keeper {
         command.env(KEEPER_ENV, self.marker.value()).env(ROLE_ENV, "proxy").env(LINK_FD_ENV, "0");
         command.env(GENERATION_ENV, generation.to_string());
         command.stdin(Stdio::from(theirs)).stdout(Stdio::null()).process_group(0).current_dir("/");
+        if let Some((_, err)) = self.part_log() {
+            command.stderr(err);
+        }
         prepare(&mut command, unprivileged());
         let child = command.spawn().map_err(text)?;
         let started = identify(child.id())?;

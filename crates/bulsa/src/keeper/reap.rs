@@ -46,6 +46,11 @@ impl Keeper {
             self.replica_ended(&id, status);
             return true;
         }
+        if self.is_attendant(number) {
+            kill_group(pid);
+            self.attendant_down(reap(pid));
+            return true;
+        }
         if self.agents.living.as_ref().is_some_and(|agent| agent.pid == number) {
             // It is dead, so what it has sent is all that it will ever have sent.
             while self.read_agent(usize::MAX) {}
@@ -59,6 +64,11 @@ impl Keeper {
 
     /// A replica has ended, and nothing of its group is left.
     pub(crate) fn replica_ended(&mut self, id: &str, status: ExitStatus) {
+        if (self.stop_by.is_some() || self.ending.is_some())
+            && let Some(attendant) = &mut self.attendant
+        {
+            attendant.replica_ended(status);
+        }
         if let Some(record) = self.replicas.ended(id, status) {
             self.tell_agent(&FromKeeper::Exited(record));
         }

@@ -37,6 +37,7 @@ impl Keeper {
             proxy.kill();
         }
         self.wait_until(KILL_WAIT, |keeper| keeper.proxies.is_empty());
+        self.end_attendant();
         log!("ended");
     }
 
@@ -67,7 +68,7 @@ impl Keeper {
         }
     }
 
-    fn wait_until(&mut self, limit: Duration, done: impl Fn(&Self) -> bool) {
+    pub(crate) fn wait_until(&mut self, limit: Duration, done: impl Fn(&Self) -> bool) {
         let deadline = Instant::now() + limit;
         while !done(self) && Instant::now() < deadline {
             self.turn(Some(deadline));

@@ -3,27 +3,35 @@
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
 
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
+use rustix::process::Signal;
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::low_level::pipe;
 
 /// The signals that a keeper listens to.
 #[derive(Debug)]
 pub(crate) struct Signals {
-    /// SIGTERM and SIGINT: end.
+    /// SIGTERM and SIGINT: end. To a container's first process SIGQUIT, which images name as their `STOPSIGNAL`, too.
     pub(crate) stop: UnixStream,
     /// SIGCHLD: a child ended.
     pub(crate) child: UnixStream,
     /// SIGHUP: the terminal is gone, which is no reason to end.
     pub(crate) hangup: UnixStream,
+    /// To a container's first process: what is meant for the program in it.
+    pub(crate) passed_on: Vec<(Signal, UnixStream)>,
 }
 
 impl Signals {
     /// Installs the handlers. A process does this once.
-    pub(crate) fn install() -> io::Result<Self> {
+    pub(crate) fn install(init: bool) -> io::Result<Self> {
+        let stop: &[i32] = if init { &[SIGTERM, SIGINT, SIGQUIT] } else { &[SIGTERM, SIGINT] };
+        let user: &[(Signal, i32)] =
+            if init { &[(Signal::USR1, SIGUSR1), (Signal::USR2, SIGUSR2)] } else { &[] };
+        let passed_on = user.iter().map(|(signal, number)| Ok((*signal, register(&[*number])?)));
         Ok(Self {
-            stop: register(&[SIGTERM, SIGINT])?,
+            stop: register(stop)?,
             child: register(&[SIGCHLD])?,
             hangup: register(&[SIGHUP])?,
+            passed_on: passed_on.collect::<io::Result<_>>()?,
         })
     }
 }

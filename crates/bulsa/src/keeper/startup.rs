@@ -13,6 +13,7 @@ use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 
 use super::adopt::{self, Found};
 use super::agents::Agents;
+use super::attendant::Attendant;
 use super::journal::{Entry, Journal, Left};
 use super::log::log;
 use super::marker::{Marker, Role};
@@ -50,7 +51,7 @@ pub(crate) fn start(config: Config) -> Result<Keeper, KeeperError> {
     rustix::process::set_child_subreaper(Some(own))
         .map_err(io::Error::from)
         .map_err(system("become a subreaper"))?;
-    let signals = Signals::install().map_err(system("listen to signals"))?;
+    let signals = Signals::install(config.init.is_some()).map_err(system("listen to signals"))?;
     let open_files = raise_open_files();
     let journal_path = run_path.join("replicas");
     let left = Journal::left(&journal_path);
@@ -58,6 +59,7 @@ pub(crate) fn start(config: Config) -> Result<Keeper, KeeperError> {
     let agent_number = end_old_agents(&found);
     let taken = take_over(&run_dir, &mut found, &run_path);
     let replicas = adopt_replicas(found, left, journal_path);
+    let attendant = config.init.clone().map(Attendant::new);
     let mut keeper = Keeper {
         config,
         marker,
@@ -69,6 +71,7 @@ pub(crate) fn start(config: Config) -> Result<Keeper, KeeperError> {
         replicas,
         agents: Agents::new(agent_number),
         proxies: Proxies::new(taken.proxies, taken.last_generation),
+        attendant,
         stop_by: None,
         ending: None,
         _lock: lock,
@@ -77,6 +80,7 @@ pub(crate) fn start(config: Config) -> Result<Keeper, KeeperError> {
         keeper.start_proxy();
     }
     keeper.start_agent();
+    keeper.start_attendant();
     Ok(keeper)
 }
 

@@ -21,6 +21,7 @@ mod examples;
 mod exchanges;
 mod humans;
 mod injuries;
+mod init;
 mod inside;
 mod parts_run;
 mod preflight;

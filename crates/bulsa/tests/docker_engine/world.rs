@@ -182,6 +182,7 @@ pub(crate) fn service(name: &str, role: Role, container: Container) -> Service {
         access_log: false,
         care: bulsa_core::spec::Care::default(),
         drill_block: None,
+        heartbeat: None,
         bake: Bake::default(),
         handover: Handover::Overlap,
         restart: Restart::Always,

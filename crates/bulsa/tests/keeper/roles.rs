@@ -14,9 +14,9 @@ pub(crate) fn keeper(arguments: Vec<String>) -> ExitCode {
     let own = std::env::current_exe().unwrap().into_os_string();
     let agent = vec![own.clone(), OsString::from("__agent"), OsString::from(&arguments[1])];
     let proxy = vec![OsString::from("/proc/self/exe"), OsString::from("__proxy")];
-    let config = Config { state_dir: PathBuf::from(&arguments[0]), agent, proxy };
+    let config = Config { state_dir: PathBuf::from(&arguments[0]), agent, proxy, init: None };
     match keeper::run(config) {
-        Ok(code) => code,
+        Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!("{error}");
             ExitCode::from(1)

@@ -47,6 +47,21 @@ async fn ctrl_c_stops_everything_that_it_started_and_leaves_nothing_over() {
 }
 
 #[tokio::test]
+async fn what_workers_say_at_their_end_is_shown_also_without_an_end_of_line() {
+    let script = "trap 'echo bye; printf really; exit 0' TERM; echo begun; while :; do sleep 0.1; done";
+    for interrupt in [Signal::INT, Signal::TERM] {
+        let mut run = Run::start(&["--workers", "2", "--no-port", "--", "sh", "-c", script], &[]);
+        run.says("showing logs").await;
+        run.says("| begun").await;
+        run.interrupt_by(interrupt);
+        assert!(run.ended().await.success(), "{}", run.said());
+        for text in ["| bye", "| really"] {
+            assert_eq!(run.said().matches(text).count(), 2, "{text}: {}", run.said());
+        }
+    }
+}
+
+#[tokio::test]
 async fn workers_inherit_the_callers_environment_and_their_instance_outlives_them() {
     let mut run = Run::start(
         &["--name", "shop", "--workers", "2", "--", APP[0], APP[1]],

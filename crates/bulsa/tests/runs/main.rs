@@ -11,8 +11,10 @@
 )]
 
 mod ends;
+mod heartbeats;
 mod kills;
 mod loops;
 mod node;
 mod seeds;
+mod watches;
 mod world;

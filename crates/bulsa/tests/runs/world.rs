@@ -43,7 +43,15 @@ pub(crate) struct Run {
 impl Run {
     /// Starts `bulsa run --port P` with these further words, and these variables.
     pub(crate) fn start(words: &[&str], env: &[(&str, &str)]) -> Self {
+        Self::with_files(&[], words, env)
+    }
+
+    /// The same, with these files in the working directory.
+    pub(crate) fn with_files(files: &[(&str, &str)], words: &[&str], env: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            fs::write(dir.path().join(name), text).unwrap();
+        }
         let port = free_port();
         let mut command = Self::command_in(dir.path());
         command.args(["run", "--state-dir"]).arg(dir.path().join("state"));
@@ -156,8 +164,12 @@ impl Run {
 
     /// Presses Ctrl-C.
     pub(crate) fn interrupt(&self) {
+        self.interrupt_by(Signal::INT);
+    }
+
+    pub(crate) fn interrupt_by(&self, how: Signal) {
         let pid = self.child.as_ref().map(Child::id).unwrap();
-        signal(pid, Signal::INT);
+        signal(pid, how);
     }
 
     /// Waits for `bulsa run` to end.

@@ -17,6 +17,15 @@ pub(super) fn check(service: &Service, docker: &Docker, project: &Project, diags
     if matches!(role, Role::App | Role::Worker) {
         routed_by_labels(service, docker, project, diags);
     }
+    if let Some(pos) = service.bulsa.at.get("heartbeat") {
+        diags.push(
+            Diagnostic::error(
+                pos,
+                format!("services.{}: `heartbeat` is for programs without a container", service.name),
+            )
+            .hint("remove it: the socket that it is sent to is in no container; a `healthcheck` can ask the program's own loop"),
+        );
+    }
     if let Some((_, pos)) = &service.bulsa.app_port {
         diags.push(
             Diagnostic::error(

@@ -81,6 +81,7 @@ fn mistakes_stand_at_their_place() {
             "ports: [{target: 53, published: '53', protocol: udp}]",
             "4:13 services.web.ports: UDP port 53 of an app can't be switched from one release to the next: Bulsa's proxy carries TCP only",
         ),
+        ("x-bulsa: {heartbeat: 30s}", "4:15 services.web: `heartbeat` is for programs without a container"),
         ("x-bulsa: {app_port: 3000}", "4:25 services.web: `app_port` is for programs without a container"),
         ("expose: ['0']", "4:14 services.web.expose[0]: \"0\" is no port"),
     ] {

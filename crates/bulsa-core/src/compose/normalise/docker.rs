@@ -61,6 +61,7 @@ pub(super) fn service(
         access_log: service.bulsa.access_log,
         care: service.bulsa.care,
         drill_block: service.bulsa.drill_block.clone(),
+        heartbeat: None,
         bake: service.bulsa.bake,
         handover: Handover::Overlap,
         restart: match restart {

@@ -124,6 +124,11 @@ pub enum Event {
         /// The thresholds of its service.
         probe: Probe,
     },
+    /// A replica's heartbeat, of which it had sent one, is overdue.
+    HeartbeatMissed {
+        /// Which.
+        id: ReplicaId,
+    },
     /// All replicas that the engine has. What it doesn't have is gone.
     Listed {
         /// Those that run, paused ones too, with the times at which their processes started.

@@ -129,6 +129,7 @@ impl From<&Service> for ServiceV1 {
                 requests: service.care.requests,
             },
             drill_block: service.drill_block.clone(),
+            heartbeat_ms: service.heartbeat.map_or(0, ms),
             bake: BakeV1 { time_ms: ms(service.bake.time), errors_ppm: ppm(service.bake.errors) },
             handover: service.handover.into(),
             restart: match service.restart {
@@ -298,6 +299,7 @@ impl TryFrom<ServiceV1> for Service {
                 requests: wire.care.requests,
             },
             drill_block: wire.drill_block,
+            heartbeat: (wire.heartbeat_ms > 0).then_some(Duration::from_millis(wire.heartbeat_ms)),
             bake: Bake {
                 time: Duration::from_millis(wire.bake.time_ms),
                 errors: f64::from(wire.bake.errors_ppm) / f64::from(MILLION),

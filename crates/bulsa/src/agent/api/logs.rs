@@ -30,6 +30,8 @@ pub(super) const LOG_POLL: Duration = Duration::from_millis(200);
 const TAIL_BYTES_MAX: u64 = 1 << 20;
 /// At most this much of one file is read at a time, in bytes.
 const CHUNK_BYTES_MAX: usize = 256 << 10;
+/// When the server ends, so often is read what was written last: with [`CHUNK_BYTES_MAX`] 8 MiB of each file.
+const REST_ROUNDS_MAX: usize = 32;
 /// A longer line is cut, in bytes.
 const LINE_BYTES_MAX: usize = 64 << 10;
 
@@ -63,6 +65,8 @@ struct Followed {
     offset: u64,
     /// The bytes of a line whose end wasn't written yet.
     partial: Vec<u8>,
+    /// Its replica went: nobody writes to it any more.
+    is_left: bool,
 }
 
 impl LogStream {
@@ -70,15 +74,13 @@ impl LogStream {
         Self { published, wanted, files: BTreeMap::new(), ticks: None, begun: false }
     }
 
-    /// Adds the files of replicas that appeared, and forgets those whose replica went.
-    fn look_around(&mut self) -> Vec<PathBuf> {
+    /// Adds the files of replicas that appeared, and marks those whose replica went.
+    fn look_around(&mut self) {
         let snapshot = Arc::clone(&self.published.borrow());
-        let Some(project) = snapshot.project(&self.wanted.project) else {
-            self.files.clear();
-            return Vec::new();
-        };
+        let services =
+            snapshot.project(&self.wanted.project).into_iter().flat_map(|project| &project.services);
         let mut named = BTreeMap::new();
-        for service in &project.services {
+        for service in services {
             if self.wanted.service.as_ref().is_some_and(|wanted| *wanted != service.name) {
                 continue;
             }
@@ -88,44 +90,37 @@ impl LogStream {
                 }
             }
         }
-        self.files.retain(|path, _| named.contains_key(path));
-        let mut fresh = Vec::new();
-        for (path, (replica, service)) in named {
-            self.files.entry(path.clone()).or_insert_with(|| {
-                fresh.push(path);
-                Followed { replica, service, offset: 0, partial: Vec::new() }
-            });
+        for (path, file) in &mut self.files {
+            file.is_left = !named.contains_key(path);
         }
-        fresh
+        for (path, (replica, service)) in named {
+            let fresh = || Followed { replica, service, offset: 0, partial: Vec::new(), is_left: false };
+            self.files.entry(path).or_insert_with(fresh);
+        }
     }
 
-    /// Reads what is new in every file, off this thread.
+    /// Reads what is new in every file, off this thread. Given up halfway it has read nothing.
     async fn turn(&mut self) -> Vec<LogLine> {
-        // Files of replicas that went are read one last time before they are forgotten.
-        let leaving = if self.begun { self.files.clone() } else { BTreeMap::new() };
-        let fresh = self.look_around();
-        let mut files = leaving;
-        files.extend(self.files.clone());
+        self.look_around();
+        let mut files = self.files.clone();
         let (tail, first, last) = (self.wanted.tail, !self.begun, !self.wanted.follow);
-        self.begun = true;
         let read = tokio::task::spawn_blocking(move || {
             let mut lines = Vec::new();
-            for (path, file) in &mut files {
-                if first && fresh.contains(path) {
-                    lines.extend(file.begin(path, tail, last));
-                } else {
-                    lines.extend(file.advance(path));
+            files.retain(|path, file| {
+                let before = file.offset;
+                lines.extend(if first { file.begin(path, tail, last) } else { file.advance(path) });
+                // One whose replica went is read to its end, and then forgotten.
+                let is_over = file.is_left && file.offset == before;
+                if is_over {
+                    file.end(&mut lines);
                 }
-            }
+                !is_over
+            });
             (files, lines)
         });
         // The task only fails when the runtime goes down; then there is nothing more to show either.
         let Ok((files, lines)) = read.await else { return Vec::new() };
-        for (path, file) in files {
-            if let Some(known) = self.files.get_mut(&path) {
-                *known = file;
-            }
-        }
+        (self.files, self.begun) = (files, true);
         lines
     }
 }
@@ -157,6 +152,19 @@ impl Lines for LogStream {
             }
         }
     }
+
+    async fn rest(&mut self) -> Vec<LogLine> {
+        let mut lines = Vec::new();
+        for _ in 0..REST_ROUNDS_MAX {
+            let more = self.turn().await;
+            if more.is_empty() {
+                break;
+            }
+            lines.extend(more);
+        }
+        self.files.values_mut().for_each(|file| file.end(&mut lines));
+        lines
+    }
 }
 
 impl Followed {
@@ -179,8 +187,8 @@ impl Followed {
         if cut && !lines.is_empty() {
             lines.remove(0);
         }
-        if last && !self.partial.is_empty() {
-            self.cut(b"\n", &mut lines);
+        if last {
+            self.end(&mut lines);
         }
         lines.split_off(lines.len().saturating_sub(usize::try_from(tail).unwrap_or(usize::MAX)))
     }
@@ -203,6 +211,13 @@ impl Followed {
             // A dead replica's log may be cleaned up at any time.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(error) => self.unreadable(path, &error),
+        }
+    }
+
+    /// Nothing more is written: a line without an end is one.
+    fn end(&mut self, lines: &mut Vec<LogLine>) {
+        if !self.partial.is_empty() {
+            self.cut(b"\n", lines);
         }
     }
 

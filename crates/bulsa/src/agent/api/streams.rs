@@ -13,7 +13,7 @@ use axum::{
 use bulsa_core::wire::api::{
     DeploymentRow, DeploymentView, Event, Outcome, ProgressKind, ProgressV1, Snapshot,
 };
-use futures_util::{StreamExt, stream};
+use futures_util::stream;
 use serde::Serialize;
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
@@ -29,17 +29,33 @@ pub(super) trait Lines: Send + 'static {
     /// One line's object.
     type Item: Serialize + Send;
 
-    /// The next lines, at least one; `None` at the end.
+    /// The next lines, at least one; `None` at the end. It may be given up at any await, and asked again.
     fn next(&mut self) -> impl Future<Output = Option<Vec<Self::Item>>> + Send;
+
+    /// What is left to say when the server ends.
+    fn rest(&mut self) -> impl Future<Output = Vec<Self::Item>> + Send {
+        std::future::ready(Vec::new())
+    }
 }
 
 /// The response that sends `lines` until they or the server end.
 pub(super) fn ndjson<L: Lines>(lines: L, stopping: CancellationToken) -> Response {
-    let chunks = stream::unfold(lines, |mut lines| async move {
-        let chunk = encode(&lines.next().await?);
-        Some((Ok::<_, Infallible>(chunk), lines))
+    let chunks = stream::unfold(Some(lines), move |lines| {
+        let stopping = stopping.clone();
+        async move {
+            let mut lines = lines?;
+            let next = tokio::select! {
+                biased;
+                () = stopping.cancelled() => None,
+                next = lines.next() => Some(next?),
+            };
+            Some(match next {
+                Some(next) => (Ok::<_, Infallible>(encode(&next)), Some(lines)),
+                None => (Ok(encode(&lines.rest().await)), None),
+            })
+        }
     });
-    let body = Body::from_stream(chunks.take_until(stopping.cancelled_owned()));
+    let body = Body::from_stream(chunks);
     ([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response()
 }
 

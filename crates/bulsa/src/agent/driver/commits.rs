@@ -94,7 +94,7 @@ impl Driver {
             self.acknowledge_job(name, service);
         }
         if let Some(project) = self.projects.get_mut(name) {
-            project.consider(now, false);
+            project.consider(now, None);
         }
         self.narrate(name, &before, change);
     }

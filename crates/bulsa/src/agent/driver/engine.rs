@@ -148,6 +148,7 @@ impl Driver {
         let passing = |message: String| StartError { message, permanent: false };
         let (account, program) = preflight(service).map_err(permanent)?;
         let now = self.clock.now();
+        let heartbeat = service.heartbeat.and_then(|period| self.heartbeat_of(period));
         let mut note = self.ports_of(service, namespace.as_ref()).map_err(passing)?;
         let copies = self.projects.get(name).map_or(1, |project| project.desired.replicas(service));
         // Two programs that ignore PORT can't share one: then each has to read it.
@@ -166,6 +167,7 @@ impl Driver {
             port: note.port,
             routes: &routes,
             host,
+            heartbeat,
         };
         let base = environment::base(std::env::vars_os(), account.as_ref());
         let env = environment::build(base, &service.env, &around);

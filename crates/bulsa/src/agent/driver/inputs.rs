@@ -24,6 +24,7 @@ use super::{
     incidents::Death,
     persist::human,
     project::{Project, parse_task},
+    shutdown::SHUTDOWN_MAX,
     view::exit_text,
 };
 use crate::{
@@ -81,7 +82,7 @@ impl Driver {
             Input::AccessLog(tended) => self.access_log_tended(tended),
             Input::ProxySilent(generation) => self.kill_silent_proxy("", generation).await,
             Input::Stop if self.is_orphaned() => self.handed_over = true,
-            Input::Stop => self.begin_shutdown(),
+            Input::Stop => self.begin_shutdown(SHUTDOWN_MAX),
         }
     }
 
@@ -111,7 +112,7 @@ impl Driver {
                 self.kept = self.kept.max(number);
                 self.everywhere(&Event::Kept { number });
             }
-            KeeperEvent::ShuttingDown { .. } => self.begin_shutdown(),
+            KeeperEvent::ShuttingDown { limit } => self.begin_shutdown(limit),
         }
     }
 

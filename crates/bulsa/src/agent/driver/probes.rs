@@ -109,7 +109,7 @@ impl Driver {
 }
 
 /// Adds a probe to the last ones.
-fn remember(probes: &mut Vec<ProbeSeen>, at_ms: u64, text: &str) {
+pub(super) fn remember(probes: &mut Vec<ProbeSeen>, at_ms: u64, text: &str) {
     if let Some(last) = probes.last_mut().filter(|last| last.text == text) {
         (last.at_ms, last.times) = (at_ms, last.times.saturating_add(1));
         return;
@@ -166,6 +166,8 @@ fn exec_context(project: &mut Project, id: &ReplicaId) -> Option<Arc<ExecContext
         port: note.port,
         routes: &BTreeMap::new(),
         host: std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
+        // A check is no heartbeat.
+        heartbeat: None,
     };
     let base = environment::base(std::env::vars_os(), account.as_ref());
     let context = Arc::new(ExecContext {

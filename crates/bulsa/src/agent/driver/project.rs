@@ -11,7 +11,7 @@ use std::{
 };
 
 use bulsa_core::{
-    decide::{self, Decision, Desired, Event, Observed, Table},
+    decide::{self, Decision, Desired, Event, LastCall, Observed, Table},
     ids::{ReleaseId, ReplicaId, Slot},
     notify::memory::Settings,
     spec::Protocol,
@@ -115,6 +115,8 @@ pub(super) struct Meta {
     pub(super) note: Note,
     /// How a check by exec is run for it.
     pub(super) exec: Option<Arc<ExecContext>>,
+    /// When its last heartbeat came.
+    pub(super) heartbeat: Option<Timestamp>,
     /// The last probe in words.
     pub(super) last_probe: String,
     /// The last probes, oldest first; those in a row that said the same are one.
@@ -196,14 +198,14 @@ impl Project {
     }
 
     /// Looks again at what should happen. `leaving`: the daemon shuts down, so nothing should run.
-    pub(super) fn consider(&mut self, now: Timestamp, leaving: bool) {
+    pub(super) fn consider(&mut self, now: Timestamp, leaving: Option<LastCall>) {
         if self.dormant {
             self.decision = Decision::default();
             return;
         }
         self.observed.settle(&self.desired, now);
-        self.decision = if leaving {
-            let down = Desired { down: true, ..self.desired.clone() };
+        self.decision = if leaving.is_some() {
+            let down = Desired { down: true, last_call: leaving, ..self.desired.clone() };
             decide::decide(&down, &self.observed, now)
         } else {
             decide::decide(&self.desired, &self.observed, now)

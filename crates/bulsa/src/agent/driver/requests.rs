@@ -24,7 +24,9 @@ use tokio::sync::oneshot;
 
 use crate::agent::store::Change as StoreChange;
 
-use super::{Driver, engine::preflight, held, persist::About, project::Project, routes::needed};
+use super::{
+    Driver, engine::preflight, held, persist::About, project::Project, routes::needed, shutdown::SHUTDOWN_MAX,
+};
 
 /// At most this many requests wait for a commit of their project.
 pub(super) const WAITING_MAX: usize = 64;
@@ -54,7 +56,7 @@ impl Driver {
         match request {
             Request::Deploy(deploy) => self.deploy(*deploy, answer).await,
             Request::Shutdown => {
-                self.begin_shutdown();
+                self.begin_shutdown(SHUTDOWN_MAX);
                 answer
                     .send(Answer::Accepted {
                         deploy: None,

@@ -5,13 +5,17 @@
 
 use std::time::Duration;
 
-use bulsa_core::{decide::ExitStatus, ids::ReplicaId, time::Timestamp};
+use bulsa_core::{
+    decide::{ExitStatus, LastCall},
+    ids::ReplicaId,
+    time::Timestamp,
+};
 
 use super::{Driver, docker::has_containers};
 use crate::agent::process::logs;
 
-/// The longest that a shutdown waits for drains and graces.
-const SHUTDOWN_MAX: Duration = Duration::from_secs(90);
+/// The longest that a shutdown waits for drains and graces when nobody says.
+pub(super) const SHUTDOWN_MAX: Duration = Duration::from_secs(90);
 
 /// The longest that it then waits for what its replicas leave to be removed.
 const REMOVALS_MAX: Duration = Duration::from_secs(5);
@@ -20,14 +24,16 @@ const REMOVALS_MAX: Duration = Duration::from_secs(5);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shutdown {
     deadline: Timestamp,
+    last_call: LastCall,
 }
 
 impl Driver {
-    /// From now on nothing is wanted.
-    pub(super) fn begin_shutdown(&mut self) {
+    /// From now on nothing is wanted, and after `limit` nothing is waited for.
+    pub(super) fn begin_shutdown(&mut self, limit: Duration) {
         if self.shutdown.is_none() {
             self.watch_ends();
-            self.shutdown = Some(Shutdown { deadline: self.clock.now() + SHUTDOWN_MAX });
+            let (now, limit) = (self.clock.now(), limit.min(SHUTDOWN_MAX));
+            self.shutdown = Some(Shutdown { deadline: now + limit, last_call: LastCall::new(now, limit) });
             self.tell(
                 "",
                 "daemon.stopping",
@@ -35,6 +41,10 @@ impl Driver {
                 "the daemon stops: draining and stopping everything".to_owned(),
             );
         }
+    }
+
+    pub(super) fn last_call(&self) -> Option<LastCall> {
+        self.shutdown.map(|shutdown| shutdown.last_call)
     }
 
     pub(super) fn shutdown_deadline(&self) -> Option<Timestamp> {

@@ -11,17 +11,23 @@
 //! 2. The service's own, from the file.
 //! 3. `PORT`, where the service has a port: it is where the proxy sends traffic, so it is ours even if the file sets
 //!    it. Without a port `PORT` is left as the file has it.
-//! 4. `BULSA_*`: who the replica is, and where the other services are reached through the proxy.
+//! 4. `BULSA_*`: who the replica is, and where the other services are reached through the proxy. With `heartbeat`
+//!    systemd's `NOTIFY_SOCKET` and `WATCHDOG_USEC`.
 
 use std::{
     collections::BTreeMap,
     ffi::OsString,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    time::Duration,
 };
 
 use bulsa_core::ids::ReplicaId;
 
-use super::{TASK_VARIABLE, user::Account};
+use super::{
+    TASK_VARIABLE,
+    heartbeat::{PERIOD_VARIABLE, SOCKET_VARIABLE},
+    user::Account,
+};
 
 /// The search path where the agent itself has none.
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -47,6 +53,8 @@ pub struct Surroundings<'a> {
     pub routes: &'a BTreeMap<String, SocketAddr>,
     /// How the replica reaches this host: [`Ipv4Addr::LOCALHOST`], or the host's side of its own network namespace.
     pub host: IpAddr,
+    /// Where it sends its heartbeat, and how often at least.
+    pub heartbeat: Option<(String, Duration)>,
 }
 
 /// Layer 1: the base, from the agent's environment and the account (`None`: the agent's own).
@@ -92,6 +100,10 @@ pub fn build(
     set("BULSA_REPLICA", around.replica.name());
     set("BULSA_INSTANCE", around.instance.to_owned());
     set(TASK_VARIABLE, around.task.to_owned());
+    if let Some((socket, period)) = &around.heartbeat {
+        set(SOCKET_VARIABLE, socket.clone());
+        set(PERIOD_VARIABLE, period.as_micros().to_string());
+    }
     // In reverse, so that of two services with one variable the first by name keeps it, as `url_clashes` says.
     for (service, listening) in around.routes.iter().rev() {
         set(&url_variable(service), url(*listening, around.host));
@@ -159,6 +171,7 @@ mod tests {
             port,
             routes: &routes,
             host,
+            heartbeat: port.map(|_| ("/run/notify.sock".to_owned(), Duration::from_secs(30))),
         };
         let own = of_service.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         build(base(agent(), None), &own, &around)
@@ -181,10 +194,12 @@ mod tests {
             ("BULSA_URL_WEB", "http://127.0.0.1:8080"),
             ("HOME", "/home/me"),
             ("NODE_ENV", "production"),
+            ("NOTIFY_SOCKET", "/run/notify.sock"),
             ("PATH", "/bin"),
             ("PORT", "20001"),
             ("TZ", "Asia/Seoul"),
             ("USER", "me"),
+            ("WATCHDOG_USEC", "30000000"),
         ];
         let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
         assert_eq!(environment, BTreeMap::from(expected));
@@ -246,6 +261,7 @@ mod tests {
             port: None,
             routes: &routes,
             host: LOCAL,
+            heartbeat: None,
         };
         assert_eq!(build(BTreeMap::new(), &BTreeMap::new(), &around)["BULSA_URL_A_B"], "http://127.0.0.1:1");
     }

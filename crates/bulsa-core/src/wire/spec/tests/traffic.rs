@@ -110,6 +110,15 @@ fn what_is_asked_of_the_proxy_looks_like_this_for_ever() {
 }
 
 #[test]
+fn a_heartbeat_is_a_word_more_and_none_where_there_is_none() {
+    let mut spec = example();
+    assert!(!encode(&spec).contains("heartbeat"), "so that content hashes stay");
+    spec.services.get_mut("web").unwrap().heartbeat = Some(std::time::Duration::from_secs(30));
+    assert!(encode(&spec).contains(r#""heartbeat_ms":30000,"bake""#));
+    assert_eq!(decode(&encode(&spec)).unwrap(), spec);
+}
+
+#[test]
 fn an_access_log_is_a_word_more_and_none_where_it_is_off() {
     let mut spec = example();
     assert!(!encode(&spec).contains("access_log"), "so that content hashes stay");

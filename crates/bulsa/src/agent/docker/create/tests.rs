@@ -49,6 +49,7 @@ fn service(role: Role, container: Container) -> Service {
         access_log: false,
         care: bulsa_core::spec::Care::default(),
         drill_block: None,
+        heartbeat: None,
         bake: Bake::default(),
         handover: Handover::Overlap,
         restart: Restart::Always,
