@@ -153,7 +153,7 @@ impl Topic {
             Detail::Deployment { kind: DeployKind::Rollback, .. }
             | Detail::Deployment { outcome: Outcome::RolledBack, .. } => Self::Rollback,
             Detail::Deployment { .. } => Self::Deploy,
-            Detail::Unknown => return None,
+            Detail::Drill { .. } | Detail::Unknown => return None,
         })
     }
 }

@@ -25,8 +25,6 @@ pub const BEAT: Bounds = Bounds { min: Duration::from_secs(1), max: Duration::fr
 pub const HOLD: Bounds = Bounds { min: Duration::ZERO, max: Duration::from_secs(HOUR) };
 /// How long a fresh replica's share of requests grows: up to an hour, the most that the proxy takes.
 pub const GROW: Bounds = Bounds { min: Duration::ZERO, max: Duration::from_secs(HOUR) };
-/// How often a heartbeat is called: a second to a day.
-pub const BEAT: Bounds = Bounds { min: Duration::from_secs(1), max: Duration::from_secs(24 * HOUR) };
 /// How long something that was replaced lives on: up to thirty days.
 pub const KEEP: Bounds = Bounds { min: Duration::ZERO, max: Duration::from_secs(30 * 24 * HOUR) };
 

@@ -226,15 +226,11 @@ pub(super) struct Bulsa {
     pub(super) memory_share: Option<(f64, Pos)>,
     /// `drill.block`
     pub(super) drill_block: Option<String>,
-    pub(super) bake: spec::Bake,
-    pub(super) handover: Option<spec::Handover>,
-    pub(super) app_port: Option<(spec::AppPort, Pos)>,
-    /// Where `access_log`, `spare` and `recycle` stand, and the keys of `balance`, `timeouts` and `hold`, each as `balance.policy`.
     pub(super) heartbeat: Option<Duration>,
     pub(super) bake: spec::Bake,
     pub(super) handover: Option<spec::Handover>,
     pub(super) app_port: Option<(spec::AppPort, Pos)>,
-    /// Where `access_log` and `heartbeat` stand, and the keys of `balance`, `timeouts` and `hold`, each as `balance.policy`.
+    /// Where `access_log`, `heartbeat`, `spare` and `recycle` stand, and the keys of `balance`, `timeouts` and `hold`, each as `balance.policy`.
     pub(super) at: BTreeMap<String, Pos>,
 }
 

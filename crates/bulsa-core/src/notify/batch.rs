@@ -111,7 +111,7 @@ impl Gathered {
             }
             Some(Detail::Park { .. }) => "crash loop".to_owned(),
             Some(Detail::Deployment { outcome, .. }) => outcome.to_string(),
-            Some(Detail::Unknown) | None => String::new(),
+            Some(Detail::Drill { .. } | Detail::Unknown) | None => String::new(),
         };
         let key = (event.service.clone().unwrap_or_default(), what);
         if self.counts.contains_key(&key) || self.counts.len() < COUNTS_MAX {

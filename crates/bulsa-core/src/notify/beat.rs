@@ -37,6 +37,7 @@ mod tests {
             urls: vec!["http://localhost:8080".to_owned()],
             restarts: 0,
             next_retry_at_ms: None,
+            finding: None,
             replicas: Vec::new(),
         };
         let proxy =

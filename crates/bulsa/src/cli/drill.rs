@@ -13,7 +13,9 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use bulsa_core::wire::api::{Answer, DrillKind, DrillPlan, DrillReport, DrillStep, Request, Snapshot};
+use bulsa_core::wire::api::{
+    Answer, Detail, DrillKind, DrillPlan, DrillReport, DrillStep, Request, Snapshot,
+};
 use clap::Args;
 use serde::Serialize;
 

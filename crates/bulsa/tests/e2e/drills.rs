@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use bulsa_core::wire::api::{DrillKind, DrillPlan, DrillReport, Event, Why};
+use bulsa_core::wire::api::{Detail, DrillKind, DrillPlan, DrillReport, Event, Why};
 use rustix::process::Signal;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};

@@ -1,7 +1,12 @@
 //! What is learnt of a replica's health.
 
 use super::Observed;
-use crate::{health::ProbeResult, ids::{ReplicaId, Slot}, spec::Probe, time::Timestamp};
+use crate::{
+    health::ProbeResult,
+    ids::{ReplicaId, Slot},
+    spec::Probe,
+    time::Timestamp,
+};
 
 impl Observed {
     /// One run of its probe ended.

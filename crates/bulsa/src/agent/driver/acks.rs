@@ -30,7 +30,7 @@ impl Driver {
         let tasks = std::mem::take(&mut self.acks.waiting);
         let (store, inbox) = (self.store.clone(), self.inbox.clone());
         self.tasks.spawn(async move {
-            store.flush(WRITTEN_MAX).await;
+            store.flush_within(WRITTEN_MAX).await;
             inbox.send(Input::Recorded(tasks)).await.ok();
         });
     }

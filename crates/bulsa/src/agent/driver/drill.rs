@@ -299,7 +299,13 @@ impl Driver {
         self.forget_note(&drill.project);
         let report = drill.report(self.bad_gateways());
         let text = format!("the drill `{}` of {}: {}", drill.kind, drill.victim.name(), report.text);
-        self.tell_with(&drill.project, "drill.over", Some(&drill.victim), text, Some(Detail::Drill { report: Box::new(report) }));
+        self.tell_with(
+            &drill.project,
+            "drill.over",
+            Some(&drill.victim),
+            text,
+            Some(Detail::Drill { report: Box::new(report) }),
+        );
     }
 }
 

@@ -416,7 +416,7 @@ impl Driver {
                 super::logs::finish(follower).await;
             }
             // Until its end is in the ledger, a successor of this agent may have to learn of it.
-            store.flush(WRITTEN_MAX).await;
+            store.flush_within(WRITTEN_MAX).await;
             if let Err(error) = engine.remove(&container, !is_shared).await {
                 let text = format!("a container that ended can't be removed: {error}");
                 inbox.send(Input::Warning { project: String::new(), text }).await.ok();
