@@ -17,7 +17,8 @@ const CODE_LINE_MAX: usize = 300;
 /// Where lines don't fit.
 const MORE: &str = "…";
 
-/// `{"text": …, "blocks": […]}`: the text is for where blocks aren't shown.
+/// `{"text": …, "blocks": […]}`: the text is for where blocks aren't shown, as in notifications, and for receivers that take
+/// Slack's form and know no blocks.
 pub(super) fn slack(content: &Content) -> String {
     let title = prose(&content.title, Dialect::Slack, TITLE_MAX);
     let section = |text: &str| json!({"type": "section", "text": {"type": "mrkdwn", "text": text}});
@@ -26,14 +27,15 @@ pub(super) fn slack(content: &Content) -> String {
     for line in &content.lines {
         text.line(&format!("• {}", prose(line, Dialect::Slack, LINE_MAX)));
     }
-    let mut blocks = vec![section(&text.done())];
+    let first = text.done();
+    let mut blocks = vec![section(&first)];
     for (head, lines) in &content.blocks {
         let mut text = Fitting::new(SLACK_SECTION_MAX);
         text.line(&prose(head, Dialect::Slack, LINE_MAX));
         text.block(lines, Dialect::Slack);
         blocks.push(section(&text.done()));
     }
-    json!({"text": title, "blocks": blocks, "unfurl_links": false, "unfurl_media": false}).to_string()
+    json!({"text": first, "blocks": blocks, "unfurl_links": false, "unfurl_media": false}).to_string()
 }
 
 /// `{"content": …}`, and nobody is mentioned by it, whatever it says.

@@ -102,18 +102,21 @@ fn unreachable(url: &SecretUrl, error: reqwest::Error) -> Trouble {
     Trouble { failure: Failure::Passing, status: None, text: scrub(&text, url), hint }
 }
 
-/// An error with everything below it, each said once.
+/// What is below an error, each said once; the error itself where nothing is. The client's own layers say only that they
+/// are there.
 fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
+    const LAYERS: &[&str] = &["error sending request", "client error", "builder error"];
+    let mut told: Vec<String> = Vec::new();
+    let mut next = Some(error);
     while let Some(cause) = next {
-        let more = cause.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
+        let text = cause.to_string();
+        let is_layer = LAYERS.iter().any(|layer| text.starts_with(layer));
+        if !is_layer && !told.iter().any(|known| known.contains(&text)) {
+            told.push(text);
         }
         next = cause.source();
     }
-    text
+    if told.is_empty() { error.to_string() } else { told.join(": ") }
 }
 
 async fn refused(url: &SecretUrl, mut response: reqwest::Response) -> Trouble {
