@@ -9,6 +9,7 @@ mod disk;
 mod hangs;
 mod loops;
 mod many;
+mod pending;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
