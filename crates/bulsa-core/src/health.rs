@@ -27,6 +27,9 @@ pub const STARVED_FOR_ONE: u32 = 3;
 /// After so many runs in a row that could not be made nothing is expected of the next.
 pub const BLIND_AFTER: u32 = 3;
 
+/// After so many runs in a row without an answer it gets no requests, even where there is nobody else.
+pub const MUTE_AFTER: u32 = 2;
+
 /// What one run of a probe found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProbeResult {
@@ -138,6 +141,12 @@ impl Health {
     #[must_use]
     pub const fn is_blind(&self) -> bool {
         self.not_run >= BLIND_AFTER
+    }
+
+    /// Whether it has failed to answer so often that a request would only be lost with it.
+    #[must_use]
+    pub const fn is_mute(&self) -> bool {
+        self.is_silent() && self.failures >= MUTE_AFTER * STARVED_FOR_ONE
     }
 
     /// Declares it ready without a probe: a service whose check is [`crate::spec::Check::Up`].

@@ -65,7 +65,8 @@ pub(super) fn spec(project: &Project, project_dir: &str) -> Spec {
 fn service(service: &Service, project: &Project, project_dir: &str) -> spec::Service {
     let (role, role_reason) = role(service, project);
     let probe = probe(service);
-    let needed = probe.start_period.saturating_add(probe.interval.saturating_mul(probe.fall));
+    let interval = service.healthcheck.as_ref().and_then(|check| check.interval);
+    let needed = spec::probe::needed(&probe, interval.filter(|_| service.bulsa.probe.is_none()));
     spec::Service {
         name: service.name.clone(),
         role,
@@ -175,9 +176,10 @@ fn probe(service: &Service) -> Probe {
         (Some(written), Some(own)) => written.min(own),
         (written, own) => written.or(own).unwrap_or(default_timeout),
     };
+    let interval = given(written.interval).unwrap_or(PROBE_INTERVAL);
     Probe {
+        interval: if let Check::Http { .. } = check { spec::probe::asked_often(interval) } else { interval },
         check,
-        interval: given(written.interval).unwrap_or(PROBE_INTERVAL),
         start_interval: given(written.start_interval).unwrap_or(PROBE_START_INTERVAL),
         timeout,
         rise: RISE,

@@ -16,7 +16,7 @@ use super::{
     slots::{Leaving, Verdicts},
 };
 use crate::{
-    health::Verdict,
+    health::{Health, Verdict},
     ids::{ReleaseId, ReplicaId},
 };
 
@@ -103,14 +103,14 @@ pub(super) fn table(desired: &Desired, observed: &Observed, verdicts: &Verdicts)
 }
 
 /// The ready replicas, in the order of their slots: spare ones come last. The suspect ones while there is no other (the last
-/// target stays unless it is dead or failed).
+/// target stays unless it is dead, failed, or answered nobody twice in a row: then requests wait).
 fn targets(
     releases: &[Option<ReleaseId>],
     service: &str,
     observed: &Observed,
     verdicts: &Verdicts,
 ) -> Vec<(ReplicaId, SocketAddr)> {
-    let with = |accept: fn(Verdict) -> bool| {
+    let with = |accept: fn(&Health) -> bool| {
         observed
             .replicas()
             .filter(|(id, replica)| {
@@ -120,11 +120,15 @@ fn targets(
                     && !replica.paused
                     && !replica.ended
                     && !verdicts.leaving.contains_key(id)
-                    && accept(replica.health.verdict())
+                    && accept(&replica.health)
             })
             .filter_map(|(id, replica)| Some((id.clone(), replica.addr?)))
             .collect::<Vec<_>>()
     };
-    let ready = with(|verdict| matches!(verdict, Verdict::Ready | Verdict::Assumed));
-    if ready.is_empty() { with(|verdict| verdict == Verdict::Suspect) } else { ready }
+    let ready = with(Health::is_ready);
+    if ready.is_empty() {
+        with(|health| health.verdict() == Verdict::Suspect && !health.is_mute())
+    } else {
+        ready
+    }
 }

@@ -88,14 +88,16 @@ fn probe_by_image(service: &mut Service, facts: &ImageFacts, only_image: bool) {
     // A program that the file puts in the place of the image's may listen nowhere, or elsewhere.
     let own_program = container.command.is_none() && container.entrypoint.is_none();
     if let (Some(image), true) = (image, service.role != Role::Job) {
-        service.probe = probe::declared(&over(&written, image));
+        let joined = over(&written, image);
+        service.probe = probe::declared(&joined);
+        service.gate_timeout = service.gate_timeout.max(probe::needed(&service.probe, joined.interval));
     } else if service.role == Role::App && service.probe.check == Check::Up && only_image && own_program {
         let tcp = container.expose.iter().find(|port| port.protocol == "tcp");
         if let Some(port) = tcp {
             service.probe = probe::http(Some(port.port), "/", Accept::AnyAnswer, &written);
         }
     }
-    service.gate_timeout = service.gate_timeout.max(probe::needed(&service.probe));
+    service.gate_timeout = service.gate_timeout.max(probe::needed(&service.probe, None));
 }
 
 /// The image's test with the times of the file, as Docker joins them.

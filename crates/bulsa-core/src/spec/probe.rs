@@ -37,7 +37,16 @@ pub(crate) fn declared(written: &Healthcheck) -> Probe {
         (Some(written), Some(own)) => Some(written.min(own)),
         (written, own) => written.or(own),
     };
-    Probe { declared: true, ..with(check, written, timeout) }
+    let probe = Probe { declared: true, ..with(check, written, timeout) };
+    match probe.check {
+        Check::Http { .. } => Probe { interval: asked_often(probe.interval), ..probe },
+        Check::Exec(_) | Check::Up => probe,
+    }
+}
+
+/// A request from the host costs next to nothing, so a hang needn't wait for the interval that Docker's exec is given.
+pub(crate) fn asked_often(written: Duration) -> Duration {
+    written.min(INTERVAL)
 }
 
 /// A GET on a port of the container, as `x-bulsa.probe` asks for it, or the weak one of a service without a check.
@@ -82,7 +91,8 @@ fn program(test: &[String]) -> Vec<String> {
     }
 }
 
-/// The longest that a replica may need to pass such a probe: its gate waits at least so long.
-pub(crate) fn needed(probe: &Probe) -> Duration {
-    probe.start_period.saturating_add(probe.interval.saturating_mul(probe.fall))
+/// The longest that a replica may need to pass such a probe, by the interval that was written: its gate waits at least so long.
+pub(crate) fn needed(probe: &Probe, written: Option<Duration>) -> Duration {
+    let interval = probe.interval.max(written.unwrap_or_default());
+    probe.start_period.saturating_add(interval.saturating_mul(probe.fall))
 }

@@ -115,7 +115,14 @@ fn nobody_is_sent_away_from_a_replica_that_answers_badly_or_is_the_last() {
 #[test]
 fn the_last_target_stays_routed_while_it_is_only_suspect() {
     let mut w = World::up(&v(1, [app("web")]));
-    w.probed("web-r1-1.1", ProbeResult::NoAnswer, 2);
+    w.probed("web-r1-1.1", ProbeResult::BadAnswer, 2);
+    assert_eq!(w.routed(), "web-r1-1.1");
+    let mut w = World::up(&v(1, [app("web")]));
+    w.probed("web-r1-1.1", ProbeResult::NoAnswer, 1);
+    assert_eq!(w.routed(), "web-r1-1.1");
+    w.probed("web-r1-1.1", ProbeResult::NoAnswer, 1);
+    assert_eq!(w.routed(), "", "what is sent to one that answers nobody is lost");
+    w.probed("web-r1-1.1", ProbeResult::Pass, 2);
     assert_eq!(w.routed(), "web-r1-1.1");
 }
 

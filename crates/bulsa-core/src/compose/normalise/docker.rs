@@ -75,7 +75,10 @@ pub(super) fn service(
         position: service.pos.to_string(),
     };
     it.probe = probe_of(service, &it);
-    it.gate_timeout = service.bulsa.gate_timeout.unwrap_or(GATE_TIMEOUT).max(probe::needed(&it.probe));
+    let interval = service.healthcheck.as_ref().and_then(|check| check.interval);
+    let interval = interval.filter(|_| service.bulsa.probe.is_none());
+    it.gate_timeout =
+        service.bulsa.gate_timeout.unwrap_or(GATE_TIMEOUT).max(probe::needed(&it.probe, interval));
     rules::settle_container_name(&mut it);
     rules::note_binds(&mut it);
     match service.bulsa.handover {

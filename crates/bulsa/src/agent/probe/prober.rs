@@ -213,7 +213,13 @@ impl<R: ProbeRunner> Probing<R> {
 
     /// One run, from the permit to the report. `plan` follows changes of the timing meanwhile.
     async fn run_once(&mut self, plan: &mut Arc<ProbePlan>, schedule: &mut Schedule) -> Result<Ended, Left> {
-        let (shared, current) = (self.shared.clone(), Arc::clone(plan));
+        let shared = self.shared.clone();
+        let timeout = schedule.timeout(plan);
+        let current = if timeout == plan.timeout {
+            Arc::clone(plan)
+        } else {
+            Arc::new(ProbePlan { timeout, ..(**plan).clone() })
+        };
         let run = async move {
             // The semaphore is never closed; were it, running without a permit would still be right.
             let _permit = shared.permits.acquire().await;
