@@ -17,7 +17,7 @@ use super::{
     reload::Reload,
 };
 use crate::{
-    client::{Client, EventsQuery, LogsQuery},
+    client::{Client, ClientError, EventsQuery, LogsQuery},
     output::{Printer, Tone},
     report::{CommandError, ExitCode},
 };
@@ -188,7 +188,17 @@ async fn lines(
     let Begin { tail, mut opened } = begin;
     let mut query = LogsQuery { project: project.to_owned(), follow: true, tail, ..LogsQuery::default() };
     loop {
-        let mut stream = client.logs(&query).await?;
+        let mut stream = match client.logs(&query).await {
+            Ok(stream) => stream,
+            // The agent may die while it is asked.
+            Err(error) if error.may_pass() => {
+                if back().await?.is_none() {
+                    return Ok(());
+                }
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
         // Who waits for it may have given up.
         opened.take().map(|opened| opened.send(())).transpose().ok();
         let ended = loop {
@@ -216,17 +226,30 @@ async fn happenings(
     say: mpsc::Sender<Said>,
     back: &impl AsyncFn() -> Result<Option<()>, CommandError>,
 ) -> Result<(), CommandError> {
-    // What happened up to now was told with the deploy.
-    let newest = EventsQuery { last: Some(1), ..EventsQuery::default() };
-    let mut newest = client.events(&newest).await?;
-    let mut after = 0;
-    while let Some(event) = newest.next().await? {
-        after = event.id;
-    }
+    let mut after = loop {
+        match newest_event(client).await {
+            Ok(after) => break after,
+            Err(error) if error.may_pass() => {
+                if back().await?.is_none() {
+                    return Ok(());
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+    };
     loop {
         let query =
             EventsQuery { project: Some(project.to_owned()), after: Some(after), follow: true, last: None };
-        let mut stream = client.events(&query).await?;
+        let mut stream = match client.events(&query).await {
+            Ok(stream) => stream,
+            Err(error) if error.may_pass() => {
+                if back().await?.is_none() {
+                    return Ok(());
+                }
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
         let ended = loop {
             match stream.next().await {
                 Ok(Some(event)) => {
@@ -246,4 +269,14 @@ async fn happenings(
             return Ok(());
         }
     }
+}
+
+/// The last event's number: what happened up to now was told with the deploy.
+async fn newest_event(client: &Client) -> Result<u64, ClientError> {
+    let mut newest = client.events(&EventsQuery { last: Some(1), ..EventsQuery::default() }).await?;
+    let mut after = 0;
+    while let Some(event) = newest.next().await? {
+        after = event.id;
+    }
+    Ok(after)
 }
