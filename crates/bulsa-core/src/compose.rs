@@ -20,6 +20,7 @@ mod check;
 mod config;
 mod container;
 mod defaults;
+pub mod develop;
 pub mod diagnostic;
 pub mod doctor;
 pub mod dotenv;

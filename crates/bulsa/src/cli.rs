@@ -19,6 +19,7 @@ mod config;
 mod context;
 mod daemon;
 mod deploy;
+mod develop;
 mod down;
 mod drill;
 mod events;

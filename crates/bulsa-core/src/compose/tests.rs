@@ -1,6 +1,7 @@
 //! Whole files through the loader.
 
 mod config;
+mod develop;
 mod fuzz;
 mod mistakes;
 mod names;

@@ -5,7 +5,10 @@
 use std::convert::Infallible;
 
 use bulsa_core::wire::api::{Event, LogLine, Request};
-use tokio::{signal::unix::Signal, sync::mpsc};
+use tokio::{
+    signal::unix::Signal,
+    sync::{mpsc, oneshot},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -14,7 +17,7 @@ use super::{
     reload::Reload,
 };
 use crate::{
-    client::{Client, EventsQuery, LogsQuery},
+    client::{Client, ClientError, EventsQuery, LogsQuery},
     output::{Printer, Tone},
     report::{CommandError, ExitCode},
 };
@@ -42,24 +45,38 @@ pub(super) async fn attend(
     ending: &CancellationToken,
     changes: Changes,
 ) -> Result<ExitCode, CommandError> {
-    follow_all(client, printer, project, (ending, None), changes).await
+    follow_all(client, printer, project, (ending, Begin::default()), changes).await
 }
 
-/// Shows what is still said from now on, while the daemon ends.
-pub(super) async fn last_words(client: &Client, printer: &mut Printer, project: String) {
+/// Shows what is still said from now on, while the daemon ends. `opened` is told when nothing is missed any more.
+pub(super) async fn last_words(
+    client: &Client,
+    printer: &mut Printer,
+    project: String,
+    opened: oneshot::Sender<()>,
+) {
     let ending = CancellationToken::new();
     ending.cancel();
     let changes = Changes { hangups: None, reload: None };
     // Whoever reads it may be gone, and the daemon ends all the same.
-    follow_all(client, printer, project, (&ending, Some(0)), changes).await.ok();
+    let begin = Begin { tail: Some(0), opened: Some(opened) };
+    follow_all(client, printer, project, (&ending, begin), changes).await.ok();
 }
 
-/// `tail`: so many lines that were written before are shown.
+/// Where the workers' output is begun.
+#[derive(Default)]
+struct Begin {
+    /// So many lines of each that were written before are shown.
+    tail: Option<u32>,
+    /// Told when the daemon has opened it.
+    opened: Option<oneshot::Sender<()>>,
+}
+
 async fn follow_all(
     client: &Client,
     printer: &mut Printer,
     project: String,
-    (ending, tail): (&CancellationToken, Option<u32>),
+    (ending, begin): (&CancellationToken, Begin),
     changes: Changes,
 ) -> Result<ExitCode, CommandError> {
     let (say, mut said) = mpsc::channel(WAITING_MAX);
@@ -73,7 +90,7 @@ async fn follow_all(
         };
         let told = say.clone();
         let both =
-            (lines(client, (&project, tail), say.clone(), &back), happenings(client, &project, say, &back));
+            (lines(client, (&project, begin), say.clone(), &back), happenings(client, &project, say, &back));
         let both = async { tokio::try_join!(both.0, both.1).map(drop) };
         tokio::select! {
             ended = both => ended,
@@ -164,13 +181,26 @@ fn show(said: &Said, printer: &mut Printer) -> Result<(), CommandError> {
 /// `back` waits for the daemon that was lost; `None` when there is nothing to come back to.
 async fn lines(
     client: &Client,
-    (project, tail): (&str, Option<u32>),
+    (project, begin): (&str, Begin),
     say: mpsc::Sender<Said>,
     back: &impl AsyncFn() -> Result<Option<()>, CommandError>,
 ) -> Result<(), CommandError> {
+    let Begin { tail, mut opened } = begin;
     let mut query = LogsQuery { project: project.to_owned(), follow: true, tail, ..LogsQuery::default() };
     loop {
-        let mut stream = client.logs(&query).await?;
+        let mut stream = match client.logs(&query).await {
+            Ok(stream) => stream,
+            // The agent may die while it is asked.
+            Err(error) if error.may_pass() => {
+                if back().await?.is_none() {
+                    return Ok(());
+                }
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        // Who waits for it may have given up.
+        opened.take().map(|opened| opened.send(())).transpose().ok();
         let ended = loop {
             match stream.next().await {
                 // Whoever shows them ends together with this.
@@ -196,17 +226,30 @@ async fn happenings(
     say: mpsc::Sender<Said>,
     back: &impl AsyncFn() -> Result<Option<()>, CommandError>,
 ) -> Result<(), CommandError> {
-    // What happened up to now was told with the deploy.
-    let newest = EventsQuery { last: Some(1), ..EventsQuery::default() };
-    let mut newest = client.events(&newest).await?;
-    let mut after = 0;
-    while let Some(event) = newest.next().await? {
-        after = event.id;
-    }
+    let mut after = loop {
+        match newest_event(client).await {
+            Ok(after) => break after,
+            Err(error) if error.may_pass() => {
+                if back().await?.is_none() {
+                    return Ok(());
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+    };
     loop {
         let query =
             EventsQuery { project: Some(project.to_owned()), after: Some(after), follow: true, last: None };
-        let mut stream = client.events(&query).await?;
+        let mut stream = match client.events(&query).await {
+            Ok(stream) => stream,
+            Err(error) if error.may_pass() => {
+                if back().await?.is_none() {
+                    return Ok(());
+                }
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
         let ended = loop {
             match stream.next().await {
                 Ok(Some(event)) => {
@@ -226,4 +269,14 @@ async fn happenings(
             return Ok(());
         }
     }
+}
+
+/// The last event's number: what happened up to now was told with the deploy.
+async fn newest_event(client: &Client) -> Result<u64, ClientError> {
+    let mut newest = client.events(&EventsQuery { last: Some(1), ..EventsQuery::default() }).await?;
+    let mut after = 0;
+    while let Some(event) = newest.next().await? {
+        after = event.id;
+    }
+    Ok(after)
 }

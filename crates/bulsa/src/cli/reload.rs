@@ -12,6 +12,7 @@ use super::{
     attend::Said,
     context::Accepted,
     deploy::{self, Wanted},
+    develop::Develop,
     follow,
     watch::{self, Watch},
 };
@@ -23,6 +24,14 @@ use crate::{
 /// How long a deploy that runs already, such as the first one, is waited for before one for a change is asked for.
 const OTHER_MAX: Duration = Duration::from_secs(600);
 
+/// What follows a change.
+pub(super) enum Follows {
+    /// A deploy of the same command.
+    Again(Again),
+    /// What the file says.
+    Develop(Develop),
+}
+
 /// What is deployed at each change.
 pub(super) type Again = Box<dyn Fn() -> Result<Wanted, CommandError>>;
 
@@ -31,7 +40,7 @@ pub(super) struct Reload {
     pub(super) watch: Watch,
     /// From where changed files are named.
     pub(super) directory: PathBuf,
-    pub(super) again: Again,
+    pub(super) follows: Follows,
 }
 
 impl Reload {
@@ -45,9 +54,16 @@ impl Reload {
         loop {
             let changed = self.watch.changed().await?;
             let words = watch::in_words(&changed, &self.directory);
+            let again = match &self.follows {
+                Follows::Again(again) => again,
+                Follows::Develop(develop) => {
+                    develop.act(&changed, &words, (client, project), say).await;
+                    continue;
+                }
+            };
             tell(say, format!("{words} changed: reloading")).await;
             let begun = Instant::now();
-            let line = match self.once(client, project, say).await {
+            let line = match once(again, client, project, say).await {
                 Ok(ExitCode::Done) => {
                     format!("reloaded after {words} changed, in {:.1} s", begun.elapsed().as_secs_f64())
                 }
@@ -57,30 +73,31 @@ impl Reload {
             tell(say, line).await;
         }
     }
+}
 
-    async fn once(
-        &self,
-        client: &Client,
-        project: &str,
-        say: &mpsc::Sender<Said>,
-    ) -> Result<ExitCode, CommandError> {
-        loop {
-            let idle = follow::until(client, OTHER_MAX, |snapshot| {
-                let project = snapshot.project(project);
-                project.is_none_or(|project| project.deploying().is_none()).then_some(())
-            });
-            if idle.await?.is_none() {
-                return Err(CommandError::new(ErrorKind::Denied, "another deploy runs and runs"));
+/// Deploys once nobody else does.
+async fn once(
+    again: &Again,
+    client: &Client,
+    project: &str,
+    say: &mpsc::Sender<Said>,
+) -> Result<ExitCode, CommandError> {
+    loop {
+        let idle = follow::until(client, OTHER_MAX, |snapshot| {
+            let project = snapshot.project(project);
+            project.is_none_or(|project| project.deploying().is_none()).then_some(())
+        });
+        if idle.await?.is_none() {
+            return Err(CommandError::new(ErrorKind::Denied, "another deploy runs and runs"));
+        }
+        match deploy::ask(client, again()?).await {
+            Ok(Accepted::Begun { deploy: Some(id), .. }) => {
+                return followed(client, project, id, say).await;
             }
-            match deploy::ask(client, (self.again)()?).await {
-                Ok(Accepted::Begun { deploy: Some(id), .. }) => {
-                    return followed(client, project, id, say).await;
-                }
-                Ok(_) => return Ok(ExitCode::Done),
-                // Somebody else was quicker.
-                Err(error) if error.kind == ErrorKind::Denied => {}
-                Err(error) => return Err(error),
-            }
+            Ok(_) => return Ok(ExitCode::Done),
+            // Somebody else was quicker.
+            Err(error) if error.kind == ErrorKind::Denied => {}
+            Err(error) => return Err(error),
         }
     }
 }
@@ -113,7 +130,7 @@ async fn followed(
     }
 }
 
-async fn tell(say: &mpsc::Sender<Said>, text: String) {
+pub(super) async fn tell(say: &mpsc::Sender<Said>, text: String) {
     // Whoever shows it ends together with this.
     drop(say.send(Said::Remark(text)).await);
 }

@@ -17,7 +17,14 @@ use bulsa_core::{
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use super::{context::Context, deploy::Wanted, reload::Reload, up, watch::Watch, workers::Workers};
+use super::{
+    context::Context,
+    deploy::Wanted,
+    reload::{Follows, Reload},
+    up,
+    watch::Watch,
+    workers::Workers,
+};
 use crate::{
     keeper::{KEEPER_ENV, ROLE_ENV},
     report::{CommandError, ExitCode},
@@ -87,8 +94,11 @@ pub(super) async fn run(args: RunArgs, context: &mut Context<'_>) -> Result<Exit
     let (env, directory) = (context.env.clone(), context.directory.clone());
     let again = move || wanted(&args, &name, root, &env, &directory);
     let first = again()?;
-    let reload =
-        watch.map(|watch| Reload { watch, directory: context.directory.clone(), again: Box::new(again) });
+    let reload = watch.map(|watch| Reload {
+        watch,
+        directory: context.directory.clone(),
+        follows: Follows::Again(Box::new(again)),
+    });
     up::bring_up(first, stay, reload, context).await
 }
 

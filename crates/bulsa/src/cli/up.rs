@@ -2,14 +2,21 @@
 
 use std::{cell::Cell, collections::BTreeMap, convert::Infallible, os::fd::OwnedFd, time::Duration};
 
-use bulsa_core::wire::api::{ProjectView, Request, ServiceState, Snapshot};
+use bulsa_core::{
+    compose::develop::watch_rules,
+    wire::api::{ProjectView, Request, ServiceState, Snapshot},
+};
 use clap::Args;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     process::{Pid, PidfdFlags, pidfd_open},
 };
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::oneshot,
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -18,9 +25,11 @@ use super::{
     context::{Accepted, Context, accepted},
     daemon::{self, Reached},
     deploy::{self, Wanted},
+    develop::Develop,
     follow, project,
-    reload::Reload,
+    reload::{Follows, Reload},
     supply::{self, Building},
+    watch::Watch,
 };
 use crate::{
     client::Client,
@@ -29,6 +38,9 @@ use crate::{
 
 /// The longest that one look at a daemon that goes down waits for something new.
 const SHUTDOWN_POLL: Duration = Duration::from_secs(20);
+
+/// The longest that the workers' output is waited for before they are stopped.
+const OPEN_MAX: Duration = Duration::from_secs(2);
 
 /// The longest that the keeper may take to end after its agent: above the graces that it gives to the others.
 const KEEPER_END_MAX: Timespec = Timespec { tv_sec: 30, tv_nsec: 0 };
@@ -58,11 +70,16 @@ pub(super) struct UpArgs {
     /// Build nothing
     #[arg(long)]
     no_build: bool,
+    /// Do what `develop.watch` says when files change: `restart` and `rebuild`
+    #[arg(long, conflicts_with = "detach")]
+    watch: bool,
 }
 
 pub(super) async fn run(args: UpArgs, context: &mut Context<'_>) -> Result<ExitCode, CommandError> {
     let files = args.files.over(&context.files);
     let project = project::load(&files, &args.services, context)?;
+    // Before anything is built or started, so that no change is missed, and no mistake found late.
+    let reload = if args.watch { Some(develop(&project, files, context)?) } else { None };
     let mut wanted = Wanted {
         spec: project.spec,
         sources: project.sources,
@@ -83,7 +100,24 @@ pub(super) async fn run(args: UpArgs, context: &mut Context<'_>) -> Result<ExitC
     };
     let project = snapshot.project(&wanted.spec.project).cloned();
     supply::supply(&mut wanted, building, project.as_ref(), context).await?;
-    bring_up(wanted, Stay { detached: args.detach, patient: false }, None, context).await
+    bring_up(wanted, Stay { detached: args.detach, patient: false }, reload, context).await
+}
+
+/// What the project's files say is done when others change.
+fn develop(
+    project: &project::Project,
+    files: FileArgs,
+    context: &mut Context<'_>,
+) -> Result<Reload, CommandError> {
+    let tree = project.loaded.tree.as_ref();
+    let rules = tree.map(|tree| watch_rules(tree, &project.spec)).transpose().map_err(|mistakes| {
+        CommandError::user("not everything in `develop.watch` can be followed; nothing was started")
+            .cause(mistakes)
+    })?;
+    let develop = Develop::new(rules.unwrap_or_default(), files)?;
+    let (watch, note) = Watch::new(&develop.roots(), &context.directory, &context.paths.state_dir)?;
+    note.map(|note| context.printer.warning(&note)).transpose()?;
+    Ok(Reload { watch, directory: context.directory.clone(), follows: Follows::Develop(develop) })
 }
 
 /// What a command does once what it brought up runs.
@@ -312,14 +346,20 @@ async fn interrupted(
     context.printer.remark("stopping everything; Ctrl-C again leaves that to the daemon")?;
     // What workers say at their end is shown, too.
     let stopping = async {
+        let (opened, is_open) = oneshot::channel();
         let shown = async {
-            last_words(&reached.client, context.printer, name.to_owned()).await;
+            last_words(&reached.client, context.printer, name.to_owned(), opened).await;
             std::future::pending::<Infallible>().await
+        };
+        let stopped = async {
+            // Whether it is open, failed or takes too long: everything is stopped.
+            timeout(OPEN_MAX, is_open).await.ok();
+            stop_all(reached).await
         };
         tokio::select! {
             biased;
             never = shown => match never {},
-            stopped = stop_all(reached) => stopped,
+            stopped = stopped => stopped,
         }
     };
     match follow::unless_interrupted(stopping).await {

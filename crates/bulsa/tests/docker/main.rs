@@ -16,6 +16,7 @@ mod broken;
 mod builds;
 mod compose_commands;
 mod deploys;
+mod develops;
 mod drills;
 mod examples;
 mod exchanges;

@@ -66,5 +66,6 @@ async fn a_worker_whose_heartbeat_stops_is_replaced_and_one_that_never_sent_any_
     let still = run.healthy().await.replicas.remove(0);
     assert_eq!(still.pid, second.pid);
     run.interrupt();
-    assert!(run.ended().await.success());
+    let ended = run.ended().await;
+    assert!(ended.success(), "{ended}:\n{}", run.said());
 }

@@ -233,9 +233,14 @@ impl Drop for OwnEngine {
     }
 }
 
+/// Sends a signal to a process, which may be gone.
+pub(crate) fn send(pid: i32, signal: Signal) {
+    Pid::from_raw(pid).and_then(|pid| kill_process(pid, signal).ok());
+}
+
 /// SIGKILL, for a process that may be gone.
 pub(crate) fn kill_now(pid: i32) {
-    Pid::from_raw(pid).and_then(|pid| kill_process(pid, Signal::KILL).ok());
+    send(pid, Signal::KILL);
 }
 
 /// Removes a control group and those in it, where they are empty.

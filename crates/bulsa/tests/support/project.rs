@@ -11,6 +11,7 @@ use std::{
 
 use bulsa::client::{Client, EventsQuery};
 use bulsa_core::wire::api::{Event, ProjectView, ServiceView, Snapshot};
+use rustix::process::Signal;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
@@ -18,7 +19,7 @@ use crate::support::{
     LIMIT, LOOK_EVERY,
     engine::{Engine, search_path},
     network::free_port,
-    own_engine::kill_now,
+    own_engine::{kill_now, send},
     ran::Ran,
     unique,
 };
@@ -307,6 +308,13 @@ impl Drop for Project<'_> {
 }
 
 impl Running {
+    /// Presses Ctrl-C, and waits for its end.
+    #[track_caller]
+    pub(crate) fn interrupt(self) -> Ran {
+        send(i32::try_from(self.child.id()).unwrap(), Signal::INT);
+        self.end()
+    }
+
     /// Waits for its end.
     #[track_caller]
     pub(crate) fn end(self) -> Ran {

@@ -27,7 +27,7 @@ pub(super) fn key(docker: &mut Docker, entry: &Entry, path: &str, diags: &mut Di
         "post_start" => container.post_start = hooks(node, path, diags),
         "pre_stop" => container.pre_stop = hooks(node, path, diags),
         "attach" => note(docker, "`attach` is about what `docker compose up` shows; use `bulsa logs`"),
-        "develop" => note(docker, "`develop` is for `docker compose watch`, and changes nothing here"),
+        "develop" => note(docker, "`develop` is what `bulsa up --watch` goes by, and changes nothing else"),
         "labels" | "label_file" => {}
         _ => return false,
     }

@@ -45,7 +45,7 @@ const FIELDS: &[Field] = &[
     refused("credential_spec", Shape::Object(&CREDENTIAL_SPEC), Windows).show(Given),
     both("depends_on", Shape::Short(Short::DependsOn, &Shape::Map(&Shape::Object(&DEPENDENCY)))),
     both("deploy", Shape::OrNull(&Shape::Object(&DEPLOY))).show(Given),
-    noted("develop", Shape::OrNull(&Shape::Object(&DEVELOP))).show(Given),
+    both("develop", Shape::OrNull(&Shape::Object(&DEVELOP))).show(Given),
     docker("device_cgroup_rules", TEXTS),
     docker("devices", Shape::List(&Shape::Short(Short::Device, &Shape::Object(&DEVICE)), Identity::Target)),
     docker("dns", ONE_OR_MORE_NAMES),

@@ -98,7 +98,7 @@ pub(super) const DEPENDENCY: Object = object(
 pub(super) const DEVELOP: Object = object(
     "Develop",
     "services.*.develop",
-    &[noted("watch", Shape::List(&Shape::Object(&WATCH), Identity::None))],
+    &[both("watch", Shape::List(&Shape::Object(&WATCH), Identity::None))],
 );
 /// `services.*.develop.watch[]`
 pub(super) const WATCH: Object = Object {
@@ -110,13 +110,13 @@ pub(super) const WATCH: Object = Object {
         "Watch",
         "services.*.develop.watch[]",
         &[
-            noted("action", Shape::Choice(&["rebuild", "sync", "restart", "sync+restart", "sync+exec"]))
+            both("action", Shape::Choice(&["rebuild", "sync", "restart", "sync+restart", "sync+exec"]))
                 .show(Given),
             noted("exec", Shape::Object(&HOOK)).show(OrEmpty),
-            noted("ignore", ONE_OR_MORE),
-            noted("include", ONE_OR_MORE),
+            both("ignore", ONE_OR_MORE),
+            both("include", ONE_OR_MORE),
             noted("initial_sync", Shape::Bool),
-            noted("path", Shape::Text).show(Given),
+            both("path", Shape::Text).show(Given),
             noted("target", Shape::Text),
         ],
     )
