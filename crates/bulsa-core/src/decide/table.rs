@@ -98,7 +98,13 @@ pub(super) fn table(desired: &Desired, observed: &Observed, verdicts: &Verdicts)
     }
     // One that is routed for want of a better one may answer yet.
     let routed: BTreeSet<ReplicaId> = table.targets().cloned().collect();
-    table.abandon.retain(|id| !routed.contains(id));
+    // Where nobody else is routed, what waits there has nowhere to go: it may be answered yet, or goes on when that one ends.
+    let has_others =
+        |id: &ReplicaId| table.routes.get(&id.service).is_some_and(|route| !route.targets.is_empty());
+    table.abandon = std::mem::take(&mut table.abandon)
+        .into_iter()
+        .filter(|id| !routed.contains(id) && has_others(id))
+        .collect();
     table
 }
 

@@ -118,10 +118,12 @@ fn the_last_target_stays_routed_while_it_is_only_suspect() {
     w.probed("web-r1-1.1", ProbeResult::BadAnswer, 2);
     assert_eq!(w.routed(), "web-r1-1.1");
     let mut w = World::up(&v(1, [app("web")]));
+    w.load("web-r1-1.1", Load { in_flight: 3, ..Load::default() });
     w.probed("web-r1-1.1", ProbeResult::NoAnswer, 1);
     assert_eq!(w.routed(), "web-r1-1.1");
     w.probed("web-r1-1.1", ProbeResult::NoAnswer, 1);
     assert_eq!(w.routed(), "", "what is sent to one that answers nobody is lost");
+    assert_eq!(abandoned(&w), Vec::<String>::new(), "and what is there has nowhere else to go");
     w.probed("web-r1-1.1", ProbeResult::Pass, 2);
     assert_eq!(w.routed(), "web-r1-1.1");
 }

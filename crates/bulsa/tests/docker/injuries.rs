@@ -344,8 +344,7 @@ async fn a_redis_that_is_away_restarts_its_dependants_in_no_loop(engine: &Engine
 }
 on_both_engines!(a_redis_that_is_away_restarts_its_dependants_in_no_loop);
 
-/// Baseline: 105 s (95 to 115). Does not hold yet: three runs of 5 s each pass before the verdict, and nine on a host that is
-/// short of CPU.
+/// Baseline: 105 s (95 to 115).
 async fn the_only_container_hangs_with_a_check_every_thirty_seconds(engine: &Engine) {
     let changes = [("interval: 2s", "interval: 30s"), ("timeout: 1s", "timeout: 5s")];
     let project = up(engine, &images::app().load(engine), &changes).await;
@@ -356,7 +355,7 @@ async fn the_only_container_hangs_with_a_check_every_thirty_seconds(engine: &Eng
 }
 on_both_engines!(the_only_container_hangs_with_a_check_every_thirty_seconds);
 
-/// Does not hold yet: the exit code is that of `grep`, so it counts as an answer. What the shell said of it tells.
+/// The exit code is that of `grep`; what the shell said of it tells.
 async fn a_probe_in_a_pipe_whose_program_is_not_in_the_image_is_told_as_such(engine: &Engine) {
     let test = r#"["CMD-SHELL", "curl -f http://localhost:3000/health | grep ok"]"#;
     let usual = r#"["CMD", "curl", "-f", "http://localhost:3000/health"]"#;

@@ -9,7 +9,7 @@ mod disk;
 mod hangs;
 mod loops;
 mod many;
-mod pending;
+mod silence;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

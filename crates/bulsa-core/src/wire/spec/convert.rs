@@ -88,6 +88,46 @@ impl From<&Spec> for SpecV1 {
     }
 }
 
+/// Refuses what no compose file could have made.
+fn check(wire: &ServiceV1) -> Result<(), SpecWireError> {
+    let name = &wire.name;
+    let has_program = wire.argv.first().is_some_and(|program| !program.is_empty());
+    require(has_program || wire.container.is_some(), || format!("{name} has no command"))?;
+    require(wire.container.as_ref().is_none_or(|container| !container.image.is_empty()), || {
+        format!("{name} has no image")
+    })?;
+    let strings = wire.argv.iter().chain(wire.env.iter().flat_map(|(key, value)| [key, value]));
+    require(strings.chain([&wire.working_dir]).all(|s| !s.contains('\0')), || format!("{name} has a NUL"))?;
+    require(wire.env.keys().all(|key| !key.is_empty() && !key.contains('=')), || {
+        format!("{name} has a variable without a proper name")
+    })?;
+    require(wire.bake.errors_ppm <= MILLION, || {
+        format!("{name}: the share of errors is {} ppm", wire.bake.errors_ppm)
+    })?;
+    require((1..=64).contains(&wire.stop_signal), || format!("{name}: {} is no signal", wire.stop_signal))?;
+    Ok(())
+}
+
+impl From<DependencyV1> for Dependency {
+    fn from(wire: DependencyV1) -> Self {
+        Self { condition: wire.condition.into(), required: wire.required, restart: wire.restart }
+    }
+}
+
+impl From<Care> for CareV1 {
+    fn from(care: Care) -> Self {
+        let Care { spare, memory, age, requests } = care;
+        Self { spare, memory, age_ms: age.map(ms), requests }
+    }
+}
+
+impl From<CareV1> for Care {
+    fn from(wire: CareV1) -> Self {
+        let CareV1 { spare, memory, age_ms, requests } = wire;
+        Self { spare, memory, age: age_ms.map(Duration::from_millis), requests }
+    }
+}
+
 impl From<&Service> for ServiceV1 {
     fn from(service: &Service) -> Self {
         Self {
@@ -122,12 +162,7 @@ impl From<&Service> for ServiceV1 {
                 page: service.hold.page.clone(),
             },
             access_log: service.access_log,
-            care: CareV1 {
-                spare: service.care.spare,
-                memory: service.care.memory,
-                age_ms: service.care.age.map(ms),
-                requests: service.care.requests,
-            },
+            care: service.care.into(),
             drill_block: service.drill_block.clone(),
             heartbeat_ms: service.heartbeat.map_or(0, ms),
             bake: BakeV1 { time_ms: ms(service.bake.time), errors_ppm: ppm(service.bake.errors) },
@@ -247,24 +282,7 @@ impl TryFrom<ServiceV1> for Service {
 
     fn try_from(wire: ServiceV1) -> Result<Self, Self::Error> {
         let name = &wire.name;
-        let has_program = wire.argv.first().is_some_and(|program| !program.is_empty());
-        require(has_program || wire.container.is_some(), || format!("{name} has no command"))?;
-        require(wire.container.as_ref().is_none_or(|container| !container.image.is_empty()), || {
-            format!("{name} has no image")
-        })?;
-        let strings = wire.argv.iter().chain(wire.env.iter().flat_map(|(key, value)| [key, value]));
-        require(strings.chain([&wire.working_dir]).all(|s| !s.contains('\0')), || {
-            format!("{name} has a NUL")
-        })?;
-        require(wire.env.keys().all(|key| !key.is_empty() && !key.contains('=')), || {
-            format!("{name} has a variable without a proper name")
-        })?;
-        require(wire.bake.errors_ppm <= MILLION, || {
-            format!("{name}: the share of errors is {} ppm", wire.bake.errors_ppm)
-        })?;
-        require((1..=64).contains(&wire.stop_signal), || {
-            format!("{name}: {} is no signal", wire.stop_signal)
-        })?;
+        check(&wire)?;
         Ok(Self {
             role: wire.role.into(),
             role_reason: wire.role_reason,
@@ -292,12 +310,7 @@ impl TryFrom<ServiceV1> for Service {
             times: wire.times.into(),
             hold: hold_from_wire(wire.hold, name)?,
             access_log: wire.access_log,
-            care: Care {
-                spare: wire.care.spare,
-                memory: wire.care.memory,
-                age: wire.care.age_ms.map(Duration::from_millis),
-                requests: wire.care.requests,
-            },
+            care: wire.care.into(),
             drill_block: wire.drill_block,
             heartbeat: (wire.heartbeat_ms > 0).then_some(Duration::from_millis(wire.heartbeat_ms)),
             bake: Bake {
@@ -312,20 +325,7 @@ impl TryFrom<ServiceV1> for Service {
             },
             stop_signal: wire.stop_signal,
             stop_grace: Duration::from_millis(wire.stop_grace_ms),
-            depends_on: wire
-                .depends_on
-                .into_iter()
-                .map(|(name, on)| {
-                    (
-                        name,
-                        Dependency {
-                            condition: on.condition.into(),
-                            required: on.required,
-                            restart: on.restart,
-                        },
-                    )
-                })
-                .collect(),
+            depends_on: wire.depends_on.into_iter().map(|(name, on)| (name, on.into())).collect(),
             position: wire.position,
             name: wire.name,
         })
