@@ -233,23 +233,6 @@ impl Observed {
         self.last_routed.contains_key(id)
     }
 
-    /// How many requests a replica has had since this agent counts.
-    pub(super) fn requests(&self, id: &ReplicaId) -> u64 {
-        self.counted.get(id).map_or(0, |load| load.requests)
-    }
-
-    /// The load of a replica without what it was when its release began its bake.
-    #[must_use]
-    pub fn load_since_switch(&self, id: &ReplicaId) -> Load {
-        let of = |loads: &BTreeMap<ReplicaId, Load>| loads.get(id).copied().unwrap_or_default();
-        let (counted, before) = (of(&self.counted), of(&self.baseline));
-        Load {
-            requests: counted.requests.saturating_sub(before.requests),
-            errors: counted.errors.saturating_sub(before.errors),
-            ..self.load(id)
-        }
-    }
-
     /// Whether a service's name isn't served inside the project's networks yet, and the reason where that was tried in
     /// vain.
     #[must_use]

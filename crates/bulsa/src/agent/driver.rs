@@ -17,6 +17,7 @@
 
 mod access_log;
 mod acks;
+mod clock;
 mod commits;
 mod docker;
 mod drill;
@@ -44,7 +45,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     path::PathBuf,
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use bulsa_core::{
@@ -62,6 +63,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior},
 };
 
+pub(super) use self::clock::Clock;
 pub(super) use self::notify::{AllSettings, AllViews, Told};
 use self::{
     docker::{DockerInput, DockerSide},
@@ -91,35 +93,6 @@ const EVENTS_MAX: usize = 1024;
 const ROUNDS_MAX: u32 = 50;
 /// How often logs are bounded and other slow duties are done.
 const HOUSEKEEPING: Duration = Duration::from_secs(5);
-
-/// Time for the core: the wall clock at the agent's start, and monotonic time from there on.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Clock {
-    anchor: Timestamp,
-    since: Instant,
-}
-
-impl Clock {
-    pub(super) fn start() -> Self {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { anchor: Timestamp(0) + wall, since: Instant::now() }
-    }
-
-    /// The time now.
-    pub(super) fn now(&self) -> Timestamp {
-        self.anchor + self.since.elapsed()
-    }
-
-    /// The time of an instant of the monotonic clock.
-    fn at(&self, instant: Instant) -> Timestamp {
-        self.anchor + instant.saturating_duration_since(self.since)
-    }
-
-    /// The instant of the monotonic clock at a time.
-    pub(super) fn instant(&self, at: Timestamp) -> Instant {
-        self.since + at.since(self.anchor)
-    }
-}
 
 /// Who this daemon is, the same over all its agents' lives.
 #[derive(Clone, Debug)]

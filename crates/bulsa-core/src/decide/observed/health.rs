@@ -1,6 +1,8 @@
-//! What is learnt of a replica's health.
+//! What is learnt of a replica: its health, its memory, its requests.
 
-use super::Observed;
+use std::collections::BTreeMap;
+
+use super::{Load, Observed};
 use crate::{
     health::ProbeResult,
     ids::{ReplicaId, Slot},
@@ -9,6 +11,23 @@ use crate::{
 };
 
 impl Observed {
+    /// How many requests a replica has had since this agent counts.
+    pub(in crate::decide) fn requests(&self, id: &ReplicaId) -> u64 {
+        self.counted.get(id).map_or(0, |load| load.requests)
+    }
+
+    /// The load of a replica without what it was when its release began its bake.
+    #[must_use]
+    pub fn load_since_switch(&self, id: &ReplicaId) -> Load {
+        let of = |loads: &BTreeMap<ReplicaId, Load>| loads.get(id).copied().unwrap_or_default();
+        let (counted, before) = (of(&self.counted), of(&self.baseline));
+        Load {
+            requests: counted.requests.saturating_sub(before.requests),
+            errors: counted.errors.saturating_sub(before.errors),
+            ..self.load(id)
+        }
+    }
+
     /// One run of its probe ended.
     pub(super) fn probed(&mut self, id: &ReplicaId, result: ProbeResult, probe: &Probe, now: Timestamp) {
         // A probe that was under way says how it was.
