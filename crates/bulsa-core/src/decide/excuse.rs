@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{
-    Decision,
+    Decision, ExitStatus,
     desired::Desired,
     observed::{Observed, Replica, ReplicaPhase},
     wanted::Want,
@@ -18,7 +18,7 @@ use super::{
 use crate::{
     health::Verdict,
     ids::{ReleaseId, ReplicaId, Slot},
-    spec::{Role, Service},
+    spec::{Restart, Role, Service},
     time::Timestamp,
 };
 
@@ -165,7 +165,8 @@ fn culprits_of(
         let should = |service: &Service| {
             desired.replicas(service) > 0 || desired.wish(&service.name).stopped && service.replicas > 0
         };
-        for one in near.iter().filter(|one| should(one)) {
+        let due = |one: &&&Service| should(one) && !is_over(desired, observed, release, one);
+        for one in near.iter().filter(due) {
             let until = serves_since(desired, observed, release, one).map(|since| since + RECOVERY);
             if until.is_none_or(|until| now < until) {
                 let since = down_since(desired, observed, release, one);
@@ -185,6 +186,22 @@ pub(super) fn is_short_of_something(
     now: Timestamp,
 ) -> bool {
     !culprits_of((desired, observed, now), release, service).is_empty()
+}
+
+/// Whether `service` has run and isn't started again, by what its file says of that: nobody waits for it.
+pub(super) fn is_over(desired: &Desired, observed: &Observed, release: ReleaseId, service: &Service) -> bool {
+    let release = desired.slot_release(release, service);
+    let has_ended = |slot: &Slot| {
+        let exit = observed.slot(slot).and_then(|history| history.last_exit);
+        let stays_so = match service.restart {
+            Restart::Always => false,
+            Restart::No => exit.is_some(),
+            Restart::OnFailure(_) => exit == Some(ExitStatus::Code(0)),
+        };
+        stays_so && observed.in_slot(slot).next().is_none()
+    };
+    let mut slots = desired.slots(release, service).peekable();
+    slots.peek().is_some() && slots.all(|slot| has_ended(&slot))
 }
 
 /// When the last replica of `service` that served ended or failed, as far as that is known.

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 use super::{
     Action, Decision, ExitStatus, StartCause,
     desired::Desired,
-    excuse::{BLAME_WITHIN, EXCUSE_MAX, dependency_proven_at, down_since},
+    excuse::{BLAME_WITHIN, EXCUSE_MAX, dependency_proven_at, down_since, is_over},
     humans::is_all_away,
     observed::{Observed, Replica, ReplicaPhase, SlotHistory},
     slots::Verdicts,
@@ -99,6 +99,9 @@ fn waits(
     // One that went on serving without a dependency doesn't need it.
     let is_needed = |name: &str| {
         let of = desired.service(slot.release, name);
+        if of.is_some_and(|of| is_over(desired, observed, slot.release, of)) {
+            return false;
+        }
         let since = of.and_then(|of| down_since(desired, observed, slot.release, of));
         !(history.served() && since.is_some_and(|since| since + BLAME_WITHIN < died_at))
     };

@@ -112,6 +112,20 @@ fn what_dies_for_want_of_a_dependency_is_tried_seldom_and_at_once_when_that_is_b
 }
 
 #[test]
+fn what_has_run_once_and_is_over_keeps_nobody_waiting_and_is_not_to_blame() {
+    let once = worker("prepare").restart(bulsa_core::spec::Restart::No);
+    let mut w = World::up(&v(1, [once, app("web").needs("prepare", Started)]));
+    w.slow = vec!["web"];
+    w.dies("prepare-r1-1.1", EXIT_0);
+    w.dies("web-r1-1.1", KILLED);
+    assert!(w.runs("web-r1-1.2"), "{}", w.running());
+    w.starts("web-r1-1.2");
+    w.gets_ready("web-r1-1.2");
+    w.hangs("web-r1-1.2");
+    assert!(w.excused.is_empty());
+}
+
+#[test]
 fn what_served_for_long_without_a_dependency_waits_for_nothing() {
     let mut w = World::up(&v(1, [shared("cache").docker(), app("web").needs("cache", Healthy)]));
     w.slow = vec!["cache", "web"];

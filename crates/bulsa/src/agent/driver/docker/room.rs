@@ -57,7 +57,7 @@ impl Driver {
         }
         let is_ample = memory().is_some_and(|memory| {
             let free = (memory.available, memory.total.saturating_sub(memory.available));
-            room::is_ample(spec, free, &running, |service| project.desired.replicas(service))
+            room::is_ample(spec, free, &running, |service| project.desired.copies(service))
         });
         if is_ample { BTreeMap::new() } else { samples }
     }
