@@ -11,8 +11,8 @@ use bulsa_core::{
     health::ProbeResult,
     ids::{Generation, ReleaseId, ReplicaId},
     spec::{
-        Accept, AppPort, Bake, Balance, Check, Condition, Dependency, Drain, Handover, Hold, Keep, Port,
-        Probe, Protocol, Restart, Role, Rolling, Routing, Service, Spec, Times,
+        Accept, AppPort, Bake, Balance, Care, Check, Condition, Dependency, Drain, Handover, Hold, Keep,
+        Port, Probe, Protocol, Restart, Role, Rolling, Routing, Service, Spec, Times,
     },
     time::Timestamp,
 };
@@ -684,7 +684,10 @@ fn spec(flavour: Flavour, handover: Handover, replicas: u32, with_job: bool, ver
     let healthy = Dependency { condition: Condition::Healthy, required: true, restart: false };
     web.depends_on.insert("cache".to_owned(), healthy);
     let mut queue = service("queue", Role::Worker, Flavour::Good, 1);
-    queue.depends_on.insert("web".to_owned(), healthy);
+    queue.depends_on.insert("web".to_owned(), Dependency { restart: version % 3 == 0, ..healthy });
+    if handover == Handover::Overlap {
+        web.care = Care { spare: u32::from(version % 4 == 1), ..Care::default() };
+    }
     let mut services = vec![queue, service("cache", Role::Shared, Flavour::Good, 1)];
     if with_job {
         let completed = Dependency { condition: Condition::Completed, required: true, restart: false };
@@ -739,7 +742,7 @@ fn service(name: &str, role: Role, flavour: Flavour, replicas: u32) -> Service {
         times: Times::default(),
         hold: Hold::default(),
         access_log: false,
-        care: bulsa_core::spec::Care::default(),
+        care: Care::default(),
         drill_block: None,
         heartbeat: None,
         bake: Bake { time: Duration::from_secs(6), errors: 0.05 },
