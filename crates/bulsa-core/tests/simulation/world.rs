@@ -544,7 +544,7 @@ impl World {
         self.after(next, Due::Fault);
         let ids: Vec<ReplicaId> = self.processes.keys().cloned().collect();
         let generations: Vec<Generation> = self.proxies.keys().copied().collect();
-        match self.rng.between(0, 7) {
+        match self.rng.between(0, 8) {
             0 | 1 if !ids.is_empty() => {
                 let id = ids[self.rng.between(0, ids.len() as u64) as usize].clone();
                 self.note(|| format!("someone kills {id}"));
@@ -554,7 +554,8 @@ impl World {
                     self.kill(&id);
                 }
             }
-            2 if !ids.is_empty() => {
+            // More than their share, for what waits for a dependency isn't killed.
+            2 | 7 if !ids.is_empty() => {
                 let id = ids[self.rng.between(0, ids.len() as u64) as usize].clone();
                 self.note(|| format!("{id} hangs"));
                 if let Some(process) = self.processes.get_mut(&id) {
