@@ -685,7 +685,7 @@ fn spec(flavour: Flavour, handover: Handover, replicas: u32, with_job: bool, ver
     let healthy = Dependency { condition: Condition::Healthy, required: true, restart: false };
     web.depends_on.insert("cache".to_owned(), healthy);
     let mut queue = service("queue", Role::Worker, Flavour::Good, 1);
-    queue.depends_on.insert("web".to_owned(), Dependency { restart: version % 3 == 0, ..healthy });
+    queue.depends_on.insert("web".to_owned(), Dependency { restart: version.is_multiple_of(3), ..healthy });
     if handover == Handover::Overlap {
         web.care = Care { spare: u32::from(version % 4 == 1), ..Care::default() };
     }
