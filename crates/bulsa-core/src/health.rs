@@ -113,7 +113,8 @@ impl Health {
         self.ready_since
     }
 
-    /// When it last turned ready by what it answered; `None` if it never did before this agent's eyes.
+    /// When it last turned ready by what it answered, and not from a moment's doubt; `None` if it never did before this
+    /// agent's eyes.
     #[must_use]
     pub const fn proven_at(&self) -> Option<Timestamp> {
         self.proven_at
@@ -157,7 +158,10 @@ impl Health {
     }
 
     fn turn_ready(&mut self, now: Timestamp) {
-        (self.verdict, self.failed_at, self.proven_at) = (Verdict::Ready, None, Some(now));
+        if self.verdict != Verdict::Suspect || self.proven_at.is_none() {
+            self.proven_at = Some(now);
+        }
+        (self.verdict, self.failed_at) = (Verdict::Ready, None);
         self.ready_since.get_or_insert(now);
     }
 
@@ -269,7 +273,7 @@ mod tests {
         assert_eq!(verdicts[1], Verdict::Suspect);
         assert_eq!(verdicts[2], Verdict::Ready);
         assert_eq!(verdicts[5..], [Verdict::Failed { hung: true }; 2]);
-        assert_eq!((health.failed_at(), health.proven_at()), (Some(Timestamp(5)), Some(Timestamp(2))));
+        assert_eq!((health.failed_at(), health.proven_at()), (Some(Timestamp(5)), Some(Timestamp(0))));
         let mut answers = health;
         let verdicts = run(&mut answers, &probe(2, 3), &[BadAnswer, Pass, NoAnswer, Pass, Pass]);
         assert_eq!(verdicts[..4], [Verdict::Failed { hung: false }; 4], "one that answers doesn't hang");

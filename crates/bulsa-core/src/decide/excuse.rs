@@ -211,10 +211,9 @@ pub(super) fn down_since(
     release: ReleaseId,
     service: &Service,
 ) -> Option<Timestamp> {
-    let release = desired.slot_release(release, service);
-    let ended = observed.histories(release, &service.name).filter_map(|(_, history)| history.served_until);
-    let of = |id: &ReplicaId| id.release == release && id.service == service.name;
-    let failed = observed.replicas().filter(|(id, _)| of(id)).filter_map(|(_, r)| r.health.failed_at());
+    let of = desired.slot_release(release, service);
+    let ended = observed.histories(of, &service.name).filter_map(|(_, history)| history.served_until);
+    let failed = replicas_of(desired, observed, release, service).filter_map(|r| r.health.failed_at());
     ended.chain(failed).max()
 }
 
@@ -225,11 +224,20 @@ fn serves_since(
     release: ReleaseId,
     service: &Service,
 ) -> Option<Timestamp> {
+    let serving = replicas_of(desired, observed, release, service).filter(|r| r.serves(service));
+    serving.map(|replica| replica.health.proven_at().unwrap_or_default()).min()
+}
+
+/// The replicas that `service` has for `release`: of a `shared` one those of whatever release made them.
+fn replicas_of<'a>(
+    desired: &Desired,
+    observed: &'a Observed,
+    release: ReleaseId,
+    service: &'a Service,
+) -> impl Iterator<Item = &'a Replica> {
     let release = desired.slot_release(release, service);
-    let serving = observed
-        .replicas()
-        .filter(|(id, r)| id.release == release && id.service == service.name && r.serves(service));
-    serving.map(|(_, replica)| replica.health.proven_at().unwrap_or_default()).min()
+    let is_of = move |id: &ReplicaId| id.release == release && id.service == service.name;
+    observed.replicas().filter(move |(id, _)| is_of(id)).map(|(_, replica)| replica)
 }
 
 /// When a dependency of `service` last turned ready; `None` if none did before this agent's eyes.
@@ -239,12 +247,7 @@ pub(super) fn dependency_proven_at(
     release: ReleaseId,
     service: &Service,
 ) -> Option<Timestamp> {
-    let is_of = |id: &ReplicaId, name: &str| {
-        let of = desired.service(release, name);
-        id.service == name && of.is_some_and(|of| id.release == desired.slot_release(release, of))
-    };
-    let proven = service.depends_on.keys().flat_map(|name| {
-        observed.replicas().filter(|(id, _)| is_of(id, name)).filter_map(|(_, r)| r.health.proven_at())
-    });
-    proven.max()
+    let dependencies = service.depends_on.keys().filter_map(|name| desired.service(release, name));
+    let replicas = dependencies.flat_map(|of| replicas_of(desired, observed, release, of));
+    replicas.filter_map(|replica| replica.health.proven_at()).max()
 }

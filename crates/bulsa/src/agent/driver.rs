@@ -51,7 +51,7 @@ use std::{
 use bulsa_core::{
     budget::RestartBudget,
     host::{CpuPressure, MemoryKills},
-    ids::{ReplicaId, Slot},
+    ids::ReplicaId,
     time::Timestamp,
     wire::api::{Event, Snapshot},
 };
@@ -162,19 +162,12 @@ pub(super) enum Input {
     },
     /// The access log's file was looked after; another one, if there is one.
     AccessLog(Result<Option<std::fs::File>, String>),
-    /// The files of places that keep dying, as they are.
-    Files {
-        /// Whose project.
+    /// A look at a project's replicas has ended.
+    Looked {
+        /// Whose.
         project: String,
-        /// By place.
-        found: BTreeMap<Slot, healing::Stamps>,
-    },
-    /// How much memory replicas take.
-    Memory {
-        /// Whose project.
-        project: String,
-        /// In bytes.
-        found: BTreeMap<ReplicaId, u64>,
+        /// What was found.
+        looked: healing::Looked,
     },
     /// The daemon was told to stop by a signal.
     Stop,

@@ -23,13 +23,42 @@ use crate::agent::{host, process::memory};
 /// At most so many files are looked at for one place.
 const FILES_MAX: usize = 64;
 
-/// What a file was when it was looked at; `None` where there was none.
-type Stamp = Option<(SystemTime, u64)>;
-/// The files of a place that keeps dying, as they were.
-pub(super) type Stamps = BTreeMap<PathBuf, Stamp>;
+/// What there is at a path: nothing, a file as it was when it was looked at, or something else, which is no reason by itself: a
+/// program writes into its directories at each try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::agent) enum Stamp {
+    Nothing,
+    File(Option<SystemTime>, u64),
+    Other,
+}
+
+/// The files of a place that keeps dying, as they were after its last try.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::agent) struct Stamps {
+    /// The number of that try.
+    attempt: u32,
+    files: BTreeMap<PathBuf, Stamp>,
+}
+
+impl Stamps {
+    /// The first file that differs from how it was. What happened before another try says nothing: the try may have done it.
+    fn changed_since(&self, before: &Self) -> Option<&PathBuf> {
+        let differs =
+            |(path, stamp): &(&PathBuf, &Stamp)| before.files.get(*path).is_some_and(|old| old != *stamp);
+        self.files.iter().find(differs).map(|(path, _)| path).filter(|_| self.attempt == before.attempt)
+    }
+}
+
+/// What one look at a project's replicas found.
+#[derive(Debug, Default)]
+pub(in crate::agent) struct Looked {
+    stamps: BTreeMap<Slot, Stamps>,
+    /// In bytes.
+    memory: BTreeMap<ReplicaId, u64>,
+}
 
 impl Driver {
-    /// Says what fails and is left alone for now, and when that is over.
+    /// Says what fails and is left alone for now.
     pub(super) fn tell_excuses(&mut self) {
         let mut told = Vec::new();
         for (name, project) in &mut self.projects {
@@ -112,50 +141,47 @@ impl Driver {
         }
     }
 
-    /// Looks at the files of places that keep dying, and at the memory of replicas that come to an age by it.
+    /// Looks at the files of places that keep dying, and at the memory of replicas that come to an age by it. One look of a
+    /// project at a time: a file system that answers no more holds up one thread.
     pub(super) fn look_after_replicas(&mut self) {
-        for project in self.projects.values() {
-            let paths = looping_paths(project);
-            if !paths.is_empty() {
-                let (inbox, name) = (self.inbox.clone(), project.name.clone());
-                self.tasks.spawn(async move {
-                    let look = move || paths.into_iter().map(|(slot, paths)| (slot, stamps(paths))).collect();
-                    // A look that failed is made again at the next one.
-                    if let Ok(found) = tokio::task::spawn_blocking(look).await {
-                        inbox.send(Input::Files { project: name, found }).await.ok();
-                    }
-                });
+        for project in self.projects.values_mut().filter(|project| !project.looks) {
+            let (paths, whose) = (looping_paths(project), measured(project));
+            if paths.is_empty() && whose.is_empty() {
+                continue;
             }
-            let pids = measured(project);
-            if !pids.is_empty() {
-                let (inbox, name) = (self.inbox.clone(), project.name.clone());
-                self.tasks.spawn(async move {
-                    let look = move || {
-                        pids.into_iter().filter_map(|(id, whose)| Some((id, memory::of(whose)?))).collect()
-                    };
-                    if let Ok(found) = tokio::task::spawn_blocking(look).await {
-                        inbox.send(Input::Memory { project: name, found }).await.ok();
-                    }
-                });
-            }
+            project.looks = true;
+            let (inbox, name) = (self.inbox.clone(), project.name.clone());
+            self.tasks.spawn(async move {
+                let look = move || Looked {
+                    stamps: paths
+                        .into_iter()
+                        .map(|(slot, (attempt, paths))| (slot, stamps(attempt, paths)))
+                        .collect(),
+                    memory: whose
+                        .into_iter()
+                        .filter_map(|(id, whose)| Some((id, memory::of(whose)?)))
+                        .collect(),
+                };
+                // One that failed found nothing; the next one comes.
+                let looked = tokio::task::spawn_blocking(look).await.unwrap_or_default();
+                inbox.send(Input::Looked { project: name, looked }).await.ok();
+            });
         }
     }
 
-    /// The files of places that keep dying, as they are now.
-    pub(super) fn files_seen(&mut self, name: &str, found: BTreeMap<Slot, Stamps>) {
+    /// A look has ended.
+    pub(super) fn looked(&mut self, name: &str, looked: Looked) {
         let now = self.clock.now();
         let Some(project) = self.projects.get_mut(name) else { return };
-        let before = std::mem::take(&mut project.files);
-        let mut changed = Vec::new();
-        for (slot, stamps) in &found {
-            let differs = |(path, stamp): &(&PathBuf, &Stamp)| {
-                before.get(slot).and_then(|old| old.get(*path)).is_some_and(|old| old != *stamp)
-            };
-            if let Some((path, _)) = stamps.iter().find(differs) {
-                changed.push((slot.clone(), path.clone()));
-            }
+        project.looks = false;
+        for (id, memory) in looked.memory {
+            project.apply(Event::Measured { id, memory }, now);
         }
-        project.files = found;
+        let before = std::mem::replace(&mut project.files, looked.stamps);
+        let changed = project.files.iter().filter_map(|(slot, stamps)| {
+            Some((slot.clone(), stamps.changed_since(before.get(slot)?)?.clone()))
+        });
+        let changed: Vec<(Slot, PathBuf)> = changed.collect();
         for (slot, _) in &changed {
             project.apply(Event::Changed(slot.clone()), now);
         }
@@ -167,15 +193,6 @@ impl Driver {
                 slot.ordinal
             );
             self.tell(name, "replica.changed", None, text);
-        }
-    }
-
-    /// How much memory replicas take.
-    pub(super) fn memory_seen(&mut self, name: &str, found: BTreeMap<ReplicaId, u64>) {
-        let now = self.clock.now();
-        let Some(project) = self.projects.get_mut(name) else { return };
-        for (id, memory) in found {
-            project.apply(Event::Measured { id, memory }, now);
         }
     }
 }
@@ -219,14 +236,14 @@ fn excuse_text(id: &ReplicaId, excuse: &Excuse) -> String {
 }
 
 /// The files that may be why the places that keep dying do.
-fn looping_paths(project: &Project) -> BTreeMap<Slot, BTreeSet<PathBuf>> {
+fn looping_paths(project: &Project) -> BTreeMap<Slot, (u32, BTreeSet<PathBuf>)> {
     let Some((live, release)) = project.desired.live() else { return BTreeMap::new() };
     let mut paths = BTreeMap::new();
     for service in release.spec.services.values() {
         for slot in project.desired.slots(live, service) {
             let Some(history) = project.observed.slot(&slot) else { continue };
             if history.score.is_crash_looping() && project.observed.in_slot(&slot).next().is_none() {
-                paths.insert(slot, paths_of(service));
+                paths.insert(slot, (history.attempt, paths_of(service)));
             }
         }
     }
@@ -252,12 +269,14 @@ fn paths_of(service: &Service) -> BTreeSet<PathBuf> {
     paths.into_iter().take(FILES_MAX).collect()
 }
 
-fn stamps(paths: BTreeSet<PathBuf>) -> Stamps {
-    let stamp = |path: &Path| {
-        let metadata = std::fs::metadata(path).ok()?;
-        Some((metadata.modified().ok()?, metadata.len()))
+fn stamps(attempt: u32, paths: BTreeSet<PathBuf>) -> Stamps {
+    let stamp = |path: &Path| match std::fs::metadata(path) {
+        Ok(it) if it.is_file() => Stamp::File(it.modified().ok(), it.len()),
+        Ok(_) => Stamp::Other,
+        Err(_) => Stamp::Nothing,
     };
-    paths.into_iter().map(|path| (path.clone(), stamp(&path))).collect()
+    let files = paths.into_iter().map(|path| (path.clone(), stamp(&path))).collect();
+    Stamps { attempt, files }
 }
 
 /// The replicas whose memory counts, and whose it is.
@@ -275,4 +294,35 @@ fn measured(project: &Project) -> BTreeMap<ReplicaId, memory::Whose> {
         Some((id.clone(), whose))
     });
     whose.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn look(attempt: u32, paths: &[&Path]) -> Stamps {
+        stamps(attempt, paths.iter().map(|path| path.to_path_buf()).collect())
+    }
+
+    #[test]
+    fn only_what_somebody_changed_between_two_tries_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, missing) = (dir.path().join("app.js"), dir.path().join("config"));
+        std::fs::write(&file, "1").unwrap();
+        let paths = [dir.path(), file.as_path(), missing.as_path()];
+        let before = look(3, &paths);
+        assert_eq!(look(3, &paths).changed_since(&before), None);
+        std::fs::write(dir.path().join("core"), "what the program left").unwrap();
+        assert_eq!(
+            look(3, &paths).changed_since(&before),
+            None,
+            "a directory that it writes into is no news"
+        );
+        std::fs::write(&file, "22").unwrap();
+        assert_eq!(look(3, &paths).changed_since(&before), Some(&file));
+        assert_eq!(look(4, &paths).changed_since(&before), None, "the try between may have done it");
+        std::fs::create_dir(&missing).unwrap();
+        let mended = look(3, &[&missing]);
+        assert_eq!(mended.changed_since(&before), Some(&missing), "what was missing is there");
+    }
 }

@@ -67,6 +67,8 @@ pub(super) struct Project {
     pub(super) excused: BTreeMap<ReplicaId, decide::Excuse>,
     /// The release that was last found to be beyond healing.
     pub(super) fell_back_from: Option<ReleaseId>,
+    /// Whether its replicas are being looked at.
+    pub(super) looks: bool,
     /// The files of places that keep dying, as they were.
     pub(super) files: BTreeMap<Slot, super::healing::Stamps>,
     /// Deaths by service, for people.
@@ -184,6 +186,7 @@ impl Project {
             noted: BTreeSet::new(),
             excused: BTreeMap::new(),
             fell_back_from: None,
+            looks: false,
             files: BTreeMap::new(),
             restarts: BTreeMap::new(),
             ending: None,
