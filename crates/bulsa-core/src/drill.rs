@@ -122,7 +122,7 @@ pub fn plan(kind: DrillKind, facts: &Facts<'_>) -> Result<Plan, String> {
             Check::Up => return Err("it has no probe".to_owned()),
         },
     };
-    Ok(Plan { injury, expected: expected(kind, service, facts.ready).to_owned(), limit })
+    Ok(Plan { injury, expected: expected(kind, service, facts.ready), limit })
 }
 
 /// Why a drill that applies is refused; `None` where it isn't.
@@ -176,20 +176,26 @@ fn until_failed(probe: &Probe) -> Duration {
     (probe.interval + probe.timeout) * probe.fall + NOTICED
 }
 
-fn expected(kind: DrillKind, service: &Service, ready: u32) -> &'static str {
-    let has_others = ready > 1 && matches!(service.role, Role::App);
+fn expected(kind: DrillKind, service: &Service, ready: u32) -> String {
+    let others = match service.role {
+        Role::App if ready > 1 => ", the others serve",
+        _ if service.is_routed() => ", requests wait",
+        _ => "",
+    };
     match kind {
-        DrillKind::Probe => "it is told that the probe can't run; nothing is un-routed or restarted",
-        DrillKind::CrashLoop => "the others serve; its place is filled again soon after the last death",
-        DrillKind::Kill | DrillKind::Memory if service.is_kept_by_docker() => "Docker starts it again",
-        DrillKind::Kill | DrillKind::Memory if has_others => {
-            "its death is seen at once, the others serve, another one takes its place"
+        DrillKind::Probe => {
+            "it is told that the probe can't run; nothing is un-routed or restarted".to_owned()
+        }
+        DrillKind::CrashLoop => {
+            format!("each death is seen at once{others}; its place is filled again soon after the last")
+        }
+        DrillKind::Kill | DrillKind::Memory if service.is_kept_by_docker() => {
+            "Docker starts it again".to_owned()
         }
         DrillKind::Kill | DrillKind::Memory => {
-            "its death is seen at once, and another one takes its place; requests wait"
+            format!("its death is seen at once{others}, and another one takes its place")
         }
-        _ if has_others => "it is un-routed, the others serve, another one takes its place",
-        _ => "it is un-routed, and another one takes its place; requests wait",
+        _ => format!("it is found out{others}, and another one takes its place"),
     }
 }
 

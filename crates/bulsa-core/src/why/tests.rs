@@ -186,3 +186,11 @@ fn what_is_found_out_without_an_incident_is_told_too() {
     let verdict = why(&left_alone, vec![incident], NOW).verdict;
     assert!(verdict.ends_with(". Now it fails while `redis`, which it needs, doesn't serve"), "{verdict}");
 }
+
+#[test]
+fn nobody_is_told_what_to_look_at_after_a_drill() {
+    let mut wanted = incident("hung", None, Some(4_000));
+    assert!(!why(&service(ServiceState::Healthy, 2), vec![wanted.clone()], NOW).advice.is_empty());
+    wanted.evidence.asked_by = Some("a drill (`hang`)".to_owned());
+    assert_eq!(why(&service(ServiceState::Healthy, 2), vec![wanted], NOW).advice, Vec::<String>::new());
+}
