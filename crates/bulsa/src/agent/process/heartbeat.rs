@@ -7,21 +7,22 @@
 //! no harm. Kept open by somebody who doesn't read it would fill, and then the send would wait.
 
 use std::{
-    fs::Permissions,
+    fs::{self, Permissions},
     io::{self, IoSliceMut},
-    mem::MaybeUninit,
-    os::unix::fs::PermissionsExt,
+    os::{fd::AsRawFd, unix::fs::PermissionsExt},
     path::{Path, PathBuf},
 };
 
-use rustix::{
-    net::{
-        AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketAddrUnix, SocketFlags,
-        SocketType, bind, recvmsg, socket_with, sockopt::set_socket_passcred,
-    },
-    process::{Pid, getsid},
+use nix::{
+    cmsg_space,
+    sys::socket::{ControlMessageOwned, MsgFlags, UnixCredentials, recvmsg},
+};
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with, sockopt::set_socket_passcred,
 };
 use tokio::{io::Interest, net::UnixDatagram};
+
+use super::memory;
 
 /// The socket's name beside the API's.
 const NAME: &str = "notify.sock";
@@ -52,12 +53,12 @@ impl Heartbeats {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
         set_socket_passcred(&socket, true)?;
-        match std::fs::remove_file(&path) {
+        match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
         bind(&socket, &SocketAddrUnix::new(&path)?)?;
-        std::fs::set_permissions(&path, Permissions::from_mode(0o666))?;
+        fs::set_permissions(&path, Permissions::from_mode(0o666))?;
         let socket = UnixDatagram::from_std(socket.into())?;
         Ok(Self { socket, path })
     }
@@ -81,7 +82,7 @@ impl Heartbeats {
         for _ in 0..MESSAGES_MAX {
             match receive(&self.socket) {
                 Ok(sender) => pids.extend(sender),
-                Err(rustix::io::Errno::INTR) => {}
+                Err(nix::Error::EINTR) => {}
                 // There is nothing more, which the runtime has to learn; or nothing that can be had.
                 Err(_) => match self.socket.try_io(Interest::READABLE, || Ok(receive(&self.socket)?)) {
                     Ok(sender) => pids.extend(sender),
@@ -93,22 +94,22 @@ impl Heartbeats {
     }
 }
 
-/// One message: who sent it, if it is a heartbeat.
-fn receive(socket: &UnixDatagram) -> rustix::io::Result<Option<i32>> {
+/// One message: who sent it, if it is a heartbeat. Nobody, where the sender can't be seen from here (pid 0: it is in another
+/// PID namespace).
+fn receive(socket: &UnixDatagram) -> nix::Result<Option<i32>> {
     let mut bytes = [0; MESSAGE_BYTES_MAX];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1), ScmRights(4))];
-    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let message =
-        recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
-    let mut sender = None;
-    for part in ancillary.drain() {
-        // Descriptors that came with it are closed.
-        if let RecvAncillaryMessage::ScmCredentials(credentials) = part {
-            sender = Some(credentials.pid.as_raw_pid());
-        }
-    }
-    let is_beat = is_heartbeat(bytes.get(..message.bytes).unwrap_or_default());
-    Ok(sender.filter(|_| is_beat))
+    // There is no room for descriptors: the kernel closes those that came with it.
+    let mut space = cmsg_space!(UnixCredentials);
+    let mut parts = [IoSliceMut::new(&mut bytes)];
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
+    let message = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut space), flags)?;
+    let sender = message.cmsgs()?.find_map(|part| match part {
+        ControlMessageOwned::ScmCredentials(credentials) => Some(credentials.pid()),
+        _ => None,
+    });
+    let length = message.bytes;
+    let is_beat = is_heartbeat(bytes.get(..length).unwrap_or_default());
+    Ok(sender.filter(|pid| is_beat && *pid > 0))
 }
 
 /// A message is lines of `NAME=VALUE`.
@@ -116,9 +117,11 @@ fn is_heartbeat(message: &[u8]) -> bool {
     message.split(|byte| *byte == b'\n').any(|line| line == b"WATCHDOG=1")
 }
 
-/// The leader of the session that a process is in: a replica's first process leads one.
+/// The leader of the session that a process is in: a replica's first process leads one. `None` where it is gone, or its
+/// leader can't be seen from here.
 pub(crate) fn session_of(pid: i32) -> Option<i32> {
-    getsid(Pid::from_raw(pid)).ok().map(|leader| leader.as_raw_pid())
+    let leader = memory::session(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?;
+    i32::try_from(leader).ok().filter(|leader| *leader > 0)
 }
 
 #[cfg(test)]
@@ -141,8 +144,32 @@ mod tests {
         let own = std::process::id().cast_signed();
         assert_eq!(beats.take(), [own, own]);
         assert_eq!(beats.take(), [0; 0], "nothing is left");
-        assert!(session_of(own).is_some());
+    }
+
+    #[test]
+    fn a_session_is_known_by_its_leader_unless_that_is_nowhere_to_be_seen() {
+        // In a container of its own, this process may be in a session that was begun outside.
+        assert_ne!(session_of(std::process::id().cast_signed()), Some(0));
         assert_eq!(session_of(i32::MAX), None);
+        let mut leader = std::process::Command::new("setsid")
+            .args(["sh", "-c", "sleep 60 & echo $!; read line"])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut child = String::new();
+        let mut lines = std::io::BufReader::new(leader.stdout.take().unwrap());
+        std::io::BufRead::read_line(&mut lines, &mut child).unwrap();
+        let child: i32 = child.trim().parse().unwrap();
+        let sessions = [session_of(child), session_of(leader.id().cast_signed())];
+        rustix::process::kill_process(
+            rustix::process::Pid::from_raw(child).unwrap(),
+            rustix::process::Signal::KILL,
+        )
+        .unwrap();
+        leader.kill().unwrap();
+        leader.wait().unwrap();
+        assert_eq!(sessions, [Some(leader.id().cast_signed()); 2]);
     }
 
     #[tokio::test]

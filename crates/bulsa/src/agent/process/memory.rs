@@ -69,7 +69,7 @@ fn of_session(leader: u32) -> Option<u64> {
 }
 
 /// The session of a process, by its line in `/proc/PID/stat`: the fourth number behind the name, which may have anything in it.
-fn session(stat: &str) -> Option<u32> {
+pub(super) fn session(stat: &str) -> Option<u32> {
     stat.rsplit_once(") ")?.1.split(' ').nth(3)?.parse().ok()
 }
 
