@@ -127,6 +127,8 @@ pub struct Service {
     pub access_log: bool,
     /// What is done for its replicas before anything is wrong with them.
     pub care: Care,
+    /// What each replica may take of the host, on the process engine; a container's limits are in its [`Container`].
+    pub resources: ResourceLimits,
     /// A path of the app's own that blocks it, for drills: `/drill/block`.
     pub drill_block: Option<String>,
     /// How often a replica must say that its own loop goes round, once it has said so.
@@ -176,6 +178,25 @@ impl Service {
 
     fn has_anchor(&self) -> bool {
         self.container.as_ref().is_some_and(|container| !container.anchor.is_empty())
+    }
+}
+
+/// `deploy.resources.limits` and the short keys of the same meaning.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ResourceLimits {
+    /// Processor time, in thousandths of one processor.
+    pub millicpus: Option<u64>,
+    /// Memory, in bytes.
+    pub memory: Option<u64>,
+    /// Processes and threads.
+    pub pids: Option<u64>,
+}
+
+impl ResourceLimits {
+    /// Whether there is none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.millicpus.is_none() && self.memory.is_none() && self.pids.is_none()
     }
 }
 

@@ -53,6 +53,8 @@ pub(super) struct Service {
     pub(super) stop_signal: Option<(String, i32)>,
     pub(super) stop_grace_period: Option<Duration>,
     pub(super) restart: Option<(String, spec::Restart)>,
+    /// On the process engine.
+    pub(super) resources: spec::ResourceLimits,
     pub(super) bulsa: Bulsa,
     /// What its container is; `None` on the process engine.
     pub(super) docker: Option<Box<Docker>>,
@@ -77,6 +79,7 @@ impl Service {
             stop_signal: None,
             stop_grace_period: None,
             restart: None,
+            resources: spec::ResourceLimits::default(),
             bulsa: Bulsa::default(),
             docker: None,
         }

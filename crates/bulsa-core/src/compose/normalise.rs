@@ -88,6 +88,7 @@ fn service(service: &Service, project: &Project, project_dir: &str) -> spec::Ser
         hold: service.bulsa.hold.clone(),
         access_log: service.bulsa.access_log,
         care: service.bulsa.care,
+        resources: service.resources,
         drill_block: service.bulsa.drill_block.clone(),
         heartbeat: service.bulsa.heartbeat,
         bake: service.bulsa.bake,

@@ -4,6 +4,7 @@
 //! default (that is [`super::normalise`]).
 
 mod healthcheck;
+mod limits;
 mod ports;
 mod signals;
 
@@ -64,6 +65,8 @@ pub(super) fn service(entry: &Entry, context: &mut Context<'_, '_>, diags: &mut 
         container::deploy(&mut found, node, &path, diags);
         container::implied(&mut service, &found);
         service.docker = Some(Box::new(found));
+    } else {
+        service.resources = limits::read(node, &path, diags);
     }
     if let (Some(scale), Some(replicas)) =
         (service.scale, service.deploy.as_ref().and_then(|deploy| deploy.replicas))

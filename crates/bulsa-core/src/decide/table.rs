@@ -32,7 +32,8 @@ pub struct Table {
     pub routes: BTreeMap<String, Route>,
     /// Tunnels to be closed.
     pub close_tunnels: Vec<CloseTunnels>,
-    /// Replicas that answer nobody: what waits there for a first byte goes elsewhere, if it may be done twice.
+    /// Replicas that answer nobody, beside others that do: what waits there for a first byte goes there, if it may be done
+    /// twice.
     pub abandon: Vec<ReplicaId>,
 }
 
@@ -98,9 +99,12 @@ pub(super) fn table(desired: &Desired, observed: &Observed, verdicts: &Verdicts)
     }
     // One that is routed for want of a better one may answer yet.
     let routed: BTreeSet<ReplicaId> = table.targets().cloned().collect();
-    // Where nobody else is routed, what waits there has nowhere to go: it may be answered yet, or goes on when that one ends.
+    // Where nobody else answers, what waits there has nowhere to go: it may be answered yet, or goes on when that one ends.
+    // When all fall silent the first one to be found out would send what it has to those that are found out next, and a
+    // request may be lost with two only.
+    let answers = |(id, _): &(ReplicaId, SocketAddr)| !observed.load(id).stalled;
     let has_others =
-        |id: &ReplicaId| table.routes.get(&id.service).is_some_and(|route| !route.targets.is_empty());
+        |id: &ReplicaId| table.routes.get(&id.service).is_some_and(|route| route.targets.iter().any(answers));
     table.abandon = std::mem::take(&mut table.abandon)
         .into_iter()
         .filter(|id| !routed.contains(id) && has_others(id))

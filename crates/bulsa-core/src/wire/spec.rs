@@ -169,6 +169,9 @@ pub struct ServiceV1 {
     /// What is done for it before anything is wrong.
     #[serde(default, skip_serializing_if = "is_default")]
     pub care: CareV1,
+    /// What a process may take of the host.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub resources: ResourceLimitsV1,
     /// A path of the app's own that blocks it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drill_block: Option<String>,
@@ -189,6 +192,21 @@ pub struct ServiceV1 {
     pub depends_on: BTreeMap<String, DependencyV1>,
     /// Where it stands in its compose file.
     pub position: String,
+}
+
+/// A [`crate::spec::ResourceLimits`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ResourceLimitsV1 {
+    /// Thousandths of a processor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub millicpus: Option<u64>,
+    /// Bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<u64>,
+    /// Processes and threads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pids: Option<u64>,
 }
 
 /// A [`crate::spec::Care`].

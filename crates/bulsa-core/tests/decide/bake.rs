@@ -22,7 +22,7 @@ fn baking(replicas: u32) -> World {
 }
 
 const fn answers(requests: u64, errors: u64) -> Load {
-    Load { in_flight: 0, tunnels: 0, requests, errors, refused: 0 }
+    Load { in_flight: 0, tunnels: 0, requests, errors, refused: 0, stalled: false }
 }
 
 #[test]

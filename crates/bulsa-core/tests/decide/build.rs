@@ -158,6 +158,7 @@ fn service(name: &str, role: Role) -> Svc {
         hold: Hold::default(),
         access_log: false,
         care: bulsa_core::spec::Care::default(),
+        resources: bulsa_core::spec::ResourceLimits::default(),
         drill_block: None,
         heartbeat: None,
         bake: Bake { time: BAKE, errors: 0.05 },

@@ -12,10 +12,10 @@ use crate::{
     world::{World, id},
 };
 
-const REQUEST: Load = Load { in_flight: 1, tunnels: 0, requests: 1, errors: 0, refused: 0 };
-const TUNNEL: Load = Load { in_flight: 0, tunnels: 1, requests: 1, errors: 0, refused: 0 };
+const REQUEST: Load = Load { in_flight: 1, tunnels: 0, requests: 1, errors: 0, refused: 0, stalled: false };
+const TUNNEL: Load = Load { in_flight: 0, tunnels: 1, requests: 1, errors: 0, refused: 0, stalled: false };
 const MS: Duration = Duration::from_millis(1);
-const NOTHING: Load = Load { in_flight: 0, tunnels: 0, requests: 1, errors: 0, refused: 0 };
+const NOTHING: Load = Load { in_flight: 0, tunnels: 0, requests: 1, errors: 0, refused: 0, stalled: false };
 
 /// `web` twice, of which the second is to go.
 fn leaving_with(load: Load, prepare: impl FnOnce(&mut World)) -> World {

@@ -101,6 +101,19 @@ fn what_waits_on_a_replica_that_answers_nobody_may_go_elsewhere() {
 }
 
 #[test]
+fn nobody_is_sent_from_one_that_answers_nobody_to_another_one_that_does_not_either() {
+    let mut w = World::up(&v(1, [app("web").replicas(3)]));
+    let stalled = Load { in_flight: 3, stalled: true, ..Load::default() };
+    for id in ["web-r1-1.1", "web-r1-2.1", "web-r1-3.1"] {
+        w.load(id, stalled);
+    }
+    w.probed("web-r1-1.1", ProbeResult::NoAnswer, 1);
+    assert_eq!((w.routed().as_str(), abandoned(&w)), ("web-r1-2.1 web-r1-3.1", vec![]));
+    w.load("web-r1-3.1", Load { in_flight: 3, ..Load::default() });
+    assert_eq!(abandoned(&w), ["web-r1-1.1"], "the third one was only slow");
+}
+
+#[test]
 fn nobody_is_sent_away_from_a_replica_that_answers_badly_or_is_the_last() {
     let mut w = World::up(&v(1, [app("web").replicas(2)]));
     w.load("web-r1-1.1", Load { in_flight: 3, ..Load::default() });

@@ -744,6 +744,7 @@ fn service(name: &str, role: Role, flavour: Flavour, replicas: u32) -> Service {
         hold: Hold::default(),
         access_log: false,
         care: Care::default(),
+        resources: bulsa_core::spec::ResourceLimits::default(),
         drill_block: None,
         heartbeat: None,
         bake: Bake { time: Duration::from_secs(6), errors: 0.05 },

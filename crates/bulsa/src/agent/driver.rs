@@ -28,6 +28,7 @@ mod held;
 mod incidents;
 mod inputs;
 mod jobs;
+mod limits;
 mod narrate;
 mod notify;
 mod persist;
@@ -42,6 +43,7 @@ mod shutdown;
 mod view;
 
 use std::{
+    cell::OnceCell,
     collections::{BTreeMap, VecDeque},
     path::PathBuf,
     sync::Arc,
@@ -76,7 +78,7 @@ use super::{
     keeper_client::{KeeperClient, KeeperEvent, Welcome},
     notify::Tester,
     probe::{self, Prober, RealRunner},
-    process::{heartbeat::Heartbeats, logs::Logs, netns::Namespace, ports::PortAllocator},
+    process::{cgroups::Cgroups, heartbeat::Heartbeats, logs::Logs, netns::Namespace, ports::PortAllocator},
     proxy_link::ProxyEvent,
     store::{Store, Stored},
 };
@@ -211,6 +213,8 @@ pub(super) struct Driver {
     ports: PortAllocator,
     /// Where replicas send their heartbeats; `None` where that can't be had, which was told.
     heartbeats: Option<Arc<Heartbeats>>,
+    /// Where control groups can be made; looked for when a service first has limits.
+    cgroups: OnceCell<Cgroups>,
     docker: DockerSide,
     drills: drill::Drills,
     logs: Logs,
@@ -304,6 +308,7 @@ impl Driver {
             pressure: CpuPressure::default(),
             budget: RestartBudget::default(),
             budget_at: None,
+            cgroups: OnceCell::new(),
             republish: true,
             attempt_floor: 0,
             proxies: BTreeMap::new(),

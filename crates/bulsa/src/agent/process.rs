@@ -1,7 +1,7 @@
 //! The host-side half of the process engine: everything about a replica except starting and reaping it.
 //!
 //! Owns: what a replica needs before it is started ([`ports`], [`user`], [`environment`], [`resolve`], [`netns`],
-//! [`logs`]), and the observation of who listens where once it runs ([`listener`]).
+//! `cgroups`, [`logs`]), and the observation of who listens where once it runs ([`listener`]).
 //!
 //! Never: forks, signals or reaps a replica. The keeper does that, so that a replica outlives the agent; this module
 //! prepares what the keeper is asked to start, and looks at the result.
@@ -12,6 +12,7 @@
 
 use std::fmt;
 
+pub(crate) mod cgroups;
 pub mod environment;
 pub(crate) mod heartbeat;
 pub mod listener;

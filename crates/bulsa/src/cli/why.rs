@@ -84,6 +84,9 @@ fn evidence_text(evidence: &Evidence, clock: &Clock) -> String {
     if let Some(memory) = &evidence.out_of_memory {
         text += &format!("  memory  {memory}\n");
     }
+    if let Some(peak) = evidence.memory_peak {
+        text += &format!("  memory  at most {} MiB\n", peak.div_ceil(1 << 20));
+    }
     if let Some(request) = &evidence.suspect_request {
         text += &format!("  suspect {request}\n");
     }

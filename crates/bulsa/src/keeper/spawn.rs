@@ -72,6 +72,7 @@ pub(crate) fn replica(
     let may_change = rustix::process::geteuid().is_root();
     let setup = ChildSetup {
         session: true,
+        cgroups: entrances(&spec)?,
         netns: fds.netns,
         open_files: Some(open_files),
         // Without the right to change groups the keeper's own stay; becoming oneself is then still possible.
@@ -83,6 +84,16 @@ pub(crate) fn replica(
     prepare(&mut command, setup);
     let child = command.spawn().map_err(|error| explain(&spec, program, &error))?;
     Ok((identify(child.id())?, spec.note))
+}
+
+/// Opens what the replica enters its control groups by.
+fn entrances(spec: &SpawnSpec) -> Result<Vec<OwnedFd>, String> {
+    let open = |path: &String| {
+        let file = fs::OpenOptions::new().write(true).open(path);
+        file.map(OwnedFd::from)
+            .map_err(|error| format!("its control group {path} cannot be entered: {error}"))
+    };
+    spec.cgroups.iter().map(open).collect()
 }
 
 /// Names a child that was just spawned.
@@ -141,6 +152,7 @@ fn explain_step(spec: &SpawnSpec, step: Step, cause: &io::Error) -> String {
     let number = |id: Option<u32>| id.map_or_else(|| "-".to_owned(), |id| id.to_string());
     match step {
         Step::Session => format!("it cannot have a session of its own: {cause}"),
+        Step::Cgroups => format!("its control groups {:?} cannot be entered: {cause}{hint}", spec.cgroups),
         Step::Netns => format!("its network namespace cannot be entered: {cause}{hint}"),
         Step::OpenFiles => format!("its limit of open files cannot be set: {cause}"),
         Step::Groups => format!("the groups {:?} cannot be set: {cause}{hint}", spec.groups),

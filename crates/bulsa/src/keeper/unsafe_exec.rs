@@ -22,6 +22,8 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 pub(crate) struct ChildSetup {
     /// Whether it leads a session of its own, and with it a process group.
     pub(crate) session: bool,
+    /// The files through which it enters its control groups, open to be written.
+    pub(crate) cgroups: Vec<OwnedFd>,
     /// The network namespace to move into.
     pub(crate) netns: Option<OwnedFd>,
     /// The limit of open files to set.
@@ -41,6 +43,7 @@ pub(crate) struct ChildSetup {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
     Session,
+    Cgroups,
     Netns,
     OpenFiles,
     Groups,
@@ -49,8 +52,16 @@ pub(crate) enum Step {
     NoNewPrivs,
 }
 
-const STEPS: [Step; 7] =
-    [Step::Session, Step::Netns, Step::OpenFiles, Step::Groups, Step::Gid, Step::Uid, Step::NoNewPrivs];
+const STEPS: [Step; 8] = [
+    Step::Session,
+    Step::Cgroups,
+    Step::Netns,
+    Step::OpenFiles,
+    Step::Groups,
+    Step::Gid,
+    Step::Uid,
+    Step::NoNewPrivs,
+];
 const STEP_FACTOR: i32 = 0x1_0000;
 
 impl Step {
@@ -76,6 +87,10 @@ pub(crate) fn prepare(command: &mut Command, setup: ChildSetup) {
         close_descriptors_on_exec();
         if setup.session {
             rustix::process::setsid().map_err(|errno| Step::Session.failed(errno))?;
+        }
+        for entrance in &setup.cgroups {
+            // 0 is who writes it.
+            rustix::io::write(entrance, b"0").map_err(|errno| Step::Cgroups.failed(errno))?;
         }
         if let Some(netns) = &setup.netns {
             move_into_link_name_space(netns.as_fd(), Some(LinkNameSpaceType::Network))

@@ -41,6 +41,9 @@ pub struct SpawnSpec {
     pub gid: Option<u32>,
     /// The supplementary groups to have instead of the keeper's. Looked at when `uid` or `gid` is given.
     pub groups: Vec<u32>,
+    /// The files through which it enters its control groups before anything else (`…/cgroup.procs`).
+    #[serde(default)]
+    pub cgroups: Vec<String>,
     /// Opaque to the keeper; it comes back with the replica, also after the death of agent or keeper.
     pub note: String,
 }

@@ -28,6 +28,7 @@ mod hooks;
 mod injuries;
 mod jobs;
 mod keeper_kills;
+mod limits;
 mod notify;
 mod ports;
 mod proxy_kills;

@@ -13,18 +13,18 @@ use super::super::{
 /// `recycle.memory: 80%` in bytes, now that the limit is known.
 pub(super) fn settle_memory(service: &mut Service, diags: &mut Diagnostics) {
     let Some((share, pos)) = service.bulsa.memory_share.take() else { return };
-    let limit = service.docker.as_ref().and_then(|docker| docker.container.resources.memory);
-    if let Some(limit) = limit.and_then(|limit| u64::try_from(limit).ok()).filter(|limit| 0 < *limit) {
+    let limit = match &service.docker {
+        Some(docker) => docker.container.resources.memory.and_then(|limit| u64::try_from(limit).ok()),
+        None => service.resources.memory,
+    };
+    if let Some(limit) = limit.filter(|limit| 0 < *limit) {
         service.bulsa.care.memory = Some((limit as f64 * share) as u64);
         return;
     }
     let path = format!("services.{}.x-bulsa.recycle.memory", service.name);
     let text = format!("{path} is a share of a memory limit, and the service has none");
-    let hint = if service.docker.is_some() {
-        "give it one with `mem_limit` or `deploy.resources.limits.memory`, or say bytes: `memory: 400m`"
-    } else {
-        "say bytes: `memory: 400m`"
-    };
+    let hint =
+        "give it one with `mem_limit` or `deploy.resources.limits.memory`, or say bytes: `memory: 400m`";
     diags.push(Diagnostic::error(&pos, text).hint(hint));
 }
 

@@ -102,7 +102,7 @@ pub(super) fn pairs(node: &Node, path: &str, diags: &mut Diagnostics) -> BTreeMa
 }
 
 /// A whole number, or the text of one.
-pub(super) fn integer(
+pub(in crate::compose) fn integer(
     node: &Node,
     path: &str,
     (min, max): (i64, i64),
@@ -124,7 +124,7 @@ pub(super) fn integer(
 pub(super) const ANY: (i64, i64) = (i64::MIN, i64::MAX);
 
 /// A number that isn't negative, or the text of one.
-pub(super) fn decimal(node: &Node, path: &str, diags: &mut Diagnostics) -> Option<f64> {
+pub(in crate::compose) fn decimal(node: &Node, path: &str, diags: &mut Diagnostics) -> Option<f64> {
     let text = node.scalar().and_then(|scalar| scalar.resolve().into_text());
     let found = text.and_then(|text| text.trim().parse::<f64>().ok()).filter(|n| n.is_finite() && *n >= 0.0);
     if found.is_none() {

@@ -23,7 +23,7 @@ pub(super) const DEPLOY: Object = object(
         docker("mode", Shape::Text),
         noted("placement", Shape::Object(&PLACEMENT)).show(OrEmpty),
         both("replicas", Shape::Int).show(Given),
-        docker("resources", Shape::Object(&RESOURCES)).show(OrEmpty),
+        both("resources", Shape::Object(&RESOURCES)).show(OrEmpty),
         docker("restart_policy", Shape::Object(&RESTART_POLICY)).show(Given),
         noted("rollback_config", Shape::Object(&UPDATE)).show(Given),
         docker("update_config", Shape::Object(&UPDATE)).show(Given),
@@ -50,15 +50,15 @@ pub(super) const RESOURCES: Object = object(
     "Resources",
     "services.*.deploy.resources",
     &[
-        docker("limits", Shape::Object(&LIMITS)).show(Given),
-        docker("reservations", Shape::Object(&RESERVATIONS)).show(Given),
+        both("limits", Shape::Object(&LIMITS)).show(Given),
+        both("reservations", Shape::Object(&RESERVATIONS)).show(Given),
     ],
 );
 /// `services.*.deploy.resources.limits`
 pub(super) const LIMITS: Object = object(
     "Limits",
     "services.*.deploy.resources.limits",
-    &[docker("cpus", Shape::Float), docker("memory", Shape::Bytes), docker("pids", Shape::Int)],
+    &[both("cpus", Shape::Float), both("memory", Shape::Bytes), both("pids", Shape::Int)],
 );
 /// `services.*.deploy.resources.reservations`
 pub(super) const RESERVATIONS: Object = object(

@@ -60,6 +60,7 @@ pub(super) fn service(
         hold: service.bulsa.hold.clone(),
         access_log: service.bulsa.access_log,
         care: service.bulsa.care,
+        resources: spec::ResourceLimits::default(),
         drill_block: service.bulsa.drill_block.clone(),
         heartbeat: None,
         bake: service.bulsa.bake,

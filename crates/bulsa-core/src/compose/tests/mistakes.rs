@@ -51,8 +51,8 @@ const KEYS: Mistakes = &[
     ("extends: x", "3:14 error: services.web.extends: there is no service `x` in this file"),
     ("enviroment: {}", "3:5 error: services.web: there is no key `enviroment`"),
     (
-        "deploy: {resources: {limits: {memory: 1g}}}",
-        "3:14 error: services.web.deploy.resources: `resources` needs a container, and this service has no `image` and no `build`",
+        "deploy: {resources: {reservations: {memory: 1g}}}",
+        "3:41 error: services.web.deploy.resources.reservations.memory: `memory` needs a container, and this service has no `image` and no `build`",
     ),
     ("deploy: {replica: 2}", "3:14 error: services.web.deploy: there is no key `replica`"),
 ];
@@ -168,6 +168,15 @@ const X_BULSA: Mistakes = &[
     (
         "x-bulsa: {recycle: {memory: 80%}}",
         "3:33 error: services.web.x-bulsa.recycle.memory is a share of a memory limit, and the service has none",
+    ),
+    ("mem_limit: 5m", "3:16 error: services.web.mem_limit: 5242880 bytes are too little for any program"),
+    (
+        "deploy: {resources: {limits: {cpus: '0.001'}}}",
+        "3:41 error: services.web.deploy.resources.limits.cpus: less than 0.01 of a processor can't be had",
+    ),
+    (
+        "mem_limit: 64m\ndeploy: {resources: {limits: {memory: 128m}}}",
+        "3:16 error: services.web: `mem_limit` and `deploy.resources.limits.memory` say different things",
     ),
     ("x-bulsa: {recycle: {age: 1s}}", "3:30 error: services.web.x-bulsa.recycle.age is \"1s\""),
     (

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     compose::doctor::{Level, findings},
-    spec::{Policy, ProxyHeader, Route, TrustedProxy},
+    spec::{Policy, ProxyHeader, ResourceLimits, Route, TrustedProxy},
 };
 
 /// One mistake each, as in [`super::mistakes`]; with everything that is said of it.
@@ -211,6 +211,18 @@ fn a_page_is_read_from_where_its_file_says() {
     assert_eq!(page("x-bulsa: {hold: {page: ./held.html}}").as_deref(), Some("<h1>Soon</h1>"));
     assert_eq!(page("x-bulsa: {hold: {time: 1s}}"), None);
     assert_eq!(page("extends: {file: sub/base.yaml, service: web}").as_deref(), Some("<h1>Sub</h1>"));
+}
+
+#[test]
+fn a_process_has_limits_by_the_short_keys_and_the_long_ones() {
+    let shop = Shop::new();
+    let all = ResourceLimits { millicpus: Some(1500), memory: Some(256 << 20), pids: Some(100) };
+    let limits = |lines: &str| shop.web(lines).resources;
+    assert_eq!(limits("cpus: 1.5\nmem_limit: 256m\npids_limit: 100"), all);
+    assert_eq!(limits("deploy: {resources: {limits: {cpus: '1.5', memory: 256M, pids: 100}}}"), all);
+    assert!(limits("cpus: 0\nmem_limit: 0\npids_limit: -1").is_empty(), "no limits, as to the Engine");
+    let care = shop.web("mem_limit: 100m\nx-bulsa: {recycle: {memory: 80%}}").care;
+    assert_eq!(care.memory, Some(80 << 20));
 }
 
 #[test]

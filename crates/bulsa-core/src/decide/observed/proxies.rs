@@ -43,6 +43,8 @@ pub struct Load {
     pub errors: u64,
     /// Refused connections.
     pub refused: u64,
+    /// Whether requests wait there, and for some time none has been answered.
+    pub stalled: bool,
 }
 
 impl Load {
@@ -71,6 +73,7 @@ impl Load {
             requests: self.requests + other.requests,
             errors: self.errors + other.errors,
             refused: self.refused + other.refused,
+            stalled: self.stalled || other.stalled,
         }
     }
 }

@@ -106,6 +106,7 @@ fn incident(incident: &Incident) -> Value {
         "deaths": 1 + incident.again.as_ref().map_or(0, |again| again.deaths),
         "exit": seen.exit,
         "out_of_memory": seen.out_of_memory.as_deref().map(text),
+        "memory_peak": seen.memory_peak,
         "ready_for_ms": seen.ready_for_ms,
         "last_probe": seen.probes.last().map(|probe| text(&probe.text)),
         "suspect_request": seen.suspect_request.as_deref().map(text),

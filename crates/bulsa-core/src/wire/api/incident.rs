@@ -70,6 +70,9 @@ pub struct Evidence {
     /// What says that memory ran out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub out_of_memory: Option<String>,
+    /// The most memory that it took, in bytes, where the kernel counts it: in a container, or with limits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_peak: Option<u64>,
     /// How long it had been ready; `None` if it never was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ready_for_ms: Option<u64>,

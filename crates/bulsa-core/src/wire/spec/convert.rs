@@ -4,12 +4,12 @@ use std::{net::IpAddr, time::Duration};
 
 use super::{
     AcceptV1, AppPortV1, BakeV1, CareV1, CheckV1, ConditionV1, DependencyV1, DrainV1, HandoverV1, HoldV1,
-    KeepV1, PortV1, ProbeV1, RestartV1, RoleV1, ServiceV1, SpecV1, SpecWireError, TrustedProxyV1, VERSION,
-    traffic,
+    KeepV1, PortV1, ProbeV1, ResourceLimitsV1, RestartV1, RoleV1, ServiceV1, SpecV1, SpecWireError,
+    TrustedProxyV1, VERSION, traffic,
 };
 use crate::spec::{
     Accept, AppPort, Bake, Care, Check, Condition, Dependency, Drain, Handover, Hold, Keep, Port, Probe,
-    Restart, Role, Rolling, Service, Spec, TrustedProxy, traffic::PAGE_BYTES_MAX,
+    ResourceLimits, Restart, Role, Rolling, Service, Spec, TrustedProxy, traffic::PAGE_BYTES_MAX,
 };
 
 pub(super) fn ms(duration: Duration) -> u64 {
@@ -128,6 +128,20 @@ impl From<CareV1> for Care {
     }
 }
 
+impl From<ResourceLimits> for ResourceLimitsV1 {
+    fn from(limits: ResourceLimits) -> Self {
+        let ResourceLimits { millicpus, memory, pids } = limits;
+        Self { millicpus, memory, pids }
+    }
+}
+
+impl From<ResourceLimitsV1> for ResourceLimits {
+    fn from(wire: ResourceLimitsV1) -> Self {
+        let ResourceLimitsV1 { millicpus, memory, pids } = wire;
+        Self { millicpus, memory, pids }
+    }
+}
+
 impl From<&Service> for ServiceV1 {
     fn from(service: &Service) -> Self {
         Self {
@@ -163,6 +177,7 @@ impl From<&Service> for ServiceV1 {
             },
             access_log: service.access_log,
             care: service.care.into(),
+            resources: service.resources.into(),
             drill_block: service.drill_block.clone(),
             heartbeat_ms: service.heartbeat.map_or(0, ms),
             bake: BakeV1 { time_ms: ms(service.bake.time), errors_ppm: ppm(service.bake.errors) },
@@ -311,6 +326,7 @@ impl TryFrom<ServiceV1> for Service {
             hold: hold_from_wire(wire.hold, name)?,
             access_log: wire.access_log,
             care: wire.care.into(),
+            resources: wire.resources.into(),
             drill_block: wire.drill_block,
             heartbeat: (wire.heartbeat_ms > 0).then_some(Duration::from_millis(wire.heartbeat_ms)),
             bake: Bake {

@@ -11,7 +11,7 @@ use super::*;
 use crate::notify::{Format, Heartbeat, SecretUrl, Topic, Webhook};
 use crate::spec::{
     Accept, AppPort, Bake, Balance, Care, Check, Condition, Dependency, Drain, Handover, Hold, Keep, Limits,
-    Port, Probe, Protocol, Restart, Role, Rolling, Routing, Service, Times, TrustedProxy,
+    Port, Probe, Protocol, ResourceLimits, Restart, Role, Rolling, Routing, Service, Times, TrustedProxy,
 };
 
 fn text() -> impl Strategy<Value = String> {
@@ -98,6 +98,11 @@ fn care() -> impl Strategy<Value = Care> {
     all.prop_map(|(spare, memory, age, requests)| Care { spare, memory, age, requests })
 }
 
+fn resources() -> impl Strategy<Value = ResourceLimits> {
+    let limits = (option::of(any::<u64>()), option::of(any::<u64>()), option::of(any::<u64>()));
+    limits.prop_map(|(millicpus, memory, pids)| ResourceLimits { millicpus, memory, pids })
+}
+
 fn service() -> impl Strategy<Value = Service> {
     let role = prop_oneof![Just(Role::App), Just(Role::Shared), Just(Role::Worker), Just(Role::Job)];
     let argv = ("[a-z]{1,5}", collection::vec(text(), 0..3)).prop_map(|(first, mut rest)| {
@@ -114,7 +119,8 @@ fn service() -> impl Strategy<Value = Service> {
     });
     let handover = prop_oneof![Just(Handover::Overlap), Just(Handover::StopFirst), rolling];
     let ports = (collection::vec(port(), 0..3), traffic::routing());
-    let traffic = (traffic::balance(), traffic::times(), option::of(text()), any::<bool>(), care());
+    let traffic =
+        (traffic::balance(), traffic::times(), option::of(text()), any::<bool>(), care(), resources());
     let rest = (ports, app_port(), probe(), handover, restart(), depends_on());
     (role, argv, texts, env, numbers, times, traffic, rest).prop_map(
         |(role, argv, texts, env, numbers, times, traffic, rest)| Service {
@@ -134,6 +140,7 @@ fn service() -> impl Strategy<Value = Service> {
             hold: Hold { time: times.3, requests: numbers.2, page: traffic.2 },
             access_log: traffic.3,
             care: traffic.4,
+            resources: traffic.5,
             drill_block: traffic.3.then(|| "/block".to_owned()),
             heartbeat: traffic.3.then_some(Duration::from_secs(30)),
             bake: Bake { time: times.4, errors: numbers.3 },
@@ -246,6 +253,7 @@ fn example() -> Spec {
         hold: Hold::default(),
         access_log: false,
         care: Care::default(),
+        resources: ResourceLimits::default(),
         drill_block: None,
         heartbeat: None,
         bake: Bake::default(),

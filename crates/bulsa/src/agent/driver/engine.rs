@@ -155,6 +155,8 @@ impl Driver {
         note.fallback = note.fallback.filter(|_| copies == 1);
         let (log_path, log) = self.logs.open(name, id).map_err(|error| passing(error.to_string()))?;
         (note.started_ms, note.log) = (now.0, Some(log_path));
+        let group = self.confine(name, id, service);
+        note.cgroups = group.directories().map(Path::to_owned).collect();
         let Some(project) = self.projects.get_mut(name) else { return Ok(()) };
         let task = project.task(id);
         let spec = project.desired.releases.get(&id.release).or_else(|| Some(project.desired.live()?.1));
@@ -183,6 +185,7 @@ impl Driver {
             uid,
             gid,
             groups,
+            cgroups: group.entrances().map(|path| path.to_string_lossy().into_owned()).collect(),
             note: serde_json::to_string(&note).map_err(|error| passing(error.to_string()))?,
         };
         let exec = exec_context(service, account, env, namespace.as_ref());
@@ -343,11 +346,12 @@ impl Driver {
         }
     }
 
-    /// Drops what is known of a replica that is gone, and its namespace.
+    /// Drops what is known of a replica that is gone, its control group and its namespace.
     pub(super) fn forget(&mut self, name: &str, id: &ReplicaId) {
         let Some(meta) = self.projects.get_mut(name).and_then(|project| project.meta.remove(id)) else {
             return;
         };
+        self.remove_group(name, meta.note.cgroups);
         let Some(namespace) = meta.note.namespace else { return };
         let (inbox, project) = (self.inbox.clone(), name.to_owned());
         self.removals.spawn(async move {

@@ -55,6 +55,8 @@ pub(in crate::agent) struct Looked {
     stamps: BTreeMap<Slot, Stamps>,
     /// In bytes.
     memory: BTreeMap<ReplicaId, u64>,
+    /// The most that each container ever took, in bytes.
+    peaks: BTreeMap<ReplicaId, u64>,
 }
 
 impl Driver {
@@ -145,8 +147,8 @@ impl Driver {
     /// project at a time: a file system that answers no more holds up one thread.
     pub(super) fn look_after_replicas(&mut self) {
         for project in self.projects.values_mut().filter(|project| !project.looks) {
-            let (paths, whose) = (looping_paths(project), measured(project));
-            if paths.is_empty() && whose.is_empty() {
+            let (paths, whose, containers) = (looping_paths(project), measured(project), containers(project));
+            if paths.is_empty() && whose.is_empty() && containers.is_empty() {
                 continue;
             }
             project.looks = true;
@@ -161,6 +163,10 @@ impl Driver {
                         .into_iter()
                         .filter_map(|(id, whose)| Some((id, memory::of(whose)?)))
                         .collect(),
+                    peaks: containers
+                        .into_iter()
+                        .filter_map(|(id, pid)| Some((id, memory::peak(pid)?)))
+                        .collect(),
                 };
                 // One that failed found nothing; the next one comes.
                 let looked = tokio::task::spawn_blocking(look).await.unwrap_or_default();
@@ -174,6 +180,11 @@ impl Driver {
         let now = self.clock.now();
         let Some(project) = self.projects.get_mut(name) else { return };
         project.looks = false;
+        for (id, peak) in looked.peaks {
+            if let Some(meta) = project.meta.get_mut(&id) {
+                meta.memory_peak = meta.memory_peak.max(Some(peak));
+            }
+        }
         for (id, memory) in looked.memory {
             project.apply(Event::Measured { id, memory }, now);
         }
@@ -289,11 +300,17 @@ fn measured(project: &Project) -> BTreeMap<ReplicaId, memory::Whose> {
     let whose = replicas.filter_map(|(id, _)| {
         let meta = project.meta.get(id)?;
         let pid = meta.pid.filter(|pid| *pid > 0)?;
-        let whose =
-            if meta.container.is_some() { memory::Whose::Cgroup(pid) } else { memory::Whose::Session(pid) };
+        let has_own = meta.container.is_some() || !meta.note.cgroups.is_empty();
+        let whose = if has_own { memory::Whose::Cgroup(pid) } else { memory::Whose::Session(pid) };
         Some((id.clone(), whose))
     });
     whose.collect()
+}
+
+/// The containers that run, by their first process: what their groups counted is gone with them.
+fn containers(project: &Project) -> Vec<(ReplicaId, u32)> {
+    let running = project.meta.iter().filter(|(_, meta)| meta.container.is_some());
+    running.filter_map(|(id, meta)| Some((id.clone(), meta.pid.filter(|pid| *pid > 0)?))).collect()
 }
 
 #[cfg(test)]

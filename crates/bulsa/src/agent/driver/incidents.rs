@@ -15,11 +15,11 @@ use super::{
     Driver,
     persist::{human, status_text},
     probes::PASSING,
-    project::{Project, parse_task},
+    project::{Meta, Project, parse_task},
 };
 use crate::agent::{
     host,
-    process::logs,
+    process::{cgroups, logs, memory},
     store::{IncidentRow, Record},
 };
 
@@ -143,6 +143,10 @@ impl Driver {
         let meta = self.projects.get(name).and_then(|project| project.meta.get(id))?;
         if meta.out_of_memory {
             return Some("the Docker Engine saw its container run out of memory".to_owned());
+        }
+        // Its own group counts for it alone.
+        if let Some(ran_out) = cgroups::ran_out_of_memory(&meta.note.cgroups) {
+            return ran_out.then(|| "the kernel killed it for want of memory within its limit".to_owned());
         }
         let is_process = meta.container.is_none() && status == ExitStatus::Signal(SIGKILL);
         let text = || match new {
@@ -300,12 +304,18 @@ fn evidence(
         status: status_text(status),
         asked_by: None,
         out_of_memory: death.out_of_memory,
+        memory_peak: meta.and_then(memory_peak),
         ready_for_ms: death.ready_for.map(|served| u64::try_from(served.as_millis()).unwrap_or(u64::MAX)),
         probes: meta.map(|meta| meta.probes.clone()).unwrap_or_default(),
         last_lines: log.as_deref().map(last_lines).unwrap_or_default(),
         suspect_request: meta.and_then(|meta| meta.suspect.clone()),
     };
     (evidence, log)
+}
+
+/// The most memory that a replica had: what its own group counted, else what was seen of it.
+fn memory_peak(meta: &Meta) -> Option<u64> {
+    memory::peak_in(&meta.note.cgroups).max(meta.memory_peak)
 }
 
 /// The last lines of a log, each cut to [`LINE_BYTES_MAX`]. One that can't be read has none: a death is worth more than

@@ -363,6 +363,7 @@ fn loads_in(report: &ProxyReport) -> BTreeMap<&str, BTreeMap<ReplicaId, Load>> {
             requests: target.requests,
             errors: target.answers_5xx + target.broken + target.timed_out,
             refused: target.refused,
+            stalled: target.stalled,
         };
         // A replica has an entry for each of its addresses.
         let known = loads.entry(name).or_default().entry(id).or_default();

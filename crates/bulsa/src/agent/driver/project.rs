@@ -125,6 +125,8 @@ pub(super) struct Meta {
     pub(super) probes: Vec<ProbeSeen>,
     /// What stands between it and its port, in words.
     pub(super) listening: Option<String>,
+    /// The most memory that it was seen with, in bytes, where the kernel counts it.
+    pub(super) memory_peak: Option<u64>,
     /// Its container ran out of memory.
     pub(super) out_of_memory: bool,
     /// The request that died with it and another one, if there was one.
@@ -156,6 +158,9 @@ pub(super) struct Note {
     /// The name of that namespace.
     #[serde(default)]
     pub(super) namespace: Option<String>,
+    /// The directories of its control group, where it has limits.
+    #[serde(default)]
+    pub(super) cgroups: Vec<PathBuf>,
     /// The file that its output goes to.
     #[serde(default)]
     pub(super) log: Option<PathBuf>,

@@ -109,6 +109,7 @@ impl Driver {
             self.warn("", "store.unreadable", problem);
         }
         self.remove_leftovers();
+        self.remove_left_groups();
     }
 
     /// What sticky cookies are signed with. Nobody waits until it is on the disk: an agent that finds it nowhere there has

@@ -50,6 +50,21 @@ fn place(cgroup: &str) -> Option<(PathBuf, &'static str, &'static str)> {
     Some((unified?, "memory.current", "inactive_file "))
 }
 
+/// The most that a process's cgroup ever took, in bytes.
+#[must_use]
+pub fn peak(pid: u32) -> Option<u64> {
+    let places = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    peak_in(&[place(&places)?.0])
+}
+
+/// The most that these cgroups ever took, in bytes; `None` where the kernel doesn't say (version 2 before Linux 5.19).
+#[must_use]
+pub fn peak_in(directories: &[PathBuf]) -> Option<u64> {
+    let files = ["memory.peak", "memory.max_usage_in_bytes"];
+    let paths = directories.iter().flat_map(|directory| files.map(|file| directory.join(file)));
+    paths.filter_map(|path| fs::read_to_string(path).ok()?.trim().parse().ok()).max()
+}
+
 fn of_session(leader: u32) -> Option<u64> {
     let mut sum = None;
     for entry in fs::read_dir("/proc").ok()?.flatten() {

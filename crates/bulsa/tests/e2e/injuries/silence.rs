@@ -12,8 +12,6 @@ use crate::{
 
 const BACK_MAX: Duration = Duration::from_secs(10);
 const OUT_MAX: Duration = Duration::from_secs(2);
-/// The second run of a check without an answer, by which the last targets leave the table, and its way to the proxy.
-const CONFIRMED_IN: Duration = Duration::from_millis(1500);
 
 /// Baseline: 105 s (95 to 115) with autoheal. The first run takes all of its 5 s; what confirms it needn't.
 #[tokio::test]
@@ -35,14 +33,13 @@ async fn the_only_replica_hangs_with_a_check_every_thirty_seconds_in_its_file() 
     assert_eq!(report.failed, 0, "{:#?}", report.failures);
 }
 
-/// What is sent to two of them, one after the other, is lost. What comes once all of them have been silent twice waits.
+/// What was sent to one of them is sent once more when that one is replaced, and what comes later waits.
 #[tokio::test]
 async fn when_all_hang_new_requests_wait() {
     let world = web(&[("REPLICAS", "4")]).await;
     let load = load_on(&world).await;
     let victims = replicas(&world).await;
     let (before, at) = (world.last_event().await, now_ms());
-    let from = load.mark();
     victims.iter().for_each(|one| kill(pid(one.pid.unwrap()), Signal::STOP));
     let out = last_of(&world, before, "replica.suspect", 4, at).await;
     last_of(&world, before, "replica.ready", 4, at).await;
@@ -51,7 +48,5 @@ async fn when_all_hang_new_requests_wait() {
     let report = load.stop().await;
     eprintln!("all hang: the last one out after {out:.2?}; {}", figures(&report));
     assert!(out < OUT_MAX * patience(), "{out:?}");
-    let known = from.plus(out + CONFIRMED_IN * patience());
-    let late: Vec<_> = report.failures.iter().filter(|failure| failure.due > known).collect();
-    assert!(late.is_empty(), "out after {out:?}; {}: {late:#?}", figures(&report));
+    assert_eq!(report.failed, 0, "{:#?}", report.failures);
 }

@@ -48,6 +48,7 @@ fn service(role: Role, container: Container) -> Service {
         hold: Hold::default(),
         access_log: false,
         care: bulsa_core::spec::Care::default(),
+        resources: bulsa_core::spec::ResourceLimits::default(),
         drill_block: None,
         heartbeat: None,
         bake: Bake::default(),
