@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::{
-    shop::{Shop, on_both_engines},
+    shop::{Shop, on_both_engines, on_one_engine},
     support::{
         engine::Engine,
         images, is_long,
@@ -54,7 +54,7 @@ async fn deploys_with(engine: &Engine, on_term: &str) {
 async fn an_app_that_drains_is_deployed_without_a_lost_request(engine: &Engine) {
     deploys_with(engine, "drain").await;
 }
-on_both_engines!(an_app_that_drains_is_deployed_without_a_lost_request);
+on_one_engine!(Installed, an_app_that_drains_is_deployed_without_a_lost_request);
 
 async fn an_app_that_exits_at_once_is_deployed_without_a_lost_request(engine: &Engine) {
     deploys_with(engine, "exit").await;
@@ -64,7 +64,7 @@ on_both_engines!(an_app_that_exits_at_once_is_deployed_without_a_lost_request);
 async fn an_app_that_ignores_sigterm_is_deployed_without_a_lost_request(engine: &Engine) {
     deploys_with(engine, "ignore").await;
 }
-on_both_engines!(an_app_that_ignores_sigterm_is_deployed_without_a_lost_request);
+on_one_engine!(Next, an_app_that_ignores_sigterm_is_deployed_without_a_lost_request);
 
 /// An app that needs two seconds, and nothing else.
 const SLOW: &str = r#"

@@ -4,7 +4,7 @@ use bulsa_core::wire::api::{DrillKind, DrillReport, Why};
 use serde_json::Value;
 
 use crate::{
-    shop::on_both_engines,
+    shop::{on_both_engines, on_one_engine},
     support::{engine::Engine, images, network::free_port, project::Project},
 };
 
@@ -72,7 +72,7 @@ async fn containers_are_killed_stopped_cut_off_and_starved_and_come_back(engine:
     assert!(why.incidents.iter().any(|incident| incident.cause == "out of memory"), "{why:#?}");
     project.run(&["down"]).exits(0);
 }
-on_both_engines!(containers_are_killed_stopped_cut_off_and_starved_and_come_back);
+on_one_engine!(Next, containers_are_killed_stopped_cut_off_and_starved_and_come_back);
 
 async fn a_broken_probe_in_a_container_restarts_nobody(engine: &Engine) {
     let project = up(engine).await;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::{
-    shop::on_both_engines,
+    shop::on_one_engine,
     support::{
         compose::Compose,
         engine::{Engine, Generation},
@@ -104,4 +104,4 @@ async fn each_example_is_deployed_without_a_lost_request(engine: &Engine) {
         assert_eq!(example.shared.map(|service| project.untouched(service)), untouched, "{}", example.folder);
     }
 }
-on_both_engines!(each_example_is_deployed_without_a_lost_request);
+on_one_engine!(Installed, each_example_is_deployed_without_a_lost_request);

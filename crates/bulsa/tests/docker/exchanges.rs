@@ -1,7 +1,7 @@
 //! Releases that can't simply run beside one another: replicas replaced a few at a time, or after the old ones have gone.
 
 use crate::{
-    shop::on_both_engines,
+    shop::{on_both_engines, on_one_engine},
     support::{
         engine::Engine,
         images,
@@ -61,7 +61,7 @@ async fn replicas_are_replaced_a_few_at_a_time_without_a_lost_request(engine: &E
         project.run(&["down"]).exits(0);
     }
 }
-on_both_engines!(replicas_are_replaced_a_few_at_a_time_without_a_lost_request);
+on_one_engine!(Next, replicas_are_replaced_a_few_at_a_time_without_a_lost_request);
 
 async fn a_step_that_is_bad_is_undone(engine: &Engine) {
     let (mut project, app) = project(engine, "    deploy: {replicas: 2, update_config: {parallelism: 1}}\n");

@@ -14,7 +14,7 @@ use bulsa_core::wire::api::{Event, ProjectView, ServiceState, Why};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
-    shop::on_both_engines,
+    shop::{on_both_engines, on_one_engine},
     support::{
         LIMIT, LOOK_EVERY,
         engine::Engine,
@@ -342,7 +342,7 @@ async fn a_redis_that_is_away_restarts_its_dependants_in_no_loop(engine: &Engine
     assert!(ended <= most && begun <= most, "{ended} ends, {begun} starts: {events:#?}");
     project.run(&["down"]).exits(0);
 }
-on_both_engines!(a_redis_that_is_away_restarts_its_dependants_in_no_loop);
+on_one_engine!(Installed, a_redis_that_is_away_restarts_its_dependants_in_no_loop);
 
 /// Baseline: 105 s (95 to 115).
 async fn the_only_container_hangs_with_a_check_every_thirty_seconds(engine: &Engine) {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    shop::{Shop, on_both_engines},
+    shop::{Shop, on_both_engines, on_one_engine},
     support::{
         engine::Engine,
         images::{self, Image},
@@ -35,7 +35,7 @@ async fn a_service_is_reached_by_name_through_every_deploy(engine: &Engine) {
         caller.perfect();
     }
 }
-on_both_engines!(a_service_is_reached_by_name_through_every_deploy);
+on_one_engine!(Next, a_service_is_reached_by_name_through_every_deploy);
 
 const FIXTURE: &str = include_str!("../fixtures/shop.yaml");
 

@@ -1,6 +1,6 @@
 //! Everything on the Docker Engine, end to end: the real program, real containers, real images, load that counts every
-//! failure. Each test runs on the Engine that this machine has and, as far as `cargo xtask parts` could get it, on a
-//! newer one.
+//! failure. Tests run on the Engine that this machine has and, as far as `cargo xtask parts` could get it, on a newer one;
+//! of those that take long and don't depend on the Engine's version the short form runs on one of the two.
 //!
 //! The short form takes minutes; `BULSA_LONG=1` asks for the long one (20 deploys in a row).
 
@@ -14,6 +14,7 @@
 mod agents;
 mod broken;
 mod builds;
+mod cares;
 mod compose_commands;
 mod deploys;
 mod develops;

@@ -77,3 +77,26 @@ macro_rules! on_both_engines {
     };
 }
 pub(crate) use on_both_engines;
+
+/// A test of what doesn't depend on the Engine's version: on the one that is named, and with `BULSA_LONG=1` on both.
+macro_rules! on_one_engine {
+    ($generation:ident, $name:ident) => {
+        mod $name {
+            use crate::support::{
+                engine::{Engine, Generation},
+                is_long,
+            };
+
+            #[tokio::test]
+            async fn on_one_engine() {
+                let all = [Generation::Installed, Generation::Next];
+                for generation in all.into_iter().filter(|one| is_long() || *one == Generation::$generation) {
+                    if let Some(engine) = Engine::of(generation) {
+                        super::$name(&engine).await;
+                    }
+                }
+            }
+        }
+    };
+}
+pub(crate) use on_one_engine;

@@ -107,9 +107,17 @@ impl Run {
         lines.iter().find(|line| line.contains(text)).cloned().unwrap()
     }
 
+    /// The daemon's client. Waits until there is one: where an agent was killed the next one may not listen yet.
     pub(crate) async fn client(&mut self) -> Client {
         self.says("started the daemon").await;
-        Client::find(&[self.socket()]).await.unwrap()
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            match Client::find(&[self.socket()]).await {
+                Ok(client) => return client,
+                Err(error) => assert!(Instant::now() < deadline, "no daemon: {error}\n{}", self.said()),
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Waits until the only service is so that `holds` gives something.
