@@ -18,6 +18,7 @@ use crate::{
     support::{
         LIMIT, LOOK_EVERY,
         engine::Engine,
+        figures::{figures, spread},
         images, is_long,
         load::{answers, at, start},
         project::Project,
@@ -122,23 +123,6 @@ async fn last_of(project: &Project<'_>, kind: &str, count: usize, at_ms: u64) ->
         assert!(Instant::now() < end, "waited in vain for {count} times {kind}: {seen:#?}");
         tokio::time::sleep(LOOK_EVERY).await;
     }
-}
-
-/// The median, the least and the most.
-fn spread(times: &[Duration]) -> String {
-    let mut sorted = times.to_vec();
-    sorted.sort_unstable();
-    let s = |time: Duration| format!("{:.2}", time.as_secs_f64());
-    let (least, most) = (sorted[0], sorted[sorted.len() - 1]);
-    format!("{} / {} / {} s (n = {})", s(sorted[sorted.len() / 2]), s(least), s(most), sorted.len())
-}
-
-fn figures(report: &Report) -> String {
-    let kinds: Vec<String> =
-        report.failed_by_kind.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
-    let kinds = if kinds.is_empty() { String::new() } else { format!(" ({})", kinds.join(", ")) };
-    let wait = report.max.as_secs_f64();
-    format!("{} of {} failed{kinds}, the longest wait {wait:.2} s", report.failed, report.requests)
 }
 
 /// Signals all main processes, so many times; until the last place serves again, each time.

@@ -6,6 +6,8 @@
 
 mod deaths;
 mod disk;
+#[path = "../support/figures.rs"]
+mod figures;
 mod hangs;
 mod loops;
 mod many;
@@ -13,9 +15,10 @@ mod silence;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bulsa::load::{Config, Load, LoadHandle, Mark, Report, Shot};
+use bulsa::load::{Config, Load, LoadHandle, Mark, Shot};
 use bulsa_core::wire::api::{Event, ReplicaView, Snapshot};
 
+use self::figures::{figures, spread};
 use crate::{
     traffic::answers,
     watch::only,
@@ -118,22 +121,4 @@ async fn last_of(world: &World, before: u64, kind: &str, count: usize, at_ms: u6
         seen.push(event);
     }
     Duration::from_millis(seen.last().unwrap().at_ms.saturating_sub(at_ms))
-}
-
-/// `0.17 / 0.15 / 0.21 s (n = 5)`: the median, the least and the most.
-fn spread(times: &[Duration]) -> String {
-    let mut sorted = times.to_vec();
-    sorted.sort_unstable();
-    let s = |time: Duration| format!("{:.2}", time.as_secs_f64());
-    let (least, most) = (sorted[0], sorted[sorted.len() - 1]);
-    format!("{} / {} / {} s (n = {})", s(sorted[sorted.len() / 2]), s(least), s(most), sorted.len())
-}
-
-/// `0 of 512, the longest wait 0.24 s`
-fn figures(report: &Report) -> String {
-    let kinds: Vec<String> =
-        report.failed_by_kind.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
-    let kinds = if kinds.is_empty() { String::new() } else { format!(" ({})", kinds.join(", ")) };
-    let wait = report.max.as_secs_f64();
-    format!("{} of {} failed{kinds}, the longest wait {wait:.2} s", report.failed, report.requests)
 }

@@ -6,6 +6,7 @@
 
 pub(crate) mod compose;
 pub(crate) mod engine;
+pub(crate) mod figures;
 pub(crate) mod images;
 pub(crate) mod load;
 pub(crate) mod network;
