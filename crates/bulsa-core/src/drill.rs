@@ -105,7 +105,7 @@ pub fn plan(kind: DrillKind, facts: &Facts<'_>) -> Result<Plan, String> {
                 return Err(why.to_owned());
             }
             (
-                "its container may use no more memory than now, and a program in it takes the rest"
+                "it may use no more memory than now, and a program in its control group takes the rest"
                     .to_owned(),
                 EATEN + back,
             )

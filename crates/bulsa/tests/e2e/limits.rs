@@ -92,6 +92,11 @@ async fn a_process_is_held_to_its_limits_and_one_that_wants_more_memory_is_told_
     let text = world.run(&["why", "greedy"]).await.exits(0).out;
     assert!(text.contains("within its limit") && text.contains("memory  at most 64 MiB"), "{text}");
 
+    // A drill does the same on purpose.
+    let line = ["drill", "greedy", "--only", "memory", "--yes", "--last", "--json"];
+    let drill = world.run(&line).await.exits(0).json();
+    assert_eq!(drill["drills"][0]["passed"], true, "{drill:#}");
+
     // A group outlives the agent as its replica does, and is gone with it.
     let greedy = running(&world, "greedy").await;
     let own = groups(greedy);

@@ -1,8 +1,8 @@
-//! Memory that runs out in one container.
+//! Memory that runs out in one container, or one process that has limits.
 //!
-//! Owns: a lower limit for the container, and a helper in its control group that takes what is left until the kernel
+//! Owns: a lower limit for it, and a helper in its control group that takes what is left until the kernel
 //! kills. The helper is this program (`__drill-memory`); the kernel is told to choose the replica's main process before it,
-//! and it ends with that, or with the agent. Never: takes memory that isn't the container's: without its limit nothing is taken.
+//! and it ends with that, or with the agent. Never: takes memory that isn't the replica's: without its limit nothing is taken.
 
 use std::{
     fs,
@@ -34,7 +34,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// that not every daemon has.)
 const FIRST: &str = "1000";
 
-/// The control group in which a container's memory is counted.
+/// The control group in which a replica's memory is counted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemoryGroup {
     directory: PathBuf,
@@ -61,9 +61,36 @@ impl MemoryGroup {
         Ok(group)
     }
 
+    /// The one of a process that has limits, by its groups' directories.
+    ///
+    /// # Errors
+    /// In words, if none of them counts memory.
+    pub fn among(directories: &[PathBuf]) -> Result<Self, String> {
+        let usages = ["memory.usage_in_bytes", "memory.current"];
+        let groups = directories
+            .iter()
+            .flat_map(|directory| usages.map(|usage| Self { directory: directory.clone(), usage }));
+        let mut groups = groups.filter(|group| group.used().is_ok());
+        groups.next().ok_or_else(|| {
+            "it is a process without a control group of its own for memory, which a limit (`mem_limit`) gives it".to_owned()
+        })
+    }
+
+    /// The file of the limit.
+    fn limit(&self) -> PathBuf {
+        let is_first = self.usage == "memory.usage_in_bytes";
+        self.directory.join(if is_first { "memory.limit_in_bytes" } else { "memory.max" })
+    }
+
     fn used(&self) -> io::Result<u64> {
         let text = fs::read_to_string(self.directory.join(self.usage))?;
         text.trim().parse().map_err(|_| io::Error::other(format!("`{}` is no number", text.trim())))
+    }
+
+    /// A limit that is used up soon, in bytes.
+    fn scarce(&self) -> Result<u64, String> {
+        let used = self.used().map_err(|error| format!("its use of memory can't be read: {error}"))?;
+        Ok(used.saturating_add(HEADROOM_BYTES).max(LIMIT_BYTES_MIN))
     }
 
     fn add(&self, pid: u32) -> io::Result<()> {
@@ -94,9 +121,23 @@ fn parse(text: &str) -> Option<MemoryGroup> {
 /// In words. The container's limit may be lower then: whoever asked replaces the container.
 pub async fn run_out(engine: &Docker, container: &str, pid: u32) -> Result<Helper, String> {
     let group = MemoryGroup::of(pid, container)?;
-    let used = group.used().map_err(|error| format!("its use of memory can't be read: {error}"))?;
-    let limit = used.saturating_add(HEADROOM_BYTES).max(LIMIT_BYTES_MIN);
-    engine.limit_memory(container, limit).await.map_err(|error| error.to_string())?;
+    engine.limit_memory(container, group.scarce()?).await.map_err(|error| error.to_string())?;
+    take_the_rest(&group, pid).await
+}
+
+/// Makes memory run out for a process that has limits.
+///
+/// # Errors
+/// In words. Its limit may be lower then: whoever asked replaces it.
+pub async fn run_out_of(directories: &[PathBuf], pid: u32) -> Result<Helper, String> {
+    let group = MemoryGroup::among(directories)?;
+    let (file, limit) = (group.limit(), group.scarce()?);
+    fs::write(&file, limit.to_string())
+        .map_err(|error| format!("{} can't be written: {error}", file.display()))?;
+    take_the_rest(&group, pid).await
+}
+
+async fn take_the_rest(group: &MemoryGroup, pid: u32) -> Result<Helper, String> {
     let mut child = Command::new("/proc/self/exe")
         .args(["__drill-memory", &pid.to_string()])
         .env_clear()
@@ -111,7 +152,7 @@ pub async fn run_out(engine: &Docker, container: &str, pid: u32) -> Result<Helpe
         group.add(helper)
     };
     prepare()
-        .map_err(|error| format!("the helper can't be put into the container's control group: {error}"))?;
+        .map_err(|error| format!("the helper can't be put into the replica's control group: {error}"))?;
     let mut go = child.stdin.take().ok_or("the helper has no input")?;
     go.write_all(b"\n").await.map_err(|error| format!("the helper does not listen: {error}"))?;
     Ok(Helper { child, _input: go })
@@ -178,6 +219,17 @@ mod tests {
         assert_eq!(two.directory, Path::new("/sys/fs/cgroup/system.slice/docker-abc.scope"));
         assert_eq!(two.usage, "memory.current");
         assert_eq!(parse("nonsense"), None);
+    }
+
+    #[test]
+    fn a_process_with_limits_has_a_group_in_one_of_its_directories() {
+        let (cpu, memory) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let directories = [cpu.path().to_owned(), memory.path().to_owned()];
+        assert!(MemoryGroup::among(&directories).unwrap_err().contains("`mem_limit`"));
+        fs::write(memory.path().join("memory.current"), "30000000\n").unwrap();
+        let group = MemoryGroup::among(&directories).unwrap();
+        assert_eq!(group.limit(), memory.path().join("memory.max"));
+        assert_eq!(group.scarce(), Ok(30_000_000 + HEADROOM_BYTES));
     }
 
     #[test]

@@ -176,7 +176,7 @@ fn serving_children(project: &Project, id: &ReplicaId) -> Option<usize> {
 fn no_memory_limit(project: &Project, id: &ReplicaId) -> Option<String> {
     let meta = project.meta.get(id);
     let Some(container) = meta.and_then(|meta| meta.container.as_deref()) else {
-        return Some("it is a process without a control group of its own for memory".to_owned());
+        return MemoryGroup::among(meta.map_or(&[], |meta| &meta.note.cgroups)).err();
     };
     let Some(pid) = meta.and_then(|meta| meta.pid) else {
         return Some("its process can't be seen from here".to_owned());

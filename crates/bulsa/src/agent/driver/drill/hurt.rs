@@ -4,7 +4,7 @@
 //! this host, so that the Engine has nothing to do with it: what it is asked is a person's wish. Never: waits for
 //! anything: what takes long is a task.
 
-use std::{collections::BTreeSet, io};
+use std::{collections::BTreeSet, io, path::PathBuf};
 
 use bulsa_core::{ids::ReplicaId, wire::api::DrillKind};
 use rustix::process::Signal;
@@ -21,6 +21,8 @@ struct Victim {
     pid: Option<u32>,
     container: Option<String>,
     namespace: Option<String>,
+    /// The directories of a process's control group.
+    cgroups: Vec<PathBuf>,
 }
 
 impl Driver {
@@ -57,6 +59,7 @@ impl Driver {
             pid: meta.pid,
             container: meta.container.clone(),
             namespace: meta.note.namespace.clone(),
+            cgroups: meta.note.cgroups.clone(),
         })
     }
 
@@ -144,6 +147,11 @@ impl Driver {
                             .map(|helper| Some(tokio::spawn(helper.ended()).abort_handle())),
                         Err(error) => Err(error),
                     }
+                }
+                (DrillKind::Memory, Victim { container: None, pid: Some(pid), cgroups, .. }) => {
+                    memory::run_out_of(&cgroups, pid)
+                        .await
+                        .map(|helper| Some(tokio::spawn(helper.ended()).abort_handle()))
                 }
                 _ => Err("it is no longer what it was".to_owned()),
             };
