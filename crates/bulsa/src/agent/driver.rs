@@ -53,7 +53,7 @@ use std::{
 use bulsa_core::{
     budget::RestartBudget,
     host::{CpuPressure, MemoryKills},
-    ids::ReplicaId,
+    ids::{ReleaseId, ReplicaId},
     time::Timestamp,
     wire::api::{Event, Snapshot},
 };
@@ -144,6 +144,15 @@ pub(super) enum Input {
     },
     /// From the docker engine.
     Docker(Box<DockerInput>),
+    /// Going back from a release that can't be healed was refused.
+    FallBackRefused {
+        /// The project.
+        project: String,
+        /// From which release.
+        from: ReleaseId,
+        /// What is said of it.
+        text: String,
+    },
     /// A task of the driver's could not do something.
     Warning {
         /// Whose.

@@ -6,7 +6,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use bulsa_core::{
@@ -20,6 +20,8 @@ use tokio::sync::oneshot;
 use super::{Driver, Input, persist::human, project::Project};
 use crate::agent::{host, process::memory};
 
+/// Where going back to the release before was refused it is asked again after this.
+const FALL_BACK_AGAIN: Duration = Duration::from_secs(300);
 /// At most so many files are looked at for one place.
 const FILES_MAX: usize = 64;
 
@@ -111,10 +113,11 @@ impl Driver {
 
     /// Asks for the release before, where the live one can't be healed.
     pub(super) async fn fall_back(&mut self) {
+        let now = self.clock.now();
         let wanted: Vec<(String, ReleaseId, FallBack)> = self
             .projects
             .values_mut()
-            .filter(|project| project.committing.is_none())
+            .filter(|project| project.committing.is_none() && project.fall_back_again <= now)
             .filter_map(|project| {
                 let live = project.desired.live?;
                 let fall_back = project.decision.fall_back.take()?;
@@ -138,9 +141,20 @@ impl Driver {
                     Ok(_) => "it was answered with something else".to_owned(),
                 };
                 let text = format!("going back to {to} by itself was not possible: {text}");
-                inbox.send(Input::Warning { project, text }).await.ok();
+                inbox.send(Input::FallBackRefused { project, from: live, text }).await.ok();
             });
         }
+    }
+
+    /// What stood in the way may pass: a full disk, an Engine that is away. The next death in a parked place asks again.
+    pub(super) fn fall_back_refused(&mut self, name: &str, from: ReleaseId, text: String) {
+        let again = self.clock.now() + FALL_BACK_AGAIN;
+        if let Some(project) = self.projects.get_mut(name)
+            && project.fell_back_from == Some(from)
+        {
+            (project.fell_back_from, project.fall_back_again) = (None, again);
+        }
+        self.warn(name, "deploy.fall_back", text);
     }
 
     /// Looks at the files of places that keep dying, and at the memory of replicas that come to an age by it. One look of a

@@ -74,6 +74,7 @@ impl Driver {
             Input::Namespace { project, id, made } => self.namespace_made(&project, &id, made).await,
             Input::Docker(input) => self.docker_says(*input).await,
             Input::Warning { project, text } => self.warn(&project, "warning", text),
+            Input::FallBackRefused { project, from, text } => self.fall_back_refused(&project, from, text),
             Input::Looked { project, looked } => self.looked(&project, looked),
             Input::Recorded(tasks) => self.recorded(tasks).await,
             Input::Drill(input) => self.drill_says(input).await,

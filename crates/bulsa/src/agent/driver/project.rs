@@ -67,6 +67,8 @@ pub(super) struct Project {
     pub(super) excused: BTreeMap<ReplicaId, decide::Excuse>,
     /// The release that was last found to be beyond healing.
     pub(super) fell_back_from: Option<ReleaseId>,
+    /// Not before this is it asked again where it was refused.
+    pub(super) fall_back_again: Timestamp,
     /// Whether its replicas are being looked at.
     pub(super) looks: bool,
     /// The files of places that keep dying, as they were.
@@ -191,6 +193,7 @@ impl Project {
             noted: BTreeSet::new(),
             excused: BTreeMap::new(),
             fell_back_from: None,
+            fall_back_again: Timestamp(0),
             looks: false,
             files: BTreeMap::new(),
             restarts: BTreeMap::new(),
