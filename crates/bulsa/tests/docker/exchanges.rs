@@ -73,7 +73,7 @@ async fn a_step_that_is_bad_is_undone(engine: &Engine) {
     perfect(&load.stop().await);
     assert_eq!(project.well().await.live, Some(1));
 }
-on_both_engines!(a_step_that_is_bad_is_undone);
+on_one_engine!(Next, a_step_that_is_bad_is_undone);
 
 async fn a_failed_exchange_says_whether_the_old_release_is_back(engine: &Engine) {
     let lines = "    volumes: ['data:/data']\nvolumes: {data: {}}\n";
@@ -87,7 +87,7 @@ async fn a_failed_exchange_says_whether_the_old_release_is_back(engine: &Engine)
     perfect(&load.stop().await);
     project.run(&["down"]).exits(0);
 }
-on_both_engines!(a_failed_exchange_says_whether_the_old_release_is_back);
+on_one_engine!(Installed, a_failed_exchange_says_whether_the_old_release_is_back);
 
 /// Also what can't run twice has to pass its gate in a first release.
 async fn a_first_release_that_never_gets_healthy_exits_7(engine: &Engine) {
@@ -99,7 +99,7 @@ async fn a_first_release_that_never_gets_healthy_exits_7(engine: &Engine) {
     project.run(&["deploy"]).exits(0);
     project.run(&["down"]).exits(0);
 }
-on_both_engines!(a_first_release_that_never_gets_healthy_exits_7);
+on_one_engine!(Installed, a_first_release_that_never_gets_healthy_exits_7);
 
 /// What can't be started again is said before anything is stopped.
 async fn a_rollback_without_its_image_is_not_begun(engine: &Engine) {
@@ -143,4 +143,4 @@ async fn a_jobs_output_is_shown_while_it_runs_and_it_is_tried_again(engine: &Eng
     project.well().await;
     project.run(&["down"]).exits(0);
 }
-on_both_engines!(a_jobs_output_is_shown_while_it_runs_and_it_is_tried_again);
+on_one_engine!(Next, a_jobs_output_is_shown_while_it_runs_and_it_is_tried_again);

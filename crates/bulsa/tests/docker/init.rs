@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use crate::{
-    shop::on_both_engines,
+    shop::{on_both_engines, on_one_engine},
     support::{
         engine::Engine,
         images,
@@ -167,7 +167,7 @@ async fn a_cluster_in_a_container_outlives_whoever_is_killed_in_it(engine: &Engi
     });
     assert_eq!(container.stop(), "0", "{}", container.logs());
 }
-on_both_engines!(a_cluster_in_a_container_outlives_whoever_is_killed_in_it);
+on_one_engine!(Next, a_cluster_in_a_container_outlives_whoever_is_killed_in_it);
 
 async fn docker_stop_is_a_sigterm_for_workers_whose_last_words_are_shown(engine: &Engine) {
     let script = "trap 'for i in 1 2 3; do echo word $i; done; printf last; exit 0' TERM
@@ -259,4 +259,4 @@ async fn workers_are_counted_by_the_quota(engine: &Engine) {
     container.says("showing logs");
     assert!(container.exec(&["bulsa", "status"]).contains(" 1/1 "));
 }
-on_both_engines!(workers_are_counted_by_the_quota);
+on_one_engine!(Installed, workers_are_counted_by_the_quota);

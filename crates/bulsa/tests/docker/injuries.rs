@@ -189,7 +189,7 @@ async fn four_containers_hang_at_once(engine: &Engine) {
     eprintln!("four containers hang at once: the last one after {}; {}", spread(&back), figures(&report));
     assert!(back.iter().all(|time| *time < BACK_MAX * patience()), "{back:?}");
 }
-on_both_engines!(four_containers_hang_at_once);
+on_one_engine!(Installed, four_containers_hang_at_once);
 
 /// Baseline: never, or autoheal's 105 s.
 async fn an_app_dies_under_a_first_process_that_lives_on(engine: &Engine) {
@@ -219,7 +219,7 @@ async fn an_app_dies_under_a_first_process_that_lives_on(engine: &Engine) {
     );
     assert_eq!(report.failed, 0, "{:#?}", report.failures);
 }
-on_both_engines!(an_app_dies_under_a_first_process_that_lives_on);
+on_one_engine!(Next, an_app_dies_under_a_first_process_that_lives_on);
 
 /// Baseline: endless restarts. The image has no curl; what it would ask for isn't a plain URL, so it has to run.
 async fn a_probe_whose_program_is_not_in_the_image_restarts_nobody(engine: &Engine) {
@@ -249,7 +249,7 @@ async fn a_probe_whose_program_is_not_in_the_image_restarts_nobody(engine: &Engi
     assert!(told[0].text.contains("curl") || told[0].text.contains("127"), "{told:#?}");
     eprintln!("probe without curl: 0 restarts, told once: {}", told[0].text);
 }
-on_both_engines!(a_probe_whose_program_is_not_in_the_image_restarts_nobody);
+on_one_engine!(Next, a_probe_whose_program_is_not_in_the_image_restarts_nobody);
 
 const LOOPS: &str = "services:\n  queue:\n    image: ${BUSYBOX}\n    command: [sh, -c, \"if test -e /flags/loop; then echo cannot reach the database; exit 1; fi; exec sleep 600\"]\n    volumes: [\"flags:/flags\"]\n    x-bulsa: {role: worker, bake: {time: 0s}}\nvolumes: {flags: {}}\n";
 
@@ -337,7 +337,7 @@ async fn the_only_container_hangs_with_a_check_every_thirty_seconds(engine: &Eng
     assert!(back.iter().all(|time| *time < BACK_MAX * patience()), "{back:?}");
     assert_eq!(report.failed, 0, "{:#?}", report.failures);
 }
-on_both_engines!(the_only_container_hangs_with_a_check_every_thirty_seconds);
+on_one_engine!(Next, the_only_container_hangs_with_a_check_every_thirty_seconds);
 
 /// The exit code is that of `grep`; what the shell said of it tells.
 async fn a_probe_in_a_pipe_whose_program_is_not_in_the_image_is_told_as_such(engine: &Engine) {
@@ -352,4 +352,4 @@ async fn a_probe_in_a_pipe_whose_program_is_not_in_the_image_is_told_as_such(eng
     project.write("compose.yaml", &text);
     project.run(&["deploy"]).exits(3).says(&["could not run"]);
 }
-on_both_engines!(a_probe_in_a_pipe_whose_program_is_not_in_the_image_is_told_as_such);
+on_one_engine!(Installed, a_probe_in_a_pipe_whose_program_is_not_in_the_image_is_told_as_such);

@@ -57,7 +57,7 @@ async fn a_name_is_served_while_its_service_joins_a_further_network(engine: &Eng
     inside.answers(50);
     inside.perfect();
 }
-on_both_engines!(a_name_is_served_while_its_service_joins_a_further_network);
+on_one_engine!(Installed, a_name_is_served_while_its_service_joins_a_further_network);
 
 /// The longest that an anchor is away which somebody killed: less than until the next list of the Engine's.
 const AWAY_MAX: std::time::Duration = std::time::Duration::from_secs(4);

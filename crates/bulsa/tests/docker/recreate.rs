@@ -3,7 +3,7 @@
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
-    shop::on_both_engines,
+    shop::{on_both_engines, on_one_engine},
     support::{engine::Engine, images, project::Project, until},
 };
 
@@ -116,7 +116,7 @@ async fn one_that_differs_is_left_alone_and_recreated_by_name(engine: &Engine) {
     assert_eq!(kept.only_redis(), redis);
     kept.end();
 }
-on_both_engines!(one_that_differs_is_left_alone_and_recreated_by_name);
+on_one_engine!(Installed, one_that_differs_is_left_alone_and_recreated_by_name);
 
 async fn a_new_one_that_fails_gives_its_place_back(engine: &Engine) {
     let Some(mut kept) = Kept::up(engine).await else { return };
@@ -130,7 +130,7 @@ async fn a_new_one_that_fails_gives_its_place_back(engine: &Engine) {
     assert_ne!(kept.only_redis(), kept.redis, "and another try is free to do it");
     kept.end();
 }
-on_both_engines!(a_new_one_that_fails_gives_its_place_back);
+on_one_engine!(Next, a_new_one_that_fails_gives_its_place_back);
 
 async fn an_agent_that_is_killed_in_between_ends_it_well(engine: &Engine) {
     let Some(mut kept) = Kept::up(engine).await else { return };
