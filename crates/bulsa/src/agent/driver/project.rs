@@ -65,6 +65,8 @@ pub(super) struct Project {
     pub(super) noted: BTreeSet<(ReleaseId, String)>,
     /// What fails and is left alone, as far as it was told.
     pub(super) excused: BTreeMap<ReplicaId, decide::Excuse>,
+    /// The programs that are known to send heartbeats: their releases and services.
+    pub(super) senders: BTreeSet<(ReleaseId, String)>,
     /// The release that was last found to be beyond healing.
     pub(super) fell_back_from: Option<ReleaseId>,
     /// Not before this is it asked again where it was refused.
@@ -119,6 +121,8 @@ pub(super) struct Meta {
     pub(super) note: Note,
     /// How a check by exec is run for it.
     pub(super) exec: Option<Arc<ExecContext>>,
+    /// Since when this agent knows it, if another one started it.
+    pub(super) adopted: Option<Timestamp>,
     /// When its last heartbeat came.
     pub(super) heartbeat: Option<Timestamp>,
     /// The last probe in words.
@@ -192,6 +196,7 @@ impl Project {
             dormant: false,
             noted: BTreeSet::new(),
             excused: BTreeMap::new(),
+            senders: BTreeSet::new(),
             fell_back_from: None,
             fall_back_again: Timestamp(0),
             looks: false,

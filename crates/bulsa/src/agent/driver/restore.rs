@@ -78,6 +78,7 @@ impl Driver {
             let mut project = Project::new(row.name.clone(), self.new_observed());
             project.desired = persist::restore(row, &mut problems);
             project.dealt_with = super::docker::dealt_with(&row.values);
+            project.senders = super::heartbeats::senders(&row.values);
             self.recall_drill(row);
             match persist::notify_from(&row.values) {
                 Some(Ok(settings)) => project.notify = settings,
@@ -175,7 +176,7 @@ impl Driver {
             let at = Timestamp(note.started_ms);
             let exec = None;
             let pid = u32::try_from(info.pid).ok();
-            project.meta.insert(id.clone(), Meta { pid, note, exec, ..Meta::default() });
+            project.meta.insert(id.clone(), Meta { pid, note, exec, adopted: Some(now), ..Meta::default() });
             let routed = routed.contains(&info.id) || proven.contains(&info.id);
             let origin = Origin::Adopted { routed };
             project.apply(Event::Started { id: id.clone(), at, origin }, now);
