@@ -182,12 +182,43 @@ async fn one_of_two_containers_is_killed_and_nobody_notices(engine: &Engine) {
 }
 on_both_engines!(one_of_two_containers_is_killed_and_nobody_notices);
 
+/// Baseline: nginx before two sends half of the requests there for as long as it hangs.
+async fn one_of_two_containers_hangs_and_requests_go_to_the_other(engine: &Engine) {
+    let project = up(engine, &images::app().load(engine), &[("replicas: 1", "replicas: 2")]).await;
+    let load = load_on(engine, &project);
+    let (mut out, mut back) = (Vec::new(), Vec::new());
+    for round in 0..long_or(1, 5) {
+        let victim = mains(engine, &project)[round % 2];
+        let at_ms = now_ms();
+        signal(victim, Signal::STOP);
+        out.push(last_of(&project, "replica.suspect", 1, at_ms).await);
+        back.push(last_of(&project, "replica.ready", 1, at_ms).await);
+        project.well().await;
+        answers(&load, 25);
+    }
+    let report = load.stop().await;
+    eprintln!(
+        "hang, one of two containers: out {}, back {}; {}",
+        spread(&out),
+        spread(&back),
+        figures(&report)
+    );
+    assert!(
+        out.iter().all(|time| *time < OUT_MAX * patience())
+            && back.iter().all(|time| *time < BACK_MAX * patience()),
+        "{out:?} {back:?}"
+    );
+    assert_eq!(report.failed, 0, "{:#?}", report.failures);
+}
+on_one_engine!(Next, one_of_two_containers_hangs_and_requests_go_to_the_other);
+
 /// Baseline: 13, 25, 36 and 49 s, one after another.
 async fn four_containers_hang_at_once(engine: &Engine) {
     let project = up(engine, &images::app().load(engine), &[("replicas: 1", "replicas: 4")]).await;
     let (back, report) = hurt_all(engine, &project, Signal::STOP, long_or(1, 5)).await;
     eprintln!("four containers hang at once: the last one after {}; {}", spread(&back), figures(&report));
     assert!(back.iter().all(|time| *time < BACK_MAX * patience()), "{back:?}");
+    assert_eq!(report.failed, 0, "{:#?}", report.failures);
 }
 on_one_engine!(Installed, four_containers_hang_at_once);
 

@@ -46,6 +46,7 @@ async fn four_hang_at_once_and_are_replaced_side_by_side() {
     let (back, report) = hang_all(&world, long_or(1, 5), 4).await;
     eprintln!("four hang at once: the last one back after {}; {}", spread(&back), figures(&report));
     assert!(back.iter().all(|time| *time < BACK_MAX * patience()), "{back:?}");
+    assert_eq!(report.failed, 0, "{:#?}", report.failures);
 }
 
 /// Baseline: never noticed, or after autoheal's 105 s.
