@@ -99,6 +99,7 @@ fn compose_support() -> String {
             let (docker, process) = match field.support {
                 Support::Both => ("yes", "yes".to_owned()),
                 Support::Docker => ("yes", "no".to_owned()),
+                Support::Needless => ("yes", "no effect, and `up --watch` and `check` say so".to_owned()),
                 Support::Noted => ("no effect, and the plan says so", "no".to_owned()),
                 Support::Refused(why) => ("no", format!("no: it {}", why.reason())),
             };

@@ -24,6 +24,7 @@ pub mod notify;
 pub mod plan;
 pub mod room;
 pub mod spec;
+pub mod sync;
 pub mod time;
 pub mod triage;
 pub mod why;

@@ -19,6 +19,7 @@ pub mod probe;
 pub mod process;
 pub mod proxy_link;
 pub mod store;
+pub mod watchers;
 
 use std::{
     io,

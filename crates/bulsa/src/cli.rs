@@ -31,6 +31,7 @@ mod later;
 mod logs;
 mod man;
 mod notify;
+mod pack;
 mod project;
 mod ps;
 mod releases;

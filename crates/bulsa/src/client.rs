@@ -3,6 +3,8 @@
 //! Owns: finding the daemon's socket, one HTTP/1.1 connection per call, and reading its answers and streams. Never:
 //! prints, starts a daemon, or decides what an error means for the exit code (that is [`crate::report`]).
 
+mod sync;
+
 use std::{
     io,
     marker::PhantomData,
@@ -17,7 +19,7 @@ use bulsa_core::wire::api::{
 use bytes::{Bytes, BytesMut};
 use http::{Method, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::{net::UnixStream, time::timeout};
@@ -30,6 +32,8 @@ const ANSWER_MAX: Duration = Duration::from_secs(45);
 const ANSWER_MAX_BYTES: usize = 64 << 20;
 /// A line of a stream is at most this long, in bytes.
 const LINE_MAX_BYTES: usize = 4 << 20;
+
+pub use self::sync::Place;
 
 /// Why the daemon did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -258,6 +262,21 @@ impl Client {
         body: Bytes,
         limit: Duration,
     ) -> Result<T, ClientError> {
+        self.call_with(method, path, Full::new(body), limit).await
+    }
+
+    async fn call_with<T, B>(
+        &self,
+        method: Method,
+        path: &str,
+        body: B,
+        limit: Duration,
+    ) -> Result<T, ClientError>
+    where
+        T: DeserializeOwned,
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: std::error::Error + Send + Sync,
+    {
         let call = async {
             let answer = self.send(method, path, body).await?;
             let bytes = self.whole(answer).await?;
@@ -270,14 +289,18 @@ impl Client {
     }
 
     async fn stream<T>(&self, path: &str) -> Result<LineStream<T>, ClientError> {
-        let body = timeout(ANSWER_MAX, self.send(Method::GET, path, Bytes::new()))
+        let body = timeout(ANSWER_MAX, self.send(Method::GET, path, Full::new(Bytes::new())))
             .await
             .map_err(|_| ClientError::TimedOut { socket: self.socket.clone(), limit: ANSWER_MAX })??;
         Ok(LineStream { socket: self.socket.clone(), body, buffer: BytesMut::new(), of: PhantomData })
     }
 
     /// Sends one request on a connection of its own; the body of a good answer.
-    async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Incoming, ClientError> {
+    async fn send<B>(&self, method: Method, path: &str, body: B) -> Result<Incoming, ClientError>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: std::error::Error + Send + Sync,
+    {
         let stream = self.connect().await?;
         let lost = |error: hyper::Error| self.lost(error);
         let (mut sender, connection) =
@@ -289,7 +312,7 @@ impl Client {
             .uri(path)
             .header(header::HOST, "bulsa")
             .header(header::CONTENT_TYPE, "application/json")
-            .body(Full::new(body))
+            .body(body)
             .map_err(|error| ClientError::Unreadable { detail: error.to_string() })?;
         let response = sender.send_request(request).await.map_err(lost)?;
         let status = response.status();

@@ -31,6 +31,7 @@ use super::{
 use crate::spec::{Condition, container::NetworkMode};
 
 pub(super) use deploy::deploy;
+pub(super) use run::hook;
 
 /// Whether a service runs in a container: it names an image or how to build one.
 pub(super) fn is_docker(service: &Node) -> bool {

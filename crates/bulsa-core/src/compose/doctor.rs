@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::{
     Loaded,
+    develop::watched,
     diagnostic::{Diagnostic, Severity},
 };
 
@@ -71,7 +72,18 @@ pub fn findings(loaded: &Loaded) -> Vec<Finding> {
             }
         }
     }
+    if let (Some(tree), Some(spec)) = (&loaded.tree, &loaded.spec) {
+        let watched = watched(tree, spec);
+        all.extend(watched.mistakes.iter().map(|mistake| of_watch(mistake, Level::Warning)));
+        all.extend(watched.notes.iter().map(|note| of_watch(note, Level::Note)));
+    }
     all
+}
+
+/// What `up --watch` refuses starts all the same without it, so that it breaks nothing.
+fn of_watch((service, diagnostic): &(String, Diagnostic), level: Level) -> Finding {
+    let evidence = (level == Level::Warning).then(|| "`bulsa up --watch` refuses it".to_owned());
+    Finding { level, service: Some(service.clone()), evidence, ..said(diagnostic) }
 }
 
 /// Whether a check with these findings fails; with `strict` warnings count too.

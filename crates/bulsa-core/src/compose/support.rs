@@ -68,7 +68,7 @@ fn refusal(field: &Field, engine: Engine) -> Option<Later> {
     match field.support {
         Support::Refused(why) => Some(why),
         Support::Docker | Support::Noted if engine == Engine::Process => Some(Later::ProcessEngine),
-        Support::Docker | Support::Noted | Support::Both => None,
+        Support::Docker | Support::Noted | Support::Needless | Support::Both => None,
     }
 }
 

@@ -16,11 +16,12 @@ mod drill;
 mod incident;
 mod notify;
 mod request;
+mod sync;
 mod view;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::{drill::*, incident::*, notify::*, request::*, view::*};
+pub use self::{drill::*, incident::*, notify::*, request::*, sync::*, view::*};
 
 /// The version of everything in this module, the first part of every path (`/v1/…`).
 pub const API_VERSION: u32 = 1;

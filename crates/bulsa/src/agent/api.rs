@@ -15,6 +15,11 @@
 //!  GET  /v1/logs?project=&service=&tail=N&follow=     LogLine a line
 //!  GET  /v1/since?project=&ms=N              SinceView: how much of the last N ms the project's services were served
 //!  POST /v1/notify/test                     a NotifyTest; NotifyTested list: what came of a try of each URL
+//!  GET  /v1/sync/news?project=&services=A,B  SyncNews a line: containers that start, and wait for the listener's files
+//!  POST /v1/sync/filled?ticket=N             such a container has its files
+//!  POST /v1/sync/files?project=&container=&path=   a tar; it is unpacked at the path
+//!  GET  /v1/sync/owner?project=&container=&path=   SyncOwner: whose the path is
+//!  POST /v1/sync/run                         a SyncRun; SyncRan: what came of it
 //! ```
 //!
 //! Every driver answer is HTTP 200; another status carries an [`ApiError`]. The socket's mode and the peer's user id
@@ -24,6 +29,7 @@ mod door;
 mod logs;
 mod since;
 mod streams;
+mod sync;
 
 use std::{future::Future, os::unix::net::UnixListener, sync::Arc, time::Duration};
 
@@ -50,7 +56,7 @@ use self::{
     door::{Door, Peer},
     streams::{EventStream, ProgressStream},
 };
-use super::{driver::Clock, notify::Tester, store::Store};
+use super::{driver::Clock, notify::Tester, store::Store, watchers::Watchers};
 
 /// At most this many connections at once; further ones wait in the listen queue.
 pub const CONNECTIONS_MAX: usize = 128;
@@ -91,6 +97,8 @@ pub struct DriverHandle {
     pub store: Store,
     /// Tries the URLs that a project's messages go to.
     pub tester: Tester,
+    /// Who puts files into containers.
+    pub watchers: Watchers,
     pub(in crate::agent) clock: Clock,
 }
 
@@ -145,6 +153,11 @@ fn router(server: Server) -> Router {
         .route("/v1/logs", get(logs))
         .route("/v1/notify/test", post(notify_test))
         .route("/v1/since", get(since::since))
+        .route("/v1/sync/news", get(sync::news))
+        .route("/v1/sync/filled", post(sync::filled))
+        .route("/v1/sync/files", post(sync::files))
+        .route("/v1/sync/owner", get(sync::owner))
+        .route("/v1/sync/run", post(sync::run))
         .fallback(|| async { Failure::new(StatusCode::NOT_FOUND, "this daemon has no such path", None) })
         .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
         .layer(middleware::from_fn(only_our_user))

@@ -19,6 +19,7 @@ mod networks;
 mod recreate;
 mod start;
 pub mod subnets;
+mod sync;
 mod upload;
 mod volumes;
 pub mod watch;

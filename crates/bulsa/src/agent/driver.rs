@@ -286,12 +286,14 @@ impl Driver {
         let (events, _) = broadcast::channel(EVENTS_MAX);
         let (prober, reports) = Prober::new(RealRunner);
         let (snapshot, published) = watch::channel(Arc::new(Snapshot::default()));
+        let docker = DockerSide::default();
         let handle = DriverHandle {
             requests: asks,
             snapshot: published,
             events: events.clone(),
             store: parts.store.clone(),
             tester: parts.tester,
+            watchers: docker.watchers.clone(),
             clock,
         };
         let per_address = std::thread::available_parallelism().map_or(1, usize::from);
@@ -324,7 +326,7 @@ impl Driver {
             prober,
             ports: parts.ports,
             heartbeats: parts.heartbeats.map(Arc::new),
-            docker: DockerSide::default(),
+            docker,
             drills: drill::Drills::default(),
             access_log: access_log::AccessLog::new(&parts.state_dir.join("logs")),
             logs: Logs::new(parts.state_dir.join("logs")),

@@ -14,6 +14,8 @@ mod buildx;
 mod context;
 mod trace;
 
+pub(in crate::cli) use self::context::left_out;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     path::{Path, PathBuf},

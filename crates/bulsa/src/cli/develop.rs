@@ -1,7 +1,13 @@
 //! `bulsa up --watch`: what the file's `develop.watch` says, done when files change.
 //!
-//! Owns: which service a change is about, and how each action is done. Never: has a pipeline of its own: a restart is a
-//! human's wish, a rebuild is `bulsa deploy SERVICE`.
+//! Owns: which service a change is about, and how each action is done; `copy` has the way of files into containers, and
+//! `session` those that start meanwhile. Never: has a pipeline of its own: a restart is a human's wish, a rebuild is
+//! `bulsa deploy SERVICE`.
+
+mod copy;
+mod rule;
+mod send;
+mod session;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,10 +18,11 @@ use std::{
 };
 
 use bulsa_core::{
-    compose::develop::{WatchAction, WatchRule},
+    compose::develop::{WatchAction, Watched},
+    image::Ignore,
+    spec::{Spec, container::Hook},
     wire::api::{Request, ServiceState},
 };
-use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, BufReader},
     process::Command,
@@ -23,7 +30,11 @@ use tokio::{
     time::Instant,
 };
 
-use super::{args::FileArgs, attend::Said, context::accepted, follow, reload::tell};
+pub(super) use self::copy::On;
+use self::{copy::Copies, rule::Rule};
+use super::{
+    args::FileArgs, attend::Said, build::left_out, context::accepted, follow, reload::tell, watch::Changed,
+};
 use crate::{client::Client, report::CommandError};
 
 /// How long new replicas are waited for before that is said. The daemon goes on by itself.
@@ -33,28 +44,40 @@ const RESTART_MAX: Duration = Duration::from_secs(300);
 pub(super) struct Develop {
     rules: Vec<Rule>,
     files: FileArgs,
+    /// What is never looked at: where the daemon writes.
+    except: PathBuf,
+    copies: Copies,
 }
 
-struct Rule {
-    rule: WatchRule,
-    /// What doesn't count.
-    but: Gitignore,
-    /// What counts alone.
-    only: Option<Gitignore>,
+/// What follows for one service.
+#[derive(Debug)]
+struct Due<'a> {
+    action: WatchAction,
+    /// What is copied, by the rule's number.
+    copies: Vec<(usize, Changed)>,
+    execs: Vec<&'a Hook>,
 }
 
 impl Develop {
-    /// The rules of files that were read with these flags.
-    pub(super) fn new(rules: Vec<WatchRule>, files: FileArgs) -> Result<Self, CommandError> {
-        let rules: Result<_, ignore::Error> = rules.into_iter().map(Rule::new).collect();
-        let rules: Vec<Rule> = rules.map_err(|error| {
-            CommandError::user("a pattern in `develop.watch` can't be understood").cause(error)
-        })?;
-        if rules.is_empty() {
+    /// The rules of files that were read with these flags, as `spec`.
+    pub(super) fn new(
+        watched: Watched,
+        spec: &Spec,
+        files: FileArgs,
+        except: PathBuf,
+    ) -> Result<Self, CommandError> {
+        if watched.rules.is_empty() && watched.notes.is_empty() {
             return Err(CommandError::user("no service has a `develop.watch`")
                 .hint("`develop: {watch: [{action: restart, path: ./src}]}` in a service says what follows a change"));
         }
-        Ok(Self { rules, files })
+        let mut rules = Vec::new();
+        for rule in watched.rules {
+            let ignore = if rule.copied.is_some() { ignored(spec, &rule.service)? } else { None };
+            rules.push(Rule::new(rule, ignore).map_err(|error| {
+                CommandError::user("a pattern in `develop.watch` can't be understood").cause(error)
+            })?);
+        }
+        Ok(Self { rules, files, except, copies: Copies::default() })
     }
 
     /// What is to be watched.
@@ -63,43 +86,114 @@ impl Develop {
     }
 
     /// What follows: of several actions for one service the larger one, which does the others' work.
-    fn due(&self, changed: &[PathBuf]) -> BTreeMap<&str, WatchAction> {
+    fn due(&self, changed: &Changed) -> BTreeMap<&str, Due<'_>> {
         let mut due = BTreeMap::new();
-        for rule in self.rules.iter().filter(|rule| changed.iter().any(|path| rule.counts(path))) {
-            let action = due.entry(rule.rule.service.as_str()).or_insert(rule.rule.action);
-            *action = rule.rule.action.max(*action);
+        for (number, rule) in self.rules.iter().enumerate() {
+            let changed = rule.of(changed);
+            if changed == Changed::default() {
+                continue;
+            }
+            let nothing = Due { action: WatchAction::Sync, copies: Vec::new(), execs: Vec::new() };
+            let due: &mut Due<'_> = due.entry(rule.rule.service.as_str()).or_insert(nothing);
+            // A directory is made or deleted, and that is all: a program isn't made of empty ones.
+            if !changed.files.is_empty() {
+                due.action = rule.rule.action.max(due.action);
+                due.execs.extend(&rule.rule.exec);
+            }
+            if rule.rule.copied.is_some() {
+                due.copies.push((number, changed));
+            }
         }
         due
     }
 
     /// Does it, one service after another. `words` name what changed.
-    pub(super) async fn act(
-        &self,
-        changed: &[PathBuf],
-        words: &str,
-        (client, project): (&Client, &str),
-        say: &mpsc::Sender<Said>,
-    ) {
-        for (service, action) in self.due(changed) {
-            let begun = Instant::now();
-            let (doing, done) = match action {
-                WatchAction::Restart => ("replacing", "replaced"),
-                WatchAction::Rebuild => ("building", "built and deployed"),
+    pub(super) async fn act(&self, changed: &Changed, words: &str, on: &On<'_>) {
+        for (service, due) in self.due(changed) {
+            if due.action == WatchAction::Rebuild {
+                // What a build makes has it, and a replica that starts before that is done gets it.
+                self.remember(&due.copies).await;
+            } else if !due.copies.is_empty() {
+                self.bring(service, &due, words, on).await;
+            }
+            let is_done = match due.action {
+                WatchAction::Restart | WatchAction::Rebuild => {
+                    self.replace(service, due.action, words, on).await
+                }
+                WatchAction::Sync | WatchAction::Exec => true,
             };
-            tell(say, format!("{words} changed: {doing} `{service}`")).await;
-            let result = match action {
-                WatchAction::Restart => restart(client, project, service).await,
-                WatchAction::Rebuild => self.rebuild(client, project, service, say).await,
-            };
-            let line = match result {
-                Ok(()) => format!(
-                    "{done} `{service}` after {words} changed, in {:.1} s",
-                    begun.elapsed().as_secs_f64()
-                ),
-                Err(error) => format!("`{service}` stays as it was after {words} changed: {}", error.message),
-            };
-            tell(say, line).await;
+            match due.action {
+                // Those that run go on, with what changed.
+                WatchAction::Rebuild if !is_done && !due.copies.is_empty() => {
+                    self.bring(service, &due, words, on).await;
+                }
+                WatchAction::Rebuild | WatchAction::Sync => {}
+                WatchAction::Exec | WatchAction::Restart => {
+                    for hook in &due.execs {
+                        self.execute(service, hook, words, on).await;
+                    }
+                }
+            }
         }
+    }
+
+    /// Copies what is due.
+    async fn bring(&self, service: &str, due: &Due<'_>, words: &str, on: &On<'_>) {
+        let begun = Instant::now();
+        let line = match self.copy(service, &due.copies, on).await {
+            Ok(done) if done.containers == 0 => {
+                format!("no replica of `{service}` is there; one that comes gets {words}")
+            }
+            Ok(done) => format!(
+                "{} {} of `{service}` after {words} changed, in {:.1} s",
+                match (done.put, done.removed) {
+                    (put, 0) => format!("copied {} into", count(put, "file")),
+                    (0, removed) => format!("deleted {} in", count(removed, "file")),
+                    (put, removed) => format!("copied {} into and deleted {removed} in", count(put, "file")),
+                },
+                count(done.containers, "replica"),
+                begun.elapsed().as_secs_f64()
+            ),
+            Err(error) => {
+                format!("not everything was copied into `{service}` after {words} changed: {}", error.message)
+            }
+        };
+        tell(on.say, line).await;
+    }
+
+    /// Restarts or rebuilds; whether that went well.
+    async fn replace(&self, service: &str, action: WatchAction, words: &str, on: &On<'_>) -> bool {
+        let begun = Instant::now();
+        let is_restart = action == WatchAction::Restart;
+        let (doing, done) =
+            if is_restart { ("replacing", "replaced") } else { ("building", "built and deployed") };
+        tell(on.say, format!("{words} changed: {doing} `{service}`")).await;
+        let result = if is_restart {
+            restart(on.client, on.project, service).await
+        } else {
+            self.rebuild(on.client, on.project, service, on.say).await
+        };
+        let is_done = result.is_ok();
+        let line = match result {
+            Ok(()) => {
+                format!("{done} `{service}` after {words} changed, in {:.1} s", begun.elapsed().as_secs_f64())
+            }
+            Err(error) => format!("`{service}` stays as it was after {words} changed: {}", error.message),
+        };
+        tell(on.say, line).await;
+        is_done
+    }
+
+    /// Runs a command in every replica.
+    async fn execute(&self, service: &str, hook: &Hook, words: &str, on: &On<'_>) {
+        let told = hook.command.join(" ");
+        let line = match self.run(service, hook, on).await {
+            Ok(replicas) => {
+                format!("ran `{told}` in {} of `{service}` after {words} changed", count(replicas, "replica"))
+            }
+            Err(error) => format!("`{told}` failed in `{service}` after {words} changed: {}", error.message),
+        };
+        tell(on.say, line).await;
     }
 
     /// In a process of its own: what it prints is told line by line.
@@ -140,25 +234,18 @@ impl Develop {
     }
 }
 
-impl Rule {
-    fn new(rule: WatchRule) -> Result<Self, ignore::Error> {
-        let patterns = |patterns: &[String]| {
-            let mut builder = GitignoreBuilder::new(&rule.path);
-            for pattern in patterns {
-                builder.add_line(None, pattern)?;
-            }
-            builder.build()
-        };
-        let but = patterns(&rule.ignore)?;
-        let only = if rule.include.is_empty() { None } else { Some(patterns(&rule.include)?) };
-        Ok(Self { but, only, rule })
-    }
+/// What the build of a service leaves out, seen from its context.
+fn ignored(spec: &Spec, service: &str) -> Result<Option<(PathBuf, Ignore)>, CommandError> {
+    let container = spec.services.get(service).and_then(|service| service.container.as_ref());
+    let Some(build) = container.and_then(|container| container.build.as_ref()) else { return Ok(None) };
+    left_out(service, build).map_err(|error| {
+        CommandError::user(format!("what the build of `{service}` leaves out can't be read")).cause(error)
+    })
+}
 
-    /// Whether a change of this file is the rule's affair.
-    fn counts(&self, path: &Path) -> bool {
-        let is_in = |patterns: &Gitignore| patterns.matched_path_or_any_parents(path, false).is_ignore();
-        path.starts_with(&self.rule.path) && !is_in(&self.but) && self.only.as_ref().is_none_or(is_in)
-    }
+/// `1 file`, `2 files`
+fn count(number: usize, word: &str) -> String {
+    if number == 1 { format!("1 {word}") } else { format!("{number} {word}s") }
 }
 
 /// Replaces a service's replicas one after another, and waits until that is done.
@@ -200,59 +287,4 @@ async fn pass_on(stream: Option<impl AsyncRead + Unpin>, say: &mpsc::Sender<Said
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn rule(service: &str, action: WatchAction, path: &str, ignore: &[&str], include: &[&str]) -> WatchRule {
-        let all = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
-        WatchRule {
-            service: service.to_owned(),
-            action,
-            path: path.to_owned(),
-            ignore: all(ignore),
-            include: all(include),
-        }
-    }
-
-    #[test]
-    fn a_change_is_the_affair_of_the_rules_that_it_is_in_and_the_larger_action_wins() {
-        let rules = vec![
-            rule("web", WatchAction::Restart, "/app/src", &["*.test.js", "gen/"], &[]),
-            rule("web", WatchAction::Rebuild, "/app/src/package.json", &[], &[]),
-            rule("api", WatchAction::Restart, "/app", &[], &["*.py"]),
-        ];
-        let develop = Develop::new(rules, FileArgs::default()).unwrap();
-        let due = |paths: &[&str]| {
-            let changed: Vec<PathBuf> = paths.iter().map(PathBuf::from).collect();
-            develop
-                .due(&changed)
-                .into_iter()
-                .map(|(name, action)| format!("{name} {action:?}"))
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(due(&["/app/src/a.js"]), ["web Restart"]);
-        assert_eq!(due(&["/app/src/a.js", "/app/src/package.json"]), ["web Rebuild"]);
-        assert_eq!(due(&["/app/src/a.test.js", "/app/src/gen/x.js", "/other/a.js"]), [""; 0]);
-        assert_eq!(due(&["/app/src/a.py"]), ["api Restart", "web Restart"]);
-    }
-
-    #[test]
-    fn a_file_without_rules_has_nothing_to_watch_for() {
-        let error = Develop::new(Vec::new(), FileArgs::default()).err().unwrap();
-        assert!(error.message.contains("develop.watch"), "{error:?}");
-    }
-
-    #[test]
-    fn a_rebuild_is_a_deploy_of_the_same_files() {
-        let files = FileArgs {
-            files: vec!["a.yaml".into()],
-            profiles: vec!["dev".to_owned()],
-            ..FileArgs::default()
-        };
-        let rules = vec![rule("web", WatchAction::Rebuild, "/app", &[], &[])];
-        let words = Develop::new(rules, files).unwrap().deploy_words(Path::new("/s"), "shop", "web");
-        let expected =
-            ["--socket", "/s", "-p", "shop", "deploy", "--file", "a.yaml", "--profile", "dev", "web"];
-        assert_eq!(words, expected.map(OsString::from));
-    }
-}
+mod tests;

@@ -6,13 +6,16 @@
 use std::{convert::Infallible, path::PathBuf, time::Duration};
 
 use bulsa_core::wire::api::ProgressKind;
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::{Notify, mpsc},
+    time::Instant,
+};
 
 use super::{
     attend::Said,
     context::Accepted,
     deploy::{self, Wanted},
-    develop::Develop,
+    develop::{Develop, On},
     follow,
     watch::{self, Watch},
 };
@@ -29,7 +32,7 @@ pub(super) enum Follows {
     /// A deploy of the same command.
     Again(Again),
     /// What the file says.
-    Develop(Develop),
+    Develop(Box<Develop>),
 }
 
 /// What is deployed at each change.
@@ -51,28 +54,47 @@ impl Reload {
         project: &str,
         say: &mpsc::Sender<Said>,
     ) -> Result<Infallible, CommandError> {
-        loop {
-            let changed = self.watch.changed().await?;
-            let words = watch::in_words(&changed, &self.directory);
-            let again = match &self.follows {
-                Follows::Again(again) => again,
-                Follows::Develop(develop) => {
-                    develop.act(&changed, &words, (client, project), say).await;
-                    continue;
+        let on = On { client, project, say };
+        match self.follows {
+            Follows::Again(again) => loop {
+                let changed = self.watch.changed().await?;
+                // A program isn't made of empty directories.
+                if !changed.files.is_empty() {
+                    reload(&again, &watch::in_words(&changed, &self.directory), &on).await;
                 }
-            };
-            tell(say, format!("{words} changed: reloading")).await;
-            let begun = Instant::now();
-            let line = match once(again, client, project, say).await {
-                Ok(ExitCode::Done) => {
-                    format!("reloaded after {words} changed, in {:.1} s", begun.elapsed().as_secs_f64())
+            },
+            Follows::Develop(develop) => {
+                let opened = Notify::new();
+                let changes = async {
+                    // Whatever a change starts anew is to have the files.
+                    opened.notified().await;
+                    loop {
+                        let changed = self.watch.changed().await?;
+                        develop.act(&changed, &watch::in_words(&changed, &self.directory), &on).await;
+                    }
+                };
+                tokio::select! {
+                    failed = changes => failed,
+                    failed = develop.attend_starts(&on, &opened) => failed,
                 }
-                Ok(_) => format!("not reloaded after {words} changed: the workers before go on"),
-                Err(error) => format!("not reloaded after {words} changed: {}", error.message),
-            };
-            tell(say, line).await;
+            }
         }
     }
+}
+
+/// Deploys after a change, and tells what came of it.
+async fn reload(again: &Again, words: &str, on: &On<'_>) {
+    let On { client, project, say } = on;
+    tell(say, format!("{words} changed: reloading")).await;
+    let begun = Instant::now();
+    let line = match once(again, client, project, say).await {
+        Ok(ExitCode::Done) => {
+            format!("reloaded after {words} changed, in {:.1} s", begun.elapsed().as_secs_f64())
+        }
+        Ok(_) => format!("not reloaded after {words} changed: the workers before go on"),
+        Err(error) => format!("not reloaded after {words} changed: {}", error.message),
+    };
+    tell(say, line).await;
 }
 
 /// Deploys once nobody else does.

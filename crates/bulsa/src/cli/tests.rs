@@ -97,6 +97,7 @@ fn replica(release: u32, ordinal: u32, state: &str) -> ReplicaView {
         restarts: 0,
         last_exit: None,
         log: None,
+        container: None,
     }
 }
 

@@ -70,7 +70,7 @@ pub(super) struct UpArgs {
     /// Build nothing
     #[arg(long)]
     no_build: bool,
-    /// Do what `develop.watch` says when files change: `restart` and `rebuild`
+    /// Do what `develop.watch` says when files change: `sync` in its forms, `restart`, `rebuild`
     #[arg(long, conflicts_with = "detach")]
     watch: bool,
 }
@@ -110,14 +110,18 @@ fn develop(
     context: &mut Context<'_>,
 ) -> Result<Reload, CommandError> {
     let tree = project.loaded.tree.as_ref();
-    let rules = tree.map(|tree| watch_rules(tree, &project.spec)).transpose().map_err(|mistakes| {
+    let watched = tree.map(|tree| watch_rules(tree, &project.spec)).transpose().map_err(|mistakes| {
         CommandError::user("not everything in `develop.watch` can be followed; nothing was started")
             .cause(mistakes)
     })?;
-    let develop = Develop::new(rules.unwrap_or_default(), files)?;
+    let watched = watched.unwrap_or_default();
+    for (_, note) in &watched.notes {
+        context.printer.warning(&format!("{}: {}", note.pos, note.message))?;
+    }
+    let develop = Develop::new(watched, &project.spec, files, context.paths.state_dir.clone())?;
     let (watch, note) = Watch::new(&develop.roots(), &context.directory, &context.paths.state_dir)?;
     note.map(|note| context.printer.warning(&note)).transpose()?;
-    Ok(Reload { watch, directory: context.directory.clone(), follows: Follows::Develop(develop) })
+    Ok(Reload { watch, directory: context.directory.clone(), follows: Follows::Develop(Box::new(develop)) })
 }
 
 /// What a command does once what it brought up runs.

@@ -17,6 +17,7 @@ use std::{
 
 use tokio::time::{Instant, timeout_at};
 
+pub(super) use self::tree::Changed;
 use self::{hints::Hints, tree::Tree};
 use crate::report::CommandError;
 
@@ -61,11 +62,11 @@ impl Watch {
         Ok((Self { roots, except: except.to_owned(), tree, hints }, note))
     }
 
-    /// Waits until something has changed and the burst is over; what differs, in order.
+    /// Waits until something has changed and the burst is over; what differs.
     ///
     /// # Errors
     /// When the files can't be looked at any more.
-    pub(super) async fn changed(&mut self) -> Result<Vec<PathBuf>, CommandError> {
+    pub(super) async fn changed(&mut self) -> Result<Changed, CommandError> {
         loop {
             self.hints.next().await;
             let end = Instant::now() + BURST_MAX;
@@ -88,7 +89,7 @@ impl Watch {
             }
             let changed = now.differs_from(&self.tree);
             self.tree = now;
-            if !changed.is_empty() {
+            if changed != Changed::default() {
                 return Ok(changed);
             }
         }
@@ -99,6 +100,13 @@ impl Watch {
         let looked = tokio::task::spawn_blocking(move || tree::look(&roots, &except)).await;
         looked.map_err(|error| CommandError::bug(error.to_string()))?.map_err(|error| unreadable(&error))
     }
+}
+
+/// All that is watched at these places.
+pub(super) async fn all(roots: Vec<PathBuf>, except: PathBuf) -> Result<Changed, CommandError> {
+    let looked = tokio::task::spawn_blocking(move || tree::look(&roots, &except)).await;
+    let tree = looked.map_err(|error| CommandError::bug(error.to_string()))?;
+    tree.map(Tree::all).map_err(|error| unreadable(&error))
 }
 
 fn unreadable(error: &io::Error) -> CommandError {
@@ -119,11 +127,12 @@ fn no_events(error: &io::Error) -> String {
     format!("{why}: the files are looked at every {} s instead", POLL.as_secs())
 }
 
-/// The changed files in a few words: `src/app.js and 2 more`.
-pub(super) fn in_words(changed: &[PathBuf], directory: &Path) -> String {
-    let Some(first) = changed.first() else { return "nothing".to_owned() };
+/// What changed in a few words: `src/app.js and 2 more`. Directories are named where no file is.
+pub(super) fn in_words(changed: &Changed, directory: &Path) -> String {
+    let named = if changed.files.is_empty() { &changed.directories } else { &changed.files };
+    let Some(first) = named.first() else { return "nothing".to_owned() };
     let first = first.strip_prefix(directory).unwrap_or(first).display();
-    match changed.len() {
+    match named.len() {
         1 => first.to_string(),
         more => format!("{first} and {} more", more - 1),
     }
@@ -160,6 +169,7 @@ mod tests {
             write("app.js", "22");
             assert_eq!(seen(&mut watch, path).await, "app.js");
             fs::create_dir(path.join("lib")).unwrap();
+            assert_eq!(seen(&mut watch, path).await, "lib");
             write("lib/new.js", "1");
             assert_eq!(seen(&mut watch, path).await, "lib/new.js");
             write("lib/new.js", "22");

@@ -121,6 +121,7 @@ impl World {
         let env = BTreeMap::new();
         let start = StartReplica {
             recreates: false,
+            watchers: None,
             project: &self.name,
             id: &id,
             service: &service,

@@ -74,27 +74,31 @@ fn logging(node: &Node, path: &str, diags: &mut Diagnostics) -> Logging {
 fn hooks(node: &Node, path: &str, diags: &mut Diagnostics) -> Vec<Hook> {
     let mut hooks = Vec::new();
     for (item, path) in values::items(node, path, diags) {
-        let mut it = Hook::default();
-        fields(item, &path, diags, |entry, path, diags| {
-            let node = &entry.value;
-            match entry.key.as_str() {
-                "command" => {
-                    it.command = super::super::service::words_of(node, path, diags).unwrap_or_default();
-                }
-                "user" => it.user = values::word(node, path, diags),
-                "privileged" => it.privileged = read::boolean(node, path, diags).unwrap_or(false),
-                "working_dir" => it.working_dir = values::word(node, path, diags),
-                _ => it.environment = values::pairs(node, path, diags),
-            }
-        });
-        if it.command.is_empty() {
-            diags.push(
+        match hook(item, &path, diags) {
+            Some(it) => hooks.push(it),
+            None => diags.push(
                 Diagnostic::error(&item.pos, format!("{path} has no `command`"))
                     .expected("command: [PROGRAM, …]"),
-            );
-            continue;
+            ),
         }
-        hooks.push(it);
     }
     hooks
+}
+
+/// A command that runs in a container; `None` where there is none.
+pub(in crate::compose) fn hook(item: &Node, path: &str, diags: &mut Diagnostics) -> Option<Hook> {
+    let mut it = Hook::default();
+    fields(item, path, diags, |entry, path, diags| {
+        let node = &entry.value;
+        match entry.key.as_str() {
+            "command" => {
+                it.command = super::super::service::words_of(node, path, diags).unwrap_or_default();
+            }
+            "user" => it.user = values::word(node, path, diags),
+            "privileged" => it.privileged = read::boolean(node, path, diags).unwrap_or(false),
+            "working_dir" => it.working_dir = values::word(node, path, diags),
+            _ => it.environment = values::pairs(node, path, diags),
+        }
+    });
+    (!it.command.is_empty()).then_some(it)
 }

@@ -6,7 +6,7 @@ use super::{
     shape::{
         Field, Identity, LABELS, NAMES, ONE_OR_MORE, OPTIONS, Object, Shape, Short,
         Show::{Given, OrEmpty, OrNull},
-        TEXTS, VARIABLES, both, docker, noted, refused,
+        TEXTS, VARIABLES, both, docker, needless, refused,
     },
 };
 
@@ -112,15 +112,27 @@ pub(super) const WATCH: Object = Object {
         &[
             both("action", Shape::Choice(&["rebuild", "sync", "restart", "sync+restart", "sync+exec"]))
                 .show(Given),
-            noted("exec", Shape::Object(&HOOK)).show(OrEmpty),
+            needless("exec", Shape::Object(&WATCH_EXEC)).show(OrEmpty),
             both("ignore", ONE_OR_MORE),
             both("include", ONE_OR_MORE),
-            noted("initial_sync", Shape::Bool),
+            needless("initial_sync", Shape::Bool),
             both("path", Shape::Text).show(Given),
-            noted("target", Shape::Text),
+            needless("target", Shape::Text),
         ],
     )
 };
+/// `services.*.develop.watch[].exec`
+pub(super) const WATCH_EXEC: Object = object(
+    "The command of a watch",
+    "services.*.develop.watch[].exec",
+    &[
+        needless("command", Shape::Command).show(OrNull),
+        needless("environment", VARIABLES),
+        needless("privileged", Shape::Bool),
+        needless("user", Shape::Text),
+        needless("working_dir", Shape::Text),
+    ],
+);
 /// `services.*.devices[]`, long form
 pub(super) const DEVICE: Object = Object {
     required: &[("source", "source: a device of the host"), ("target", "target: a device of the container")],

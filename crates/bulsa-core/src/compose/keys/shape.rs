@@ -43,6 +43,8 @@ pub enum Support {
     Docker,
     /// It is taken in a service with containers, and has no effect there; the plan says what is done instead.
     Noted,
+    /// In a service with containers; without one it is taken and has nothing to do, which whoever goes by it says.
+    Needless,
     /// Nowhere yet, and why.
     Refused(Later),
 }
@@ -212,6 +214,11 @@ pub(super) const fn docker(key: &'static str, shape: Shape) -> Field {
 /// A key of containers that is taken and has no effect, which the plan says.
 pub(super) const fn noted(key: &'static str, shape: Shape) -> Field {
     Field { key, shape, show: Show::Filled, support: Support::Noted }
+}
+
+/// A key of containers that has nothing to do without one, where it is taken.
+pub(super) const fn needless(key: &'static str, shape: Shape) -> Field {
+    Field { key, shape, show: Show::Filled, support: Support::Needless }
 }
 
 /// A key that works nowhere yet.

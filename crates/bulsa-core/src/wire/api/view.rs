@@ -385,4 +385,7 @@ pub struct ReplicaView {
     /// The file that its output goes to.
     #[serde(default)]
     pub log: Option<String>,
+    /// Its container's id, where it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
 }

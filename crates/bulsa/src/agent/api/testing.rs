@@ -50,6 +50,7 @@ impl Daemon {
             store: store.clone(),
             clock: Clock::start(),
             tester: Tester::new(settings, "srv1".to_owned()),
+            watchers: crate::agent::watchers::Watchers::default(),
         };
         let stop = CancellationToken::new();
         let listener = UnixListener::bind(&socket).unwrap();

@@ -22,6 +22,7 @@ use bulsa_core::{
 };
 
 use super::{EngineInfo, StartProblem};
+use crate::agent::watchers::Watchers;
 
 /// A replica that is to be started.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +43,8 @@ pub struct StartReplica<'a> {
     pub names: bool,
     /// Whether it is to take the place of a `shared` service's container, which is kept until it has proven itself.
     pub recreates: bool,
+    /// Who puts files into it before it starts.
+    pub watchers: Option<&'a Watchers>,
 }
 
 /// The ids of other services' containers, by service: what `service:NAME` means.

@@ -1,14 +1,11 @@
 //! Making and starting one replica.
 //!
-//! Owns: the order (make, join, put files in, start, `post_start`), that a second call finds what the first one made,
-//! and that a failure leaves nothing. Never: tries again; that is decided elsewhere.
+//! Owns: the order (make, join, put files in, those of whoever watches too, start, `post_start`), that a second call finds
+//! what the first one made, and that a failure leaves nothing. Never: tries again; that is decided elsewhere.
 
 use std::time::Duration;
 
-use bollard::{
-    models::{EndpointSettings, NetworkConnectRequest},
-    query_parameters::CreateContainerOptionsBuilder,
-};
+use bollard::{models::NetworkConnectRequest, query_parameters::CreateContainerOptionsBuilder};
 use bulsa_core::spec::{
     Role,
     container::{Container, Hook},
@@ -59,7 +56,7 @@ impl Docker {
         let mut plan = create::plan(start, &self.engine(), self.owner(), &others)?;
         mounts::carry(container, &carried, plan.body.host_config.get_or_insert_default())?;
         let id = self.create(&mut plan, container).await?;
-        match self.bring_up(&id, container, plan.later).await {
+        match self.bring_up(start, &id, container, &mut plan).await {
             Ok(found) => Ok(Running { found, made: true, notes: plan.notes }),
             Err(problem) => {
                 // Volumes that were carried over have names now, and so are never removed with it.
@@ -164,17 +161,21 @@ impl Docker {
     /// From made to running.
     async fn bring_up(
         &self,
+        start: &StartReplica<'_>,
         id: &str,
         container: &Container,
-        networks: Vec<(String, EndpointSettings)>,
+        plan: &mut Plan,
     ) -> Result<Found, StartProblem> {
         let refused = |error: DockerError| StartProblem::from_engine(&error, &container.image);
-        for (network, settings) in networks {
+        for (network, settings) in std::mem::take(&mut plan.later) {
             let request = NetworkConnectRequest { container: id.to_owned(), endpoint_config: Some(settings) };
             let work = self.client().connect_network(&network, request);
             self.call(&format!("asked to join network {network}"), WORK_MAX, work).await.map_err(refused)?;
         }
         self.upload(id, container).await?;
+        if let Some(watchers) = start.watchers {
+            plan.notes.extend(watchers.before_start(start.project, &start.id.service, id).await);
+        }
         let client = self.client().clone().with_timeout(WORK_MAX);
         let work = client.start_container(id, None);
         self.call("asked to start a container", WORK_MAX, work).await.map_err(refused)?;

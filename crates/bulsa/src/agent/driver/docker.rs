@@ -55,6 +55,7 @@ use crate::agent::{
     anchor::Anchor,
     docker::{Docker, Found, Happened, News, Running, StartProblem, State},
     images::Fate,
+    watchers::Watchers,
 };
 
 /// How long after a failed attempt the Engine is tried again.
@@ -67,6 +68,8 @@ const NEWS_MAX: usize = 256;
 pub(super) struct DockerSide {
     /// The Engine, once it answered for the first time.
     engine: Option<Docker>,
+    /// Who puts files into its containers before they start.
+    pub(super) watchers: Watchers,
     /// Whether somebody tries to reach it.
     connecting: bool,
     /// Whether it answered when it was asked last.
@@ -260,6 +263,7 @@ impl Driver {
                 }
             }
         });
+        self.docker.watchers.reached(engine.clone());
         self.docker.engine = Some(engine);
     }
 

@@ -325,6 +325,7 @@ fn replica_view(project: &Project, service: &Service, id: &ReplicaId, replica: &
         restarts: u64::from(history.map_or(0, |history| history.restarts)),
         last_exit: history.and_then(|history| history.last_exit).map(exit_text),
         log: meta.and_then(|meta| meta.note.log.as_ref()).map(|path| path.display().to_string()),
+        container: meta.and_then(|meta| meta.container.clone()),
     }
 }
 

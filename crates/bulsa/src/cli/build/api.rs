@@ -19,11 +19,8 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::{net::UnixStream, sync::mpsc, task::JoinHandle, time::timeout};
 
-use super::{
-    BuildError, Order, SILENCE_MAX, Voice,
-    context::{Context, PIECES_WAITING},
-    trace::Trace,
-};
+use super::{BuildError, Order, SILENCE_MAX, Voice, context::Context, trace::Trace};
+use crate::cli::pack::PIECES_WAITING;
 
 /// A line of the answer is at most this long, in bytes: BuildKit puts a step's whole output so far in one.
 const ANSWER_LINE_MAX: usize = 8 << 20;

@@ -6,23 +6,22 @@
 use std::{
     fs::{self, File},
     io::{self, Read, Write},
-    os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
-use bulsa_core::{image::Ignore, spec::container::Build};
+use bulsa_core::{image::Ignore, spec::container::Build, wire::api::SyncOwner};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
 use super::{BuildError, Order};
+use crate::cli::pack::{Pieces, append, header};
 
-/// A piece of the tar has about so many bytes.
-const PIECE: usize = 64 << 10;
-/// So many pieces wait to be sent.
-pub(super) const PIECES_WAITING: usize = 8;
 /// A Dockerfile and a `.dockerignore` have at most so many bytes.
 const TEXT_MAX: u64 = 4 << 20;
+
+/// As Docker's own command sends it, all is root's.
+const OWNER: SyncOwner = SyncOwner { uid: 0, gid: 0 };
 
 /// What is sent.
 #[derive(Clone, Debug)]
@@ -67,7 +66,7 @@ impl Context {
 
     /// Writes it all. Ends early without an error when nobody takes the pieces any more.
     pub(super) fn send(&self, pieces: &mpsc::Sender<io::Result<Bytes>>) -> Result<(), BuildError> {
-        let mut archive = tar::Builder::new(Pieces { to: pieces, waiting: Vec::with_capacity(PIECE) });
+        let mut archive = tar::Builder::new(Pieces::new(pieces));
         let written = self.write(&mut archive).and_then(|()| {
             let end = |error| (self.root.clone(), error);
             archive.into_inner().map_err(end)?.flush().map_err(end)
@@ -85,7 +84,7 @@ impl Context {
 
     fn write(&self, archive: &mut tar::Builder<Pieces<'_>>) -> Result<(), (PathBuf, io::Error)> {
         if let Some(text) = &self.added {
-            let mut header = header(0o644, 0, text.len() as u64, tar::EntryType::Regular);
+            let mut header = header(0o644, 0, text.len() as u64, tar::EntryType::Regular, OWNER);
             archive
                 .append_data(&mut header, &self.dockerfile, text.as_slice())
                 .map_err(|error| (PathBuf::from(&self.dockerfile), error))?;
@@ -107,7 +106,8 @@ impl Context {
                     directories.push(relative.clone());
                 }
                 if !out {
-                    append(archive, &entry.path(), &relative, kind).map_err(|error| (entry.path(), error))?;
+                    append(archive, &entry.path(), &relative, OWNER)
+                        .map_err(|error| (entry.path(), error))?;
                 }
             }
         }
@@ -178,89 +178,30 @@ fn text(path: &Path) -> io::Result<Vec<u8>> {
     Ok(text)
 }
 
+/// What a service's build leaves out of its context, and where that is; `None` where it is no directory of this host.
+pub(in crate::cli) fn left_out(
+    service: &str,
+    build: &Build,
+) -> Result<Option<(PathBuf, Ignore)>, BuildError> {
+    let root = PathBuf::from(&build.context);
+    if !root.is_dir() {
+        return Ok(None);
+    }
+    let failed = |path: &Path| {
+        let (service, path) = (service.to_owned(), path.to_owned());
+        move |source| BuildError::Context { service, path, source }
+    };
+    let dockerfile = build.dockerfile_inline.is_none().then_some(build.dockerfile.as_deref());
+    let dockerfile = dockerfile.map(|name| root.join(name.unwrap_or("Dockerfile")));
+    let ignore = ignore(&root, dockerfile.as_deref(), &failed)?;
+    Ok(Some((root, ignore)))
+}
+
 /// A name in the tar that no file of the context has, the same for the same text so that caches hold.
 fn name_for(text: &[u8]) -> String {
     let hash = Sha256::digest(text);
     let hex: String = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
     format!(".bulsa-{hex}.Dockerfile")
-}
-
-/// As Docker's own command sends it: mode and time kept, the owner always root.
-fn header(mode: u32, modified: i64, size: u64, kind: tar::EntryType) -> tar::Header {
-    let mut header = tar::Header::new_gnu();
-    header.set_entry_type(kind);
-    header.set_mode(mode & 0o7777);
-    header.set_mtime(u64::try_from(modified).unwrap_or(0));
-    header.set_uid(0);
-    header.set_gid(0);
-    header.set_size(size);
-    header
-}
-
-fn append(
-    archive: &mut tar::Builder<Pieces<'_>>,
-    path: &Path,
-    relative: &Path,
-    kind: fs::FileType,
-) -> io::Result<()> {
-    let metadata = fs::symlink_metadata(path)?;
-    let of = |size, kind| header(metadata.permissions().mode(), metadata.mtime(), size, kind);
-    if kind.is_symlink() {
-        let target = fs::read_link(path)?;
-        archive.append_link(&mut of(0, tar::EntryType::Symlink), relative, target)
-    } else if kind.is_dir() {
-        archive.append_data(&mut of(0, tar::EntryType::Directory), relative, io::empty())
-    } else if kind.is_file() {
-        let size = metadata.len();
-        let file = File::open(path)?;
-        // A file that grows or shrinks while it is read must not break the tar.
-        let whole = Whole { rest: size, file: file.take(size) };
-        archive.append_data(&mut of(size, tar::EntryType::Regular), relative, whole)
-    } else {
-        // Sockets, pipes and devices are nothing to copy.
-        Ok(())
-    }
-}
-
-/// A file of exactly so many bytes, or an error.
-struct Whole {
-    rest: u64,
-    file: io::Take<File>,
-}
-
-impl Read for Whole {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.file.read(buffer)?;
-        if read == 0 && self.rest > 0 && !buffer.is_empty() {
-            return Err(io::Error::other("it became shorter while it was read; build again"));
-        }
-        self.rest = self.rest.saturating_sub(read as u64);
-        Ok(read)
-    }
-}
-
-/// Cuts what is written into pieces.
-struct Pieces<'a> {
-    to: &'a mpsc::Sender<io::Result<Bytes>>,
-    waiting: Vec<u8>,
-}
-
-impl Write for Pieces<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.waiting.extend_from_slice(bytes);
-        if self.waiting.len() >= PIECE {
-            self.flush()?;
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        let piece = Bytes::from(std::mem::replace(&mut self.waiting, Vec::with_capacity(PIECE)));
-        if piece.is_empty() {
-            return Ok(());
-        }
-        self.to.blocking_send(Ok(piece)).map_err(|_| io::ErrorKind::BrokenPipe.into())
-    }
 }
 
 #[cfg(test)]

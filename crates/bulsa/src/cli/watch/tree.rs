@@ -23,6 +23,15 @@ pub(super) struct Tree {
     pub(super) directories: BTreeSet<PathBuf>,
 }
 
+/// What differs between two looks, in order.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(in crate::cli) struct Changed {
+    /// Files that differ, are new or are gone.
+    pub(in crate::cli) files: Vec<PathBuf>,
+    /// Directories that are new or gone.
+    pub(in crate::cli) directories: Vec<PathBuf>,
+}
+
 /// By what a file is known to be another than before: editors write anew and rename, or write in place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stamp {
@@ -32,11 +41,20 @@ struct Stamp {
 }
 
 impl Tree {
-    /// The files that differ, are new or are gone.
-    pub(super) fn differs_from(&self, before: &Self) -> Vec<PathBuf> {
+    /// What differs, is new or is gone.
+    pub(super) fn differs_from(&self, before: &Self) -> Changed {
         let all: BTreeSet<&PathBuf> = self.files.keys().chain(before.files.keys()).collect();
         let differ = all.into_iter().filter(|path| self.files.get(*path) != before.files.get(*path));
-        differ.cloned().collect()
+        let directories = self.directories.symmetric_difference(&before.directories);
+        Changed { files: differ.cloned().collect(), directories: directories.cloned().collect() }
+    }
+
+    /// All of it.
+    pub(super) fn all(self) -> Changed {
+        Changed {
+            files: self.files.into_keys().collect(),
+            directories: self.directories.into_iter().collect(),
+        }
     }
 }
 
@@ -119,6 +137,10 @@ mod tests {
         assert_eq!(names, [".env", ".gitignore", "keep.tmp", "src/.gitignore", "src/a.js"]);
         assert!(!tree.directories.contains(&dir.path().join("node_modules")), "{tree:?}");
         assert_eq!(tree.directories.len(), 2, "{tree:?}");
+        fs::create_dir(dir.path().join("empty")).unwrap();
+        let after = look(&[dir.path().to_owned()], &dir.path().join("state")).unwrap();
+        let changed = after.differs_from(&tree);
+        assert_eq!((changed.files.len(), changed.directories), (0, vec![dir.path().join("empty")]));
     }
 
     #[test]
@@ -130,10 +152,10 @@ mod tests {
         assert_eq!(before.directories, BTreeSet::from([dir.path().to_owned()]));
         fs::write(dir.path().join("other"), "1").unwrap();
         let after = look(std::slice::from_ref(&file), Path::new("/nowhere")).unwrap();
-        assert!(after.differs_from(&before).is_empty());
+        assert_eq!(after.differs_from(&before), Changed::default());
         fs::write(&file, "22").unwrap();
         assert_eq!(
-            look(std::slice::from_ref(&file), Path::new("/nowhere")).unwrap().differs_from(&after),
+            look(std::slice::from_ref(&file), Path::new("/nowhere")).unwrap().differs_from(&after).files,
             [file]
         );
     }

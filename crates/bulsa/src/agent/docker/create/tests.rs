@@ -89,6 +89,7 @@ fn planned(role: Role, container: Container, minor: u32, others: &Others) -> Res
     let env = BTreeMap::from([("EXTRA".to_owned(), "1".to_owned())]);
     let start = StartReplica {
         recreates: false,
+        watchers: None,
         project: "shop",
         id: &id,
         service: &service,

@@ -21,6 +21,7 @@ use super::{DockerInput, Driver, Input, container_of};
 use crate::agent::{
     docker::{Docker, Running, StartProblem, StartReplica, State},
     driver::project::{Meta, Project},
+    watchers::Watchers,
 };
 
 /// How long a start waits for an Engine that is away (it restarts, or is upgraded) before it has failed.
@@ -38,6 +39,7 @@ struct Start {
     spec: Arc<Spec>,
     instance: String,
     recreates: bool,
+    watchers: Watchers,
 }
 
 impl Driver {
@@ -53,7 +55,9 @@ impl Driver {
         self.docker.starting.insert((name.to_owned(), id.clone()));
         let instance = self.identity.instance(name, &id);
         let recreates = self.projects.get(name).is_some_and(|p| p.desired.recreates(id.release, &id.service));
-        let start = Start { engine, project: name.to_owned(), id: id.clone(), spec, instance, recreates };
+        let watchers = self.docker.watchers.clone();
+        let start =
+            Start { engine, project: name.to_owned(), id: id.clone(), spec, instance, recreates, watchers };
         let (inbox, project) = (self.inbox.clone(), name.to_owned());
         self.tasks.spawn(async move {
             let result = start.run().await;
@@ -213,11 +217,16 @@ impl Start {
             env: &BTreeMap::new(),
             names,
             recreates: self.recreates,
+            watchers: Some(&self.watchers),
         };
         let deadline = tokio::time::Instant::now() + ENGINE_WAIT;
         loop {
             let problem = match self.engine.start(&start).await {
-                Ok(running) => return self.started(running, service).await,
+                Ok(running) => {
+                    let running = self.started(running, service).await?;
+                    self.watchers.started(&self.project, &self.id.service, &running.found.id);
+                    return Ok(running);
+                }
                 Err(problem) => problem,
             };
             if problem.network_missing {
@@ -226,7 +235,9 @@ impl Start {
                     let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
                     return Err(StartProblem::passing(errors.join("; ")));
                 }
-                return self.engine.start(&start).await;
+                let running = self.engine.start(&start).await?;
+                self.watchers.started(&self.project, &self.id.service, &running.found.id);
+                return Ok(running);
             }
             if !problem.engine_gone || tokio::time::Instant::now() >= deadline {
                 return Err(problem);
@@ -240,9 +251,12 @@ impl Start {
         if running.made || running.found.is_up() || service.role != Role::Shared {
             return Ok(running);
         }
+        // What changed while it was down isn't in it.
+        let late = self.watchers.before_start(&self.project, &self.id.service, &running.found.id).await;
         self.engine.start_existing(&running.found.id).await?;
         let found = self.engine.inspect(&running.found.id).await?;
-        Ok(Running { found: found.unwrap_or_else(|| running.found.clone()), ..running })
+        let notes = running.notes.into_iter().chain(late).collect();
+        Ok(Running { found: found.unwrap_or(running.found), made: running.made, notes })
     }
 }
 

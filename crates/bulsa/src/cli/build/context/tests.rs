@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, os::unix::fs::symlink, os::unix::net::UnixListener};
 
 use super::*;
+use crate::cli::pack::{PIECE, PIECES_WAITING};
 
 /// The paths in the tar, and what their files hold.
 fn sent(root: &Path, build: &Build) -> Result<(Context, BTreeMap<String, String>), String> {
