@@ -134,10 +134,17 @@ async fn start(config: &Config) -> Result<(), AgentError> {
     };
     let telling = tokio::spawn(Notifier::new(notifier, &stored.values).run());
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let serving = tokio::spawn(api::serve(listener, handle, async move {
-        // The sender is dropped, or sends, when the driver is done: either way the API ends.
-        stopped.await.ok();
-    }));
+    let mut first = handle.snapshot.clone();
+    let serving = tokio::spawn(async move {
+        // Whoever followed the agent before would take a snapshot without projects for their end, so they wait in the
+        // listen queue. Of a driver that ends before it shows anything the API ends at once.
+        drop(first.wait_for(|snapshot| snapshot.number > 0).await);
+        let stopped = async move {
+            // The sender is dropped, or sends, when the driver is done: either way the API ends.
+            stopped.await.ok();
+        };
+        api::serve(listener, handle, stopped).await
+    });
     let inbox = driver.inbox();
     let mut terminate = signal(SignalKind::terminate())
         .map_err(|source| AgentError::Io { what: "SIGTERM can't be caught".to_owned(), source })?;

@@ -16,7 +16,7 @@ use std::{
 
 use bulsa_core::wire::api::SyncNews;
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::timeout,
 };
 
@@ -24,6 +24,8 @@ use super::docker::Docker;
 
 /// How long a start waits for a watcher's files.
 pub const FILL_MAX: Duration = Duration::from_secs(30);
+/// How long files wait for an Engine that wasn't reached yet.
+const ENGINE_WAIT: Duration = Duration::from_secs(10);
 /// At most so much news waits for a watcher; one that is further behind is stuck.
 const NEWS_MAX: usize = 64;
 /// At most so many watch at the same time.
@@ -33,11 +35,11 @@ pub const WATCHERS_MAX: usize = 16;
 #[derive(Clone, Debug, Default)]
 pub struct Watchers {
     inner: Arc<Mutex<Inner>>,
+    engine: watch::Sender<Option<Docker>>,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
-    engine: Option<Docker>,
     /// The last number that was given, to a watcher or a start.
     last: u64,
     watchers: BTreeMap<u64, Watcher>,
@@ -81,12 +83,14 @@ impl Watchers {
 
     /// The Engine was reached.
     pub(super) fn reached(&self, engine: Docker) {
-        self.lock().engine = Some(engine);
+        self.engine.send_replace(Some(engine));
     }
 
-    /// The Engine, once it was reached.
-    pub(super) fn engine(&self) -> Option<Docker> {
-        self.lock().engine.clone()
+    /// The Engine, once it was reached: an agent that is new needs a moment for that.
+    pub(super) async fn engine(&self) -> Option<Docker> {
+        let mut reached = self.engine.subscribe();
+        let reached = timeout(ENGINE_WAIT, reached.wait_for(Option::is_some)).await;
+        reached.ok()?.ok()?.clone()
     }
 
     /// Begins to watch; `None` where too many do.

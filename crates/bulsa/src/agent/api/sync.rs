@@ -121,11 +121,10 @@ pub(super) async fn run(
 
 /// The Engine, where it has such a container of the project, ours or one that Compose made.
 async fn engine_of(server: &Server, project: &str, container: &str) -> Result<Docker, Failure> {
-    let engine = server
-        .driver
-        .watchers
-        .engine()
-        .ok_or_else(|| Failure::new(StatusCode::CONFLICT, "this daemon has no containers", None))?;
+    let engine = server.driver.watchers.engine().await.ok_or_else(|| {
+        let text = "the Docker Engine was not reached yet";
+        Failure::new(StatusCode::SERVICE_UNAVAILABLE, text, None)
+    })?;
     let found = engine.inspect(container).await.map_err(|error| failed(&error))?;
     // One of another project, or that another daemon made, is none of those who ask here.
     let is_known = |id: &str| {
@@ -141,6 +140,11 @@ async fn engine_of(server: &Server, project: &str, container: &str) -> Result<Do
 }
 
 fn failed(error: &DockerError) -> Failure {
-    let status = if error.status() == Some(404) { StatusCode::NOT_FOUND } else { StatusCode::CONFLICT };
+    let status = match error.status() {
+        Some(404) => StatusCode::NOT_FOUND,
+        Some(_) => StatusCode::CONFLICT,
+        // An Engine that is away may be back in a moment.
+        None => StatusCode::SERVICE_UNAVAILABLE,
+    };
     Failure::new(status, error.to_string(), None)
 }

@@ -18,8 +18,8 @@ use crate::{
     report::CommandError,
 };
 
-/// The longest that a new snapshot is waited for at a time.
-const LOOK: Duration = Duration::from_secs(20);
+/// How often containers are looked for that haven't all, where no snapshot tells of any.
+const LOOK: Duration = Duration::from_secs(5);
 
 impl Develop {
     /// The services whose files are copied, each once.
