@@ -52,15 +52,7 @@ impl Driver {
 
     /// Groups of replicas that are gone, which an earlier agent left.
     pub(super) fn remove_left_groups(&mut self) {
-        let has_limits = |project: &super::project::Project| {
-            let mut releases = project.desired.releases.values();
-            releases
-                .any(|release| release.spec.services.values().any(|service| !service.resources.is_empty()))
-        };
-        // Nothing is looked for on hosts where nobody has limits.
-        if !self.projects.values().any(has_limits) {
-            return;
-        }
+        // Also where nobody has limits any more: a project that had some may have gone down right before an agent died.
         let keep = self
             .projects
             .values()
@@ -78,7 +70,8 @@ async fn removed(directories: &[PathBuf]) -> io::Result<()> {
         let directories = directories.to_vec();
         async {
             // The kernel waits for its own readers of what is removed.
-            tokio::task::spawn_blocking(move || cgroups::remove(&directories)).await.unwrap_or(Ok(()))
+            let removing = tokio::task::spawn_blocking(move || cgroups::remove(&directories));
+            removing.await.unwrap_or_else(|error| Err(io::Error::other(error)))
         }
     };
     for wait in REMOVE_AGAIN {

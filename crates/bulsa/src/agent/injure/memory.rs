@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use super::is_of_container;
-use crate::agent::docker::Docker;
+use crate::agent::{docker::Docker, process::memory};
 
 /// So much more than it uses now is left to it, in bytes: below its use an old kernel takes no limit.
 const HEADROOM_BYTES: u64 = 8 << 20;
@@ -98,21 +98,8 @@ impl MemoryGroup {
     }
 }
 
-/// Where `/proc/PID/cgroup` says that memory is counted: version 1 where that has it, else version 2.
-fn parse(text: &str) -> Option<MemoryGroup> {
-    let entry = |line: &str| {
-        let (_, rest) = line.split_once(':')?;
-        let (controllers, path) = rest.split_once(':')?;
-        Some((controllers.to_owned(), path.trim_start_matches('/').to_owned()))
-    };
-    let entries: Vec<(String, String)> = text.lines().filter_map(entry).collect();
-    let first = entries.iter().find(|(controllers, _)| controllers.split(',').any(|one| one == "memory"));
-    let group = |base: &str, path: &str, usage| MemoryGroup { directory: Path::new(base).join(path), usage };
-    if let Some((_, path)) = first {
-        return Some(group("/sys/fs/cgroup/memory", path, "memory.usage_in_bytes"));
-    }
-    let second = entries.iter().find(|(controllers, _)| controllers.is_empty());
-    second.map(|(_, path)| group("/sys/fs/cgroup", path, "memory.current"))
+fn parse(cgroup: &str) -> Option<MemoryGroup> {
+    memory::place(cgroup).map(|(directory, usage, _)| MemoryGroup { directory, usage })
 }
 
 /// Makes memory run out in a container.

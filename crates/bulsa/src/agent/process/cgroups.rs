@@ -142,6 +142,17 @@ fn limited(place: &Place, name: &str, settings: &[Setting]) -> io::Result<PathBu
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(at(&directory, &error)),
         _ => {}
     }
+    match set(&directory, settings) {
+        Ok(()) => Ok(directory),
+        Err(error) => {
+            // Half a group holds nobody to anything. One that stays all the same is found by its name.
+            fs::remove_dir(&directory).ok();
+            Err(error)
+        }
+    }
+}
+
+fn set(directory: &Path, settings: &[Setting]) -> io::Result<()> {
     for (file, value, is_optional) in settings {
         let file = directory.join(file);
         match fs::write(&file, value) {
@@ -151,7 +162,7 @@ fn limited(place: &Place, name: &str, settings: &[Setting]) -> io::Result<PathBu
             _ => {}
         }
     }
-    Ok(directory)
+    Ok(())
 }
 
 fn at(path: &Path, error: &io::Error) -> io::Error {

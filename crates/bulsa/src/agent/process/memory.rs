@@ -33,7 +33,7 @@ fn of_cgroup(pid: u32) -> Option<u64> {
 }
 
 /// The directory of a process's memory cgroup, its file of use, and the line of its statistics that is only cache.
-fn place(cgroup: &str) -> Option<(PathBuf, &'static str, &'static str)> {
+pub(in crate::agent) fn place(cgroup: &str) -> Option<(PathBuf, &'static str, &'static str)> {
     let mut unified = None;
     for line in cgroup.lines() {
         let mut parts = line.splitn(3, ':');
